@@ -1,0 +1,5 @@
+"""`python -m edgebnn`, the command `edgebnn`."""
+
+from edgebnn.cli import main
+
+main()

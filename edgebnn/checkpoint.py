@@ -1,0 +1,115 @@
+"""Checkpoints: this project's own, and published ones as they are.
+
+Ours is a safetensors file: tensors by the names of `edgebnn.nn.ReActNet`, and in the header's metadata
+the network's configuration and its `ModelInfo`, so that a file needs nothing else to be used.
+Published files are read by `edgebnn.layouts`. No file is ever unpickled beyond tensors and plain values.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from edgebnn import layouts
+from edgebnn.errors import UserError
+from edgebnn.files import atomic_path, existing_file
+from edgebnn.graph.info import METADATA_KEY, ModelInfo
+from edgebnn.nn import ReActNet, ReActNetConfig
+
+CONFIG_KEY = "reactnet"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network read from a file, in eval mode.
+
+    Attributes:
+        model: the network.
+        info: name, resolution, normalisation, labels.
+        layout: "edgebnn", or the published layout it was read from.
+        ignored: keys of the file that are no part of the network, and why: every key of the file is
+            either in the network or here.
+    """
+
+    model: ReActNet
+    info: ModelInfo
+    layout: str
+    ignored: dict[str, str]
+
+
+def save(path: str | Path, model: ReActNet, info: ModelInfo) -> None:
+    """Writes `model` and `info` to `path`, whole or not at all. Raises `UserError` if it cannot."""
+    metadata = {CONFIG_KEY: json.dumps(asdict(model.config)), METADATA_KEY: info.to_json()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata)
+
+
+def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
+    """Reads one of this project's checkpoints, or a published S2-BNN, BURN or ReActNet file.
+
+    Args:
+        path: the file.
+        what: what it is to the user, for messages ("teacher", ...).
+
+    Raises:
+        UserError: the file is missing, cut off, not a checkpoint, or of an unknown layout.
+    """
+    path = existing_file(path, what)
+    with path.open("rb") as file:
+        start = file.read(9)
+    # A safetensors file starts with the length of a JSON header, then the header itself.
+    if len(start) == 9 and start[8:] == b"{":
+        return _load_own(path, what)
+    return _load_published(path, what)
+
+
+def _load_own(path: Path, what: str) -> Checkpoint:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{what} {path} is cut off or damaged ({error}); fetch or train it again") from None
+    if CONFIG_KEY not in metadata or METADATA_KEY not in metadata:
+        raise UserError(f"{what} {path} is a safetensors file of another program; give one written by `train fit`")
+    try:
+        fields = json.loads(metadata[CONFIG_KEY])
+        config = ReActNetConfig(**{**fields, "head": tuple(fields["head"])})
+        model = build(config, tensors)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{what} {path} does not hold the network it describes ({error}); train it again") from None
+    return Checkpoint(model, ModelInfo.from_json(metadata[METADATA_KEY]), "edgebnn", {})
+
+
+def _load_published(path: Path, what: str) -> Checkpoint:
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        # Its own message advises loading with code execution allowed, which is no advice to pass on.
+        if "allowlist this global" in str(error):
+            raise UserError(
+                f"{what} {path} holds Python objects besides tensors, which are not loaded from a file that may be "
+                "anyone's; save its state_dict alone"
+            ) from None
+        raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
+    published = layouts.read(data, f"{what} {path}")
+    try:
+        model = build(published.config, published.state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"{what} {path} is not the {published.layout} network it looks like ({reason})") from None
+    return Checkpoint(model, ModelInfo(name=path.name.split(".")[0]), published.layout, published.ignored)
+
+
+def build(config: ReActNetConfig, state: dict[str, Tensor]) -> ReActNet:
+    """A network of that configuration with that state, in eval mode."""
+    # The weights come from the state, so the initialisation would be work for nothing.
+    with torch.device("meta"):
+        model = ReActNet(config)
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)

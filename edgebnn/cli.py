@@ -1,0 +1,183 @@
+"""The command `edgebnn`: count a network's operations, time model files, classify images."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgebnn import records
+from edgebnn.errors import check, exit_on_user_error
+from edgebnn.graph import ops
+from edgebnn.records import Record
+
+if TYPE_CHECKING:
+    from edgebnn.runtime import Latency, Model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command. Exits with code 2 on a user's mistake."""
+    parsed = _parser().parse_args(arguments)
+    with exit_on_user_error():
+        parsed.command(parsed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgebnn", description="Binary neural networks on small machines.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("ops", help="count a network's operations, parameters and bytes")
+    command.add_argument("--arch", choices=["reactnet-a"], default="reactnet-a")
+    command.add_argument("--resolution", type=_positive, default=224, help="side of the image in pixels (default 224)")
+    command.add_argument("--width", type=float, default=1.0, help="factor on all channels (default 1)")
+    command.add_argument("--stem-stride", type=int, choices=[1, 2], default=2, help="stride of the stem (default 2)")
+    command.add_argument("--classes", type=_positive, default=1000, help="outputs of the last layer (default 1000)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_ops)
+
+    command = commands.add_parser("bench", help="time model files side by side")
+    command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
+    command.add_argument("--threads", type=_positive, default=1, help="threads a run may use (default 1)")
+    command.add_argument("--runs", type=_positive, default=50, help="measured runs of each (default 50)")
+    command.add_argument("--seconds", type=_positive, default=60, help="stop measuring after this time (default 60)")
+    command.add_argument("--record", metavar="RUN_FOLDER", help="write latency and size records into this run")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_bench)
+
+    command = commands.add_parser("predict", help="classify images")
+    command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
+    command.add_argument("images", nargs="+", metavar="IMAGE")
+    command.add_argument("--top", type=_positive, default=5, help="classes to print an image (default 5)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_predict)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _ops(arguments: argparse.Namespace) -> None:
+    network = ops.reactnet_a(width=arguments.width, stem_stride=arguments.stem_stride, classes=arguments.classes)
+    layers = ops.count(network, arguments.resolution)
+    totals = ops.totals(layers)
+    if arguments.json:
+        figures = ("ops", "parameters", "bytes")
+        each = [asdict(layer) | {name: getattr(layer, name) for name in figures} for layer in layers]
+        print(json.dumps(totals | {"layers": each}, indent=1))
+        return
+    columns = ("flops", "bops", "ops", "parameters", "bytes")
+    rows = []
+    for layer in layers:
+        shape = "x".join(map(str, layer.output))
+        rows.append([layer.name, layer.kind, shape, *(_grouped(getattr(layer, name)) for name in columns)])
+    rows.append(["total", "", "", *(_grouped(totals[name]) for name in columns)])
+    _print_table(("layer", "kind", "output", *columns), rows, left=3)
+
+
+def _grouped(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.2f}"
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    # Imported here so that `edgebnn ops` starts without onnxruntime.
+    from edgebnn.runtime import load, machine, measure
+
+    models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
+    latencies = measure(models, runs=arguments.runs, seconds=arguments.seconds)
+    described = machine.describe()
+    if arguments.record:
+        for model, latency in zip(models, latencies):
+            _record(model, latency, described, arguments.record)
+    if arguments.json:
+        results = [
+            {"model": model.info.name, "path": str(model.path), "bytes": model.bytes}
+            | _circumstances(model)
+            | asdict(latency)
+            for model, latency in zip(models, latencies)
+        ]
+        print(json.dumps({"machine": described, "results": results}, indent=1))
+        return
+    fastest = min(latency.median_ms for latency in latencies)
+    rows = [
+        (
+            model.info.name,
+            str(model.path),
+            f"{model.runtime} {model.runtime_version}",
+            f"{latency.median_ms:.3f}",
+            f"{latency.p10_ms:.3f}-{latency.p90_ms:.3f}",
+            f"{latency.median_ms / fastest:.2f}x",
+            str(latency.runs),
+        )
+        for model, latency in zip(models, latencies)
+    ]
+    _print_table(("model", "artifact", "runtime", "median ms", "p10-p90 ms", "ratio", "runs"), rows, left=3)
+    print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)} on {machine.one_line(described)}")
+
+
+def _record(model: "Model", latency: "Latency", machine: dict[str, Any], run: str) -> None:
+    """Writes a latency and a size record of the model into the run folder `run`."""
+    values = asdict(latency)
+    context = _circumstances(model) | {"runs": values.pop("runs"), "machine": machine}
+    records.write(Record("latency", model.info.name, values, context), run)
+    context = {"artifact": model.path.name, "format": model.format}
+    records.write(Record("size", model.info.name, {"bytes": model.bytes}, context), run)
+
+
+def _circumstances(model: "Model") -> dict[str, Any]:
+    return {
+        "artifact": model.path.name,
+        "runtime": model.runtime,
+        "runtime_version": model.runtime_version,
+        "threads": model.threads,
+        "batch": model.batch or 1,
+    }
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from edgebnn.runtime import load, preprocess
+
+    model = load(arguments.artifact)
+    if not model.described:
+        print(f"note: {model.path} does not say how images are normalised; ImageNet's way is assumed", file=sys.stderr)
+    answers = []
+    for path in arguments.images:
+        logits = model.run(preprocess.image(path, model.info))[0].astype(np.float64)
+        labels = model.info.labels or tuple(map(str, range(len(logits))))
+        check(
+            len(labels) == len(logits),
+            f"{model.path} has {len(labels)} labels for {len(logits)} classes; export it again",
+        )
+        check(np.isfinite(logits).all(), f"{model.path} gives no numbers for {path}; export it again")
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        best = np.argsort(-shares, kind="stable")[: arguments.top]
+        classes = [{"class": int(i), "label": labels[i], "probability": float(shares[i])} for i in best]
+        answers.append({"image": path, "classes": classes})
+    if arguments.json:
+        print(json.dumps(answers, indent=1))
+        return
+    for answer in answers:
+        print(answer["image"])
+        _print_table((), [(f"  {c['probability']:7.2%}", c["label"]) for c in answer["classes"]], left=2)
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> None:
+    """Prints aligned columns: the first `left` of them to the left, the others, figures, to the right."""
+    lines = [header, *rows] if header else list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        cells = [
+            text.ljust(width) if i < left else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    main()

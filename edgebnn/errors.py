@@ -1,0 +1,29 @@
+"""The one exception a user is meant to read, and how a command ends on it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message is one line: the thing, then the remedy."""
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Ends the process with code 2 and one line on stderr when a `UserError` reaches it."""
+    try:
+        yield
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def check(condition: object, message: Callable[[], str] | str) -> None:
+    """Raises `UserError(message)` unless `condition` holds."""
+    if not condition:
+        raise UserError(message if isinstance(message, str) else message())

@@ -1,0 +1,65 @@
+"""Files that are either whole or absent."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgebnn.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; renames it to `path` if the block succeeds.
+
+    Whatever happens, `path` holds either its old content or all of the new one.
+
+    Raises:
+        UserError: the folder cannot be made, or the file cannot be written there.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a file to write")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a path you may write to") from None
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes the file private; give it the permissions an ordinary new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another path") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all. Raises `UserError` as `atomic_path` does."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """Gives `path` back if it is a file that holds something.
+
+    Args:
+        path: the file.
+        what: what the file is to the user ("teacher", "checkpoint", ...).
+
+    Raises:
+        UserError: there is no such file, or it is empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{what} {path} does not exist; check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{what} {path} is empty; it may have been cut off while copying, so fetch it again")
+    return path

@@ -1,0 +1,167 @@
+"""The inference graph, the one description every exporter and kernel starts from.
+
+    stem    3x3 convolution with a zero border of 1, BatchNorm folded in
+    unit    bit = +1 where x >= threshold, else -1
+            acc = convolution of the bits with the weights
+            z   = acc * scale + bias + shortcut(x)
+            y   = z where z >= 0, else slope * z
+    head    global average pool, + offset, linear layers
+
+Arrays are float32 (or float64 for checks); the weights of a binary unit are int8, +1 and -1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgebnn.errors import check
+from edgebnn.graph.info import ModelInfo
+from edgebnn.graph.ops import NetworkShape
+from edgebnn.graph.shapes import Padding, Shortcut, UnitShape, check_resolution
+
+
+@dataclass(frozen=True, eq=False)
+class Stem:
+    """A 3x3 convolution.
+
+    Attributes:
+        weight: (outputs, image channels, 3, 3).
+        bias: (outputs,).
+        stride: 1 or 2.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    stride: int
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """One unit: binarise, convolve, scale, add the shortcut, PReLU.
+
+    The units of a network's real-valued twin have `binary_input` false, and the convolution sees
+    `x - threshold` itself; float weights mark real-valued weights. One description thus serves a
+    network at every stage of binarisation.
+
+    Attributes:
+        threshold: (inputs,).
+        weight: (outputs, inputs, kernel, kernel); int8 of +1 and -1, or floats.
+        scale, bias, slope: (outputs,).
+        stride: 1 or 2.
+        padding: what a 3x3 convolution sees beyond the border, 0 or +1.
+        shortcut: the input itself, its 2x2 average pool, or its channels twice over.
+        binary_input: whether the convolution sees bits.
+    """
+
+    threshold: np.ndarray
+    weight: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray
+    stride: int
+    padding: Padding
+    shortcut: Shortcut
+    binary_input: bool = True
+
+    def __post_init__(self) -> None:
+        outputs, inputs, kernel, width = self.weight.shape
+        check(kernel == width and kernel in (1, 3), f"a unit's kernel is {kernel}x{width}; it must be 1x1 or 3x3")
+        check(self.threshold.shape == (inputs,), f"{self.threshold.shape} thresholds for {inputs} input channels")
+        for name in ("scale", "bias", "slope"):
+            shape = getattr(self, name).shape
+            check(shape == (outputs,), f"{name} has shape {shape} for {outputs} output channels")
+        grown = {"identity": (1, 1), "pool": (1, 2), "repeat": (2, 1)}
+        check(self.shortcut in grown, f"Unknown shortcut '{self.shortcut}'. Valid shortcuts are {', '.join(grown)}")
+        check(
+            (outputs, self.stride) == (inputs * grown[self.shortcut][0], grown[self.shortcut][1]),
+            f"shortcut '{self.shortcut}' does not fit {inputs} -> {outputs} channels at stride {self.stride}",
+        )
+        check(self.padding in ("zero", "one"), f"Unknown padding '{self.padding}'. Valid paddings are zero, one")
+
+    @property
+    def binary_weight(self) -> bool:
+        return self.weight.dtype == np.int8
+
+    @property
+    def binary(self) -> bool:
+        """Whether the convolution is XNOR and popcount: bits by bits."""
+        return self.binary_input and self.binary_weight
+
+    @property
+    def border(self) -> int:
+        """Pixels of padding on each side."""
+        return self.weight.shape[2] // 2
+
+    @property
+    def shape(self) -> UnitShape:
+        outputs, inputs, kernel, _ = self.weight.shape
+        return UnitShape(inputs, outputs, kernel, self.stride, self.shortcut)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear layer: weight (outputs, inputs), bias (outputs,), and whether a ReLU follows."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    relu: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Global average pool, then `+ offset`, then the layers.
+
+    Attributes:
+        offset: (channels,); zero wherever it could be folded into the first layer's bias.
+        layers: none for a feature extractor, one for a classifier, two for a projection.
+    """
+
+    offset: np.ndarray
+    layers: tuple[Linear, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceGraph:
+    """A stem, units, a head, and what a stranger must know to use them."""
+
+    stem: Stem
+    units: tuple[Unit, ...]
+    head: Head
+    info: ModelInfo
+
+    def __post_init__(self) -> None:
+        channels = self.stem.weight.shape[0]
+        for number, unit in enumerate(self.units):
+            check(
+                unit.shape.in_channels == channels,
+                f"unit {number} takes {unit.shape.in_channels} channels but is given {channels}",
+            )
+            channels = unit.shape.out_channels
+        check(self.head.offset.shape == (channels,), f"the head's offset is {self.head.offset.shape} for {channels}")
+        for number, layer in enumerate(self.head.layers):
+            check(layer.weight.shape[1] == channels, f"head layer {number} takes {layer.weight.shape[1]} of {channels}")
+            channels = layer.weight.shape[0]
+        check(len(self.info.labels) in (0, channels), f"{len(self.info.labels)} labels for {channels} outputs")
+        check_resolution(self.info.resolution, self.stem.stride, tuple(unit.shape for unit in self.units))
+
+    @property
+    def binary(self) -> bool:
+        """Whether every unit is bits by bits."""
+        return all(unit.binary for unit in self.units)
+
+    @property
+    def outputs(self) -> int:
+        """Length of the output vector of one image."""
+        return self.head.layers[-1].weight.shape[0] if self.head.layers else len(self.head.offset)
+
+    @property
+    def shape(self) -> NetworkShape:
+        """What counting needs to know."""
+        return NetworkShape(
+            stem_channels=self.stem.weight.shape[0],
+            stem_stride=self.stem.stride,
+            units=tuple(unit.shape for unit in self.units),
+            binary=tuple(unit.binary for unit in self.units),
+            head=tuple(layer.weight.shape[0] for layer in self.head.layers),
+            image_channels=self.stem.weight.shape[1],
+        )

@@ -1,0 +1,49 @@
+"""What a model file must say about itself for a stranger to use it."""
+
+import json
+from dataclasses import asdict, dataclass, field
+
+from edgebnn.errors import UserError
+
+METADATA_KEY = "edgebnn"
+"""The key of the JSON text in an ONNX file's metadata, a TFLite file's metadata and a checkpoint's."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Travels with a network from training to every exported file.
+
+    Attributes:
+        name: the model's name in records and tables.
+        resolution: height and width of the input image in pixels.
+        mean: per-channel mean subtracted from an image scaled to [0, 1].
+        std: per-channel standard deviation the difference is divided by.
+        labels: class names in the order of the logits; empty when unknown.
+    """
+
+    name: str = "model"
+    resolution: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    labels: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> "ModelInfo":
+        """Raises `UserError` when `text` is not what `to_json` writes."""
+        try:
+            data = json.loads(text)
+            return ModelInfo(
+                name=str(data["name"]),
+                resolution=int(data["resolution"]),
+                mean=tuple(float(value) for value in data["mean"]),
+                std=tuple(float(value) for value in data["std"]),
+                labels=tuple(str(label) for label in data["labels"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"the model's metadata is damaged ({error}); export it again") from None

@@ -1,0 +1,125 @@
+"""Operations, parameters and bytes of a network, as the binary-network papers count them.
+
+    FLOPs  multiply-accumulates of the real-valued convolutions and linear layers
+    BOPs   multiply-accumulates of the binary convolutions
+    OPs    FLOPs + BOPs / 64
+
+Only convolutions and linear layers count (Bi-Real-Net, Liu et al., ECCV 2018, section 4.3; ReActNet's
+published table follows it). What the rule leaves out (thresholds, shortcuts, PReLUs, pooling) takes
+time too: compare latency, not OPs, when choosing for a device.
+"""
+
+from dataclasses import dataclass
+
+from edgebnn.graph.shapes import UnitShape, check_resolution, reactnet_channels, reactnet_units
+
+BINARY_PER_FLOP = 64
+
+
+@dataclass(frozen=True)
+class LayerOps:
+    """Figures of one layer for one image.
+
+    Attributes:
+        name: "stem", "unit_00"..., "linear_0"....
+        kind: what it is, for people.
+        output: its output's shape, channels first.
+        flops, bops: multiply-accumulates, real-valued and binary.
+        binary_weights: weights kept as one bit each.
+        floats: parameters kept as float32, BatchNorms and shifts folded.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    flops: int
+    bops: int
+    binary_weights: int
+    floats: int
+
+    @property
+    def bytes(self) -> int:
+        """Size with binary weights packed eight a byte and floats in four bytes."""
+        return (self.binary_weights + 7) // 8 + 4 * self.floats
+
+    @property
+    def parameters(self) -> int:
+        return self.binary_weights + self.floats
+
+    @property
+    def ops(self) -> float:
+        return self.flops + self.bops / BINARY_PER_FLOP
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """All that counting needs to know of a network.
+
+    Attributes:
+        stem_channels: outputs of the stem.
+        stem_stride: stride of the stem.
+        units: shapes of the units.
+        binary: for each unit, whether it is bits by bits.
+        head: widths of the head's linear layers, one after the other.
+        image_channels: channels of the image.
+    """
+
+    stem_channels: int
+    stem_stride: int
+    units: tuple[UnitShape, ...]
+    binary: tuple[bool, ...]
+    head: tuple[int, ...]
+    image_channels: int = 3
+
+
+def reactnet_a(
+    *, width: float = 1.0, stem_stride: int = 2, classes: int = 1000, binary: bool = True
+) -> NetworkShape:
+    """ReActNet-A, or with `binary` false its real-valued twin."""
+    units = reactnet_units(width)
+    return NetworkShape(reactnet_channels(width)[0], stem_stride, units, (binary,) * len(units), (classes,))
+
+
+def count(network: NetworkShape, resolution: int) -> list[LayerOps]:
+    """Figures of every layer for an image of `resolution` x `resolution` pixels.
+
+    Raises:
+        UserError: the network cannot take that resolution.
+    """
+    check_resolution(resolution, network.stem_stride, network.units)
+    side = resolution // network.stem_stride
+    weights = network.stem_channels * network.image_channels * 9
+    shape = (network.stem_channels, side, side)
+    stem_kind = f"3x3 convolution, stride {network.stem_stride}"
+    layers = [LayerOps("stem", stem_kind, shape, weights * side * side, 0, 0, weights + network.stem_channels)]
+    for number, (unit, binary) in enumerate(zip(network.units, network.binary)):
+        side //= unit.stride
+        weights = unit.out_channels * unit.in_channels * unit.kernel**2
+        work = weights * side * side
+        # Folded, a unit keeps a threshold an input and a scale, a bias and a slope an output.
+        floats = unit.in_channels + 3 * unit.out_channels
+        layers.append(
+            LayerOps(
+                name=f"unit_{number:02d}",
+                kind=f"{'binary' if binary else 'float'} {unit.kernel}x{unit.kernel}"
+                f"{', stride 2' if unit.stride == 2 else ''}, {unit.shortcut} shortcut",
+                output=(unit.out_channels, side, side),
+                flops=0 if binary else work,
+                bops=work if binary else 0,
+                binary_weights=weights if binary else 0,
+                floats=floats if binary else floats + weights,
+            )
+        )
+    inputs = network.units[-1].out_channels if network.units else network.stem_channels
+    for number, outputs in enumerate(network.head):
+        work = inputs * outputs
+        layers.append(LayerOps(f"linear_{number}", "linear layer", (outputs,), work, 0, 0, work + outputs))
+        inputs = outputs
+    return layers
+
+
+def totals(layers: list[LayerOps]) -> dict[str, int | float]:
+    """Sums over the layers: flops, bops, ops, parameters, binary_weights, bytes."""
+    names = ("flops", "bops", "ops", "parameters", "binary_weights", "bytes")
+    sums = {name: sum(getattr(layer, name) for layer in layers) for name in names}
+    return {name: int(value) if value == int(value) else value for name, value in sums.items()}

@@ -1,0 +1,63 @@
+"""The inference graph run slowly and plainly: the oracle of every exporter and kernel.
+
+Floats are computed in the order of the formulas, one operation at a time, in the type of the graph's
+arrays; accumulators of binary units are integers. NCHW throughout.
+"""
+
+import numpy as np
+
+from edgebnn.graph.graph import Head, InferenceGraph, Stem, Unit
+
+
+def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
+    """Logits (N, outputs) of normalised images (N, channels, height, width)."""
+    x = stem(graph.stem, images)
+    for part in graph.units:
+        x = unit(part, x)
+    return head(graph.head, x)
+
+
+def stem(part: Stem, images: np.ndarray) -> np.ndarray:
+    """(N, channels, H, W) -> (N, outputs, H / stride, W / stride)."""
+    return _convolve(images, part.weight, part.stride, border=1, fill=0) + part.bias[:, None, None]
+
+
+def unit(part: Unit, x: np.ndarray) -> np.ndarray:
+    """One unit on x (N, inputs, H, W); a NaN in x gives the bit -1."""
+    threshold = part.threshold[:, None, None]
+    seen = np.where(x >= threshold, 1, -1).astype(x.dtype) if part.binary_input else x - threshold
+    fill = 0 if part.padding == "zero" else 1
+    acc = _convolve(seen, part.weight.astype(x.dtype), part.stride, part.border, fill)
+    z = acc * part.scale[:, None, None] + part.bias[:, None, None] + shortcut(part, x)
+    return np.where(z >= 0, z, part.slope[:, None, None] * z)
+
+
+def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
+    """What a unit adds to its convolution."""
+    if part.shortcut == "repeat":
+        return np.concatenate([x, x], axis=1)
+    if part.shortcut == "pool":
+        rows = x[:, :, 0::2] + x[:, :, 1::2]
+        return (rows[..., 0::2] + rows[..., 1::2]) * x.dtype.type(0.25)
+    return x
+
+
+def head(part: Head, x: np.ndarray) -> np.ndarray:
+    """(N, channels, H, W) -> (N, outputs)."""
+    features = x.mean(axis=(2, 3)) + part.offset
+    for layer in part.layers:
+        features = features @ layer.weight.T + layer.bias
+        if layer.relu:
+            features = np.maximum(features, 0)
+    return features
+
+
+def _convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, fill: float) -> np.ndarray:
+    """Plain convolution. On bits it is exact: an accumulator is a whole number far below 2**24."""
+    kernel = weight.shape[2]
+    padded = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
+    n, channels, height, width = windows.shape[:4]
+    columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, channels * kernel * kernel)
+    out = columns @ weight.reshape(len(weight), -1).T
+    return out.reshape(n, height, width, -1).transpose(0, 3, 1, 2)

@@ -1,0 +1,117 @@
+"""ReActNet-A (Liu et al., ECCV 2020) as a stem, a list of identical units, and a head.
+
+The published code writes a block out as two different halves, the second of them with two 1x1
+convolutions side by side where the channels double. Both halves are the same unit: RSign, binary
+convolution, BatchNorm, shortcut, RPReLU. Two convolutions side by side are one with twice the outputs,
+since alpha and BatchNorm act a channel. `edgebnn.checkpoint` translates the published names.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgebnn.graph.shapes import Padding, UnitShape, check_resolution, reactnet_channels, reactnet_units
+from edgebnn.nn.estimators import Gradient
+from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
+
+
+@dataclass(frozen=True)
+class ReActNetConfig:
+    """What a ReActNet is made from.
+
+    Attributes:
+        width: factor on all channels; 1 is ReActNet-A, whose stem has 32.
+        stem_stride: 2 as published; 1 suits small images.
+        padding: what the 3x3 binary convolutions see beyond the border: zero (as published) or one.
+        head: widths of the linear layers after pooling, ReLU between them: () gives features,
+            (1000,) a classifier, (1024, 128) MoCo v2's projection.
+        head_relu: whether a ReLU follows the last of them too (BURN's backbone).
+        binary_activations: whether convolutions see signs; step 1 binarises these alone.
+        binary_weights: whether convolutions hold signs; step 2 binarises both.
+        activation_gradient: pseudo-gradient of the activations' sign.
+        weight_gradient: pseudo-gradient of the weights' sign.
+    """
+
+    width: float = 1.0
+    stem_stride: int = 2
+    padding: Padding = "zero"
+    head: tuple[int, ...] = (1000,)
+    head_relu: bool = False
+    binary_activations: bool = True
+    binary_weights: bool = True
+    activation_gradient: Gradient = "polynomial"
+    weight_gradient: Gradient = "clipped"
+
+
+class BinaryUnit(nn.Module):
+    """RPReLU(BatchNorm(BinaryConv2d(RSign(x))) + shortcut(x))."""
+
+    def __init__(self, shape: UnitShape, config: ReActNetConfig) -> None:
+        super().__init__()
+        self.shortcut = shape.shortcut
+        self.sign = RSign(
+            shape.in_channels, binary=config.binary_activations, gradient=config.activation_gradient
+        )
+        self.conv = BinaryConv2d(
+            shape.in_channels,
+            shape.out_channels,
+            shape.kernel,
+            stride=shape.stride,
+            padding=config.padding,
+            binary=config.binary_weights,
+            gradient=config.weight_gradient,
+        )
+        self.norm = nn.BatchNorm2d(shape.out_channels)
+        self.act = RPReLU(shape.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.norm(self.conv(self.sign(x)))
+        if self.shortcut == "pool":
+            x = F.avg_pool2d(x, 2)
+        elif self.shortcut == "repeat":
+            x = torch.cat([x, x], dim=1)
+        return self.act(out + x)
+
+
+class ReActNet(nn.Module):
+    """ReActNet-A of any width, its step-1 form and its real-valued twin."""
+
+    def __init__(self, config: ReActNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        stem_channels, *_, self.num_features = reactnet_channels(config.width)
+        self.shapes = reactnet_units(config.width)
+        self.stem = nn.Conv2d(3, stem_channels, 3, stride=config.stem_stride, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(stem_channels)
+        self.units = nn.ModuleList(BinaryUnit(shape, config) for shape in self.shapes)
+        self.head = linear_layers(self.num_features, config.head, relu_last=config.head_relu)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features (N, num_features) of normalised images (N, 3, H, W).
+
+        Raises:
+            UserError: the height or the width does not divide by the network's total stride.
+        """
+        for side in images.shape[2:]:
+            check_resolution(side, self.config.stem_stride, self.shapes)
+        x = self.stem_norm(self.stem(images))
+        for unit in self.units:
+            x = unit(x)
+        return x.mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs (N, head[-1]) of normalised images (N, 3, H, W)."""
+        return self.head(self.features(images))
+
+
+def linear_layers(inputs: int, widths: tuple[int, ...], *, relu_last: bool = False) -> nn.Sequential:
+    """Linear layers of the given widths with a ReLU after each but the last, and after it if asked."""
+    layers: list[nn.Module] = []
+    for number, outputs in enumerate(widths):
+        layers.append(nn.Linear(inputs, outputs))
+        if relu_last or number + 1 < len(widths):
+            layers.append(nn.ReLU())
+        inputs = outputs
+    return nn.Sequential(*layers)

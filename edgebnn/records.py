@@ -1,0 +1,80 @@
+"""One small versioned record for every measured fact, kept as JSON files under `runs/`.
+
+A record says what was measured (`values`), of which model, and in which circumstances
+(`context`: protocol, data, epochs, machine, artifact). Records are written once and never changed;
+a newer measurement is a newer record.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from edgebnn.errors import UserError
+from edgebnn.files import write_bytes
+
+Kind = Literal["accuracy", "parity", "latency", "ops", "size"]
+VERSION = 1
+FOLDER = "records"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measured fact.
+
+    Attributes:
+        kind: what sort of fact it is; each kind has the values listed in docs/records.md.
+        model: the model's name, the same in all its records.
+        values: the figures, each with its unit in its name ("median_ms", "bytes", "top1").
+        context: the circumstances, plain JSON.
+        created: when it was measured, ISO 8601 in UTC.
+        version: version of this format.
+    """
+
+    kind: Kind
+    model: str
+    values: dict[str, float]
+    context: dict[str, Any] = field(default_factory=dict)
+    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="microseconds"))
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UserError(f"unknown record kind '{self.kind}'. Valid kinds are {', '.join(get_args(Kind))}")
+        if not self.model:
+            raise UserError("a record needs the name of its model")
+
+
+def write(record: Record, run: str | Path) -> Path:
+    """Writes `record` into the folder `records/` of the run folder `run` and gives the file's path."""
+    text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", record.model)[:60]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    path = Path(run) / FOLDER / f"{record.kind}-{slug}-{digest}.json"
+    write_bytes(path, text.encode() + b"\n")
+    return path
+
+
+def read(path: str | Path) -> Record:
+    """Reads one record.
+
+    Raises:
+        UserError: the file is not a record, or of a newer version than this program knows.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = data["version"]
+        if version == VERSION:
+            return Record(**data)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not a record ({error}); delete it or measure again") from None
+    raise UserError(f"{path} is a record of version {version}, this edgebnn reads {VERSION}; update edgebnn")
+
+
+def read_all(root: str | Path) -> list[Record]:
+    """All records of all runs under `root`, oldest first. Raises `UserError` as `read` does."""
+    paths = Path(root).rglob(f"{FOLDER}/*.json")
+    return sorted((read(path) for path in paths), key=lambda record: record.created)

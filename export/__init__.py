@@ -1,0 +1,1 @@
+"""Trained networks to ONNX and LCE TFLite files, each verified against PyTorch."""

@@ -1,0 +1,99 @@
+"""From a trained network to its inference graph: shifts, BatchNorms and weight scales fold away.
+
+The network computes, for the unit with sign shift s, weights alpha * sign(W), BatchNorm
+(gamma, beta, mean, var, eps), and RPReLU shifts p (before) and q (after):
+
+    out = PReLU(BN(alpha * conv(sign(x + s), sign(W))) + shortcut(x) + p) + q
+
+Let every unit hand on its output without q, x' = x - c, where c is the q of the unit before (0 after
+the stem). A shortcut only copies or averages, so shortcut(x) = shortcut(x') + shortcut(c), and with
+g = gamma / sqrt(var + eps):
+
+    threshold = -(s + c)                              x + s >= 0  <=>  x' >= -(s + c)
+    scale     = alpha * g                             a negative gain makes a negative scale, no more
+    bias      = beta - mean * g + p + shortcut(c)
+    slope     = the PReLU's
+    c         = q
+
+The head averages, so its first linear layer takes W c into its bias. The stem is BN(conv(x)): its
+weights become W * g, its bias beta - mean * g. All of it is worked out in float64 and rounded once.
+"""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgebnn.errors import check
+from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit
+from edgebnn.nn import BinaryUnit, ReActNet
+
+
+def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
+    """The inference graph of `model` in eval mode.
+
+    Args:
+        model: the network; binary, of step 1, or real-valued.
+        info: what the exported file says of itself.
+        dtype: type of the graph's floats.
+
+    Raises:
+        UserError: a weight is not finite, or the network cannot take `info.resolution`.
+    """
+    for name, tensor in model.state_dict().items():
+        check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
+
+    gain, bias = _affine(model.stem_norm)
+    stem = Stem((_f64(model.stem.weight) * gain[:, None, None, None]).astype(dtype), bias.astype(dtype),
+                model.config.stem_stride)
+    carried = np.zeros(len(gain))
+    units = []
+    for module in model.units:
+        unit, carried = _unit(cast(BinaryUnit, module), carried, dtype)
+        units.append(unit)
+    return InferenceGraph(stem, tuple(units), _head(model.head, carried, dtype), info)
+
+
+def _unit(module: BinaryUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
+    conv = module.conv
+    gain, bias = _affine(module.norm)
+    alpha = _f64(conv.scale()).reshape(-1)
+    over_shortcut = np.concatenate([carried, carried]) if module.shortcut == "repeat" else carried
+    weight = _f64(conv.weight)
+    unit = Unit(
+        threshold=(-(_f64(module.sign.shift) + carried)).astype(dtype),
+        weight=np.where(weight >= 0, 1, -1).astype(np.int8) if conv.binary else weight.astype(dtype),
+        scale=(alpha * gain).astype(dtype),
+        bias=(bias + _f64(module.act.shift_in) + over_shortcut).astype(dtype),
+        slope=_f64(module.act.slope).astype(dtype),
+        stride=conv.stride,
+        padding=conv.padding,
+        shortcut=module.shortcut,
+        binary_input=module.sign.binary,
+    )
+    return unit, _f64(module.act.shift_out)
+
+
+def _head(layers: nn.Sequential, carried: np.ndarray, dtype: type[np.floating]) -> Head:
+    folded: list[Linear] = []
+    offset = carried
+    modules = list(layers)
+    for module, following in zip(modules, [*modules[1:], None]):
+        if isinstance(module, nn.Linear):
+            weight, bias = _f64(module.weight), _f64(module.bias)
+            if not folded:
+                bias, offset = bias + weight @ carried, np.zeros_like(carried)
+            folded.append(Linear(weight.astype(dtype), bias.astype(dtype), relu=isinstance(following, nn.ReLU)))
+    return Head(offset.astype(dtype), tuple(folded))
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
+    """BatchNorm in eval mode as (gain, bias)."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = _f64(norm.weight) / np.sqrt(_f64(norm.running_var) + norm.eps)
+    return gain, _f64(norm.bias) - _f64(norm.running_mean) * gain
+
+
+def _f64(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()

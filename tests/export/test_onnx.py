@@ -1,0 +1,86 @@
+"""The portable ONNX file, run by ONNX Runtime, against the reference."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from edgebnn.graph import InferenceGraph, ModelInfo, reference
+from edgebnn.graph.info import METADATA_KEY
+from edgebnn.nn import ReActNetConfig
+from export.fold import fold
+from export.onnx import convert
+from tests.networks import noise, random_network
+
+STANDARD_OPERATORS = {
+    "Add", "AveragePool", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "GreaterOrEqual", "Mul", "PRelu",
+    "Pad", "Relu", "Sub", "Where",
+}  # fmt: skip
+
+
+def make_graph(seed: int, resolution: int, **config: object) -> InferenceGraph:
+    model = random_network(seed, ReActNetConfig(**{"width": 0.25, "head": (10,), **config}))  # type: ignore[arg-type]
+    return fold(model, ModelInfo("a model", resolution, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
+
+
+def run_with_units(graph: InferenceGraph, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Logits, and the outputs of the stem and of every unit, as ONNX Runtime computes them."""
+    model = onnx.load_from_string(convert(graph))
+    names = ["stem", *(f"unit_{number:02d}" for number in range(len(graph.units)))]
+    model.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    logits, *outputs = session.run(None, {"image": images})
+    return logits, outputs
+
+
+@pytest.mark.parametrize("padding", ["zero", "one"])
+@pytest.mark.parametrize(("resolution", "stem_stride"), [(32, 1), (32, 2), (96, 2)])
+def test_every_unit_equals_the_reference_bit_for_bit(padding: str, resolution: int, stem_stride: int) -> None:
+    graph = make_graph(resolution + stem_stride, resolution, padding=padding, stem_stride=stem_stride)
+    logits, outputs = run_with_units(graph, noise(1, 3, resolution))
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        expected = reference.unit(unit, x)
+        if unit.shortcut == "pool":
+            # ONNX Runtime adds the four pixels in another order: one rounding of a float.
+            np.testing.assert_allclose(y, expected, rtol=0, atol=4e-7 * np.abs(expected).max())
+        else:
+            np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"binary_weights": False, "binary_activations": False},
+        {"binary_weights": False, "padding": "one"},
+        {"head": ()},
+        {"head": (16, 8)},
+        {"head": (16,), "head_relu": True},
+    ],
+    ids=str,
+)
+def test_the_twin_step_1_and_every_head_export_too(config: dict[str, object]) -> None:
+    graph = make_graph(7, 32, **config)
+    logits, outputs = run_with_units(graph, noise(2, 2, 32))
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        expected = reference.unit(unit, x)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_file_speaks_for_itself() -> None:
+    graph = make_graph(3, 64)
+    model = onnx.load_from_string(convert(graph))
+    assert {node.op_type for node in model.graph.node} <= STANDARD_OPERATORS
+    assert {entry.domain for entry in model.opset_import} == {""}
+    assert ModelInfo.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY]) == graph.info
+    # The binary weights are kept as +1 and -1 themselves, the scales apart from them.
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    np.testing.assert_array_equal(weights["unit_05.weight"], graph.units[5].weight)
+    # Any batch size runs in one session.
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    images = noise(4, 5, 64)
+    whole = session.run(["logits"], {"image": images})[0]
+    single = np.concatenate([session.run(["logits"], {"image": image[None]})[0] for image in images])
+    np.testing.assert_allclose(whole, single, rtol=1e-5, atol=1e-5)
