@@ -69,7 +69,7 @@ lint: setup
 	$(VENV)/bin/mypy
 
 results: setup
-	$(RUN) -m export.results
+	$(RUN) -m docs.results
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

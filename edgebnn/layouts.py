@@ -68,7 +68,7 @@ def read(data: Any, what: str) -> Published:
         state |= _block(source, block)
     state |= _head(source, outside)
 
-    ignored = {key: "outside the encoder" for key in outside}
+    ignored = dict.fromkeys(outside, "outside the encoder")
     for key in source.left():
         check(_DEAD.match(key), f"{what} holds {prefix}{key}, which no published layout has; is it another network?")
         ignored[prefix + key] = "a pointwise convolution or its BatchNorm that this block never runs"

@@ -8,6 +8,7 @@ a newer measurement is a newer record.
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,7 +37,7 @@ class Record:
 
     kind: Kind
     model: str
-    values: dict[str, float]
+    values: Mapping[str, float]
     context: dict[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="microseconds"))
     version: int = VERSION

@@ -45,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--images", type=int, default=64, help="images to use at most (default: %(default)s)")
     limits = Limits()
     for field, text in (
-        ("unit_error", "largest error of a unit, as a share of its largest output"),
         ("bits_differing", "percent of bits that may differ from PyTorch's"),
         ("top1_agreement", "percent of images whose first class must agree"),
     ):
@@ -88,8 +87,8 @@ def _export(args: argparse.Namespace) -> None:
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
-        size = {"bytes": len(data)}
-        records.write(records.Record("size", name, size, {"artifact": args.out.name, "format": args.format}), args.record)
+        artifact = {"artifact": args.out.name, "format": args.format}
+        records.write(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
         totals = ops.totals(ops.count(graph.shape, resolution))
         values = {key: totals[key] for key in ("flops", "bops", "ops", "parameters", "binary_weights")}
         records.write(records.Record("ops", name, values, {"resolution": resolution}), args.record)
@@ -97,9 +96,9 @@ def _export(args: argparse.Namespace) -> None:
 
 def _verify(args: argparse.Namespace) -> None:
     loaded, graph = _load(args)
-    limits = Limits(args.unit_error, args.bits_differing, args.top1_agreement)
+    limits = Limits(args.bits_differing, args.top1_agreement)
     pictures = images.load(args.data, graph.info, args.images)
-    found = verify(loaded.model, graph, args.artifact, pictures, limits, progress=sys.stderr.isatty())
+    found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
     print(_report(args.artifact, args.data, found))
     for failure in failures:
@@ -124,7 +123,7 @@ def _report(artifact: Path, data: str, found: Parity) -> str:
         [
             f"{artifact} on {found.images} images of {data}",
             f"  units equal to the reference   {found.units_exact} of {found.units}"
-            f" ({found.units_identical} bit for bit, largest error {found.max_unit_error:.2g})",
+            f" ({found.units_identical} bit for bit, largest error {found.max_unit_error:.2g} of rounding)",
             f"  bits differing from PyTorch's  {found.bits_differing:.4f}%",
             f"  largest logit difference       {found.max_logit_difference:.4g} (largest logit {found.max_logit:.4g})",
             f"  top-1 agreement                {found.top1_agreement:.2f}%",

@@ -45,8 +45,11 @@ def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.floa
         check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
 
     gain, bias = _affine(model.stem_norm)
-    stem = Stem((_f64(model.stem.weight) * gain[:, None, None, None]).astype(dtype), bias.astype(dtype),
-                model.config.stem_stride)
+    stem = Stem(
+        (_f64(model.stem.weight) * gain[:, None, None, None]).astype(dtype),
+        bias.astype(dtype),
+        model.config.stem_stride,
+    )
     carried = np.zeros(len(gain))
     units = []
     for module in model.units:
@@ -90,7 +93,8 @@ def _head(layers: nn.Sequential, carried: np.ndarray, dtype: type[np.floating]) 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
     """BatchNorm in eval mode as (gain, bias)."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     gain = _f64(norm.weight) / np.sqrt(_f64(norm.running_var) + norm.eps)
     return gain, _f64(norm.bias) - _f64(norm.running_mean) * gain
 

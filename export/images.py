@@ -9,6 +9,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.runtime import preprocess
 
 NOISE = "noise"
+BUNDLED = ("mnist5k", "digits")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 
 
@@ -38,3 +39,13 @@ def load(source: str, info: ModelInfo, count: int) -> np.ndarray:
     # Folders are sorted by class, so take images from all over rather than the first ones.
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     return np.concatenate([preprocess.image(path, info) for path in chosen])
+
+
+def _bundled(source: str, count: int, info: ModelInfo) -> np.ndarray:
+    """The first held-out images of a data set that ships inside a package, as training evaluates on them."""
+    from train import data
+
+    module = {"mnist5k": data.Mnist5k, "digits": data.Digits}[source](info.resolution, info.mean, info.std)
+    module.setup()
+    views = [views[0].numpy() for views, _ in module.val_dataloader()]
+    return np.concatenate(views)[:count]

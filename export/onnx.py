@@ -4,6 +4,8 @@ Bits are the floats +1 and -1, and a binary convolution is a Conv of them: any O
 file, at the speed of floats. The accumulators are exact in float32 (whole numbers below 2**24).
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -66,7 +68,7 @@ class _Builder:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
 
@@ -122,7 +124,10 @@ def _shortcut(builder: _Builder, unit: Unit, name: str, x: str) -> str:
 
 
 def _head(builder: _Builder, head: Head, x: str) -> None:
-    steps: list[tuple[str, list[str], dict[str, object]]] = [("GlobalAveragePool", [], {}), ("Flatten", [], {"axis": 1})]
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("GlobalAveragePool", [], {}),
+        ("Flatten", [], {"axis": 1}),
+    ]
     if head.offset.any() or not head.layers:
         steps.append(("Add", [builder.constant("head.offset", head.offset[None])], {}))
     for number, layer in enumerate(head.layers):

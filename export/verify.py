@@ -34,17 +34,13 @@ Trace = Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a verification must keep to.
+    """What a verification must keep to, besides every unit being exact.
 
     Attributes:
-        unit_error: largest difference of a unit's output from the reference's, as a share of the
-            unit's largest output. One wrong bit in a convolution is far above the default, the
-            rounding of a float sum in another order below it.
         bits_differing: percent of bits, over all units and images, that may differ from PyTorch's.
         top1_agreement: percent of images whose first class must be PyTorch's.
     """
 
-    unit_error: float = 1e-5
     bits_differing: float = 1.0
     top1_agreement: float = 99.0
 
@@ -55,9 +51,10 @@ class Parity:
 
     Attributes:
         units: number of units.
-        units_exact: units within the limit `unit_error` on every image.
+        units_exact: units whose every accumulator equals the reference's on every image: no output
+            differs by more than the rounding of its last few float operations explains.
         units_identical: units equal to the reference bit for bit on every image.
-        max_unit_error: largest difference of any unit, as a share of its largest output.
+        max_unit_error: largest difference of any unit's output, as a share of that rounding; up to 1 is exact.
         bits_differing: percent.
         max_logit_difference: absolute.
         max_logit: largest PyTorch logit, to read the difference by.
@@ -80,8 +77,8 @@ class Parity:
         found = []
         if self.units_exact < self.units:
             found.append(
-                f"{self.units - self.units_exact} of {self.units} units differ from the reference "
-                f"(by up to {self.max_unit_error:.2g} of their largest output, limit {limits.unit_error:g})"
+                f"{self.units - self.units_exact} of {self.units} units differ from the reference, "
+                f"by up to {self.max_unit_error:.3g} times what rounding explains"
             )
         if self.bits_differing > limits.bits_differing:
             found.append(f"{self.bits_differing:.3f}% of the bits differ, limit {limits.bits_differing:g}%")
@@ -95,7 +92,6 @@ def verify(
     graph: InferenceGraph,
     artifact: str | Path,
     images: np.ndarray,
-    limits: Limits,
     *,
     batch: int = 8,
     progress: bool = False,
@@ -107,7 +103,6 @@ def verify(
         graph: `fold(model, ...)`.
         artifact: an `.onnx` or `.tflite` file made from it.
         images: normalised images (N, channels, H, W), float32.
-        limits: for `units_exact`; `Parity.failures` takes the rest.
         batch: images run at a time; the outputs of all units are held for that many.
         progress: whether to show a progress bar.
 
@@ -130,8 +125,8 @@ def verify(
             check(x.shape[1] == unit.shape.in_channels, f"{artifact} was made from another network; export it again")
             wanted = reference.unit(unit, x)
             identical[number] &= np.array_equal(wanted, y)
+            error = float((np.abs(wanted - y) / lce.rounding_bound(unit, x)).max())
             # A NaN is as large an error as there is, not one that compares as small.
-            error = np.abs(wanted - y).max() / max(float(np.abs(wanted).max()), np.finfo(np.float32).tiny)
             errors[number] = max(errors[number], error if np.isfinite(error) else np.finfo(np.float32).max)
             if unit.binary_input:
                 flipped += int(np.count_nonzero((x >= unit.threshold[:, None, None]) != bits[number]))
@@ -141,7 +136,7 @@ def verify(
         max_logit = max(max_logit, float(np.abs(expected).max()))
     return Parity(
         units=len(graph.units),
-        units_exact=int((errors <= limits.unit_error).sum()),
+        units_exact=int((errors <= 1).sum()),
         units_identical=int(identical.sum()),
         max_unit_error=float(errors.max(initial=0)),
         bits_differing=100 * flipped / max(seen, 1),
@@ -172,13 +167,15 @@ def _trace_onnx(path: Path, units: int) -> Trace:
         names = [stem_output_name(), *(unit_output_name(number) for number in range(units))]
         made = {output for node in model.graph.node for output in node.output}
         missing = [name for name in names if name not in made]
-        check(not missing, lambda: f"{path} has no tensor {missing[0]}; it was made from another network, export it again")
+        check(not missing, lambda: f"{path} has no tensor {missing[0]}; it was made from another network")
         model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except UserError:
         raise
     except Exception as error:  # protobuf and onnxruntime raise types of their own, which they do not export
-        raise UserError(f"{path} is no ONNX model that runs here ({str(error).splitlines()[0]}); export it again") from None
+        raise UserError(
+            f"{path} is no ONNX model that runs here ({str(error).splitlines()[0]}); export it again"
+        ) from None
 
     def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         logits, *outputs = session.run([OUTPUT, *names], {INPUT: images})
@@ -189,8 +186,11 @@ def _trace_onnx(path: Path, units: int) -> Trace:
 
 def _trace_tflite(path: Path, units: int) -> Trace:
     data = path.read_bytes()
-    found = tflite_file.count_operators(data).get("PRELU", 0)
-    check(found == units, f"{path} has {found} units, not {units}; it was made from another network, export it again")
+    try:
+        found = tflite_file.count_operators(data).get("PRELU", 0)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    check(found == units, f"{path} has {found} units, not {units}; it was made from another network")
 
     def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         return lce.trace(data, images)

@@ -106,9 +106,7 @@ def forward(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = Fa
         out1 = move(f"{name}.move13", F.prelu(move(f"{name}.move12", out1), state[f"{name}.prelu1.weight"]))
         out2 = move(f"{name}.move21", out1).sign()
         if expands:
-            halves = [
-                norm(f"{name}.bn2_{half}", conv(f"{name}.binary_pw_down{half}", out2, 1)) + out1 for half in "12"
-            ]
+            halves = [norm(f"{name}.bn2_{half}", conv(f"{name}.binary_pw_down{half}", out2, 1)) + out1 for half in "12"]
             out2 = torch.cat(halves, dim=1)
         else:
             out2 = norm(f"{name}.bn2", conv(f"{name}.binary_pw", out2, 1)) + out1

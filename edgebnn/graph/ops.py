@@ -72,9 +72,7 @@ class NetworkShape:
     image_channels: int = 3
 
 
-def reactnet_a(
-    *, width: float = 1.0, stem_stride: int = 2, classes: int = 1000, binary: bool = True
-) -> NetworkShape:
+def reactnet_a(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000, binary: bool = True) -> NetworkShape:
     """ReActNet-A, or with `binary` false its real-valued twin."""
     units = reactnet_units(width)
     return NetworkShape(reactnet_channels(width)[0], stem_stride, units, (binary,) * len(units), (classes,))

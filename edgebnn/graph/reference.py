@@ -37,8 +37,9 @@ def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
     if part.shortcut == "repeat":
         return np.concatenate([x, x], axis=1)
     if part.shortcut == "pool":
-        rows = x[:, :, 0::2] + x[:, :, 1::2]
-        return (rows[..., 0::2] + rows[..., 1::2]) * x.dtype.type(0.25)
+        # Row by row, as ONNX Runtime adds them: the order decides the last bit.
+        total = x[:, :, 0::2, 0::2] + x[:, :, 0::2, 1::2] + x[:, :, 1::2, 0::2] + x[:, :, 1::2, 1::2]
+        return total * x.dtype.type(0.25)
     return x
 
 
@@ -55,8 +56,9 @@ def head(part: Head, x: np.ndarray) -> np.ndarray:
 def _convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, fill: float) -> np.ndarray:
     """Plain convolution. On bits it is exact: an accumulator is a whole number far below 2**24."""
     kernel = weight.shape[2]
-    padded = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
+    padded: np.ndarray = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
+    windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))  # type: ignore[call-overload]
+    windows = windows[:, :, ::stride, ::stride]
     n, channels, height, width = windows.shape[:4]
     columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, channels * kernel * kernel)
     out = columns @ weight.reshape(len(weight), -1).T

@@ -51,9 +51,7 @@ class BinaryUnit(nn.Module):
     def __init__(self, shape: UnitShape, config: ReActNetConfig) -> None:
         super().__init__()
         self.shortcut = shape.shortcut
-        self.sign = RSign(
-            shape.in_channels, binary=config.binary_activations, gradient=config.activation_gradient
-        )
+        self.sign = RSign(shape.in_channels, binary=config.binary_activations, gradient=config.activation_gradient)
         self.conv = BinaryConv2d(
             shape.in_channels,
             shape.out_channels,

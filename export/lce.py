@@ -1,0 +1,210 @@
+"""The inference graph as a Larq Compute Engine TFLite file.
+
+Two turns make the file exact, both forced by what LCE's converter does (v0.16):
+
+- It turns a 3x3 stride-2 convolution's border of 1 into SAME padding, which pads bottom and right alone; the
+  network pads top and left too, and its output would be shifted by a pixel. Seen from the opposite
+  corner, SAME pads what the network needs. So the image is rotated by 180 degrees once, every kernel
+  is rotated with it, and global pooling forgets the rotation.
+- Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out
+  on both sides or reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the
+  dense binary layer that it is.
+
+Batch 1, NHWC: LCE's converter sets a free batch to 1.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from edgebnn.errors import check
+from edgebnn.graph import Head, InferenceGraph, Stem, Unit
+from edgebnn.graph.info import METADATA_KEY
+from export import tflite_file
+from export.tflite_file import STEM_SCOPE, UNIT_SCOPE, quietly
+
+BINARY_CONVOLUTION = "LceBconv2d"
+UNIT_KINDS = {BINARY_CONVOLUTION, "SUB", "LceQuantize", "ADD", "PRELU"}
+SHORTCUT_AND_SHAPE_KINDS = {"AVERAGE_POOL_2D", "CONCATENATION", "RESHAPE", "STRIDED_SLICE"}
+
+SMALLEST_CORRECTED_SIDE = 3
+"""Below this height and width, LCE does not correct a 3x3 convolution's zero padding."""
+
+
+def convert(graph: InferenceGraph) -> bytes:
+    """An LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+
+    The metadata entry "edgebnn" holds `graph.info` as JSON.
+
+    Raises:
+        UserError: a unit is not binary, or did not become a binary convolution.
+    """
+    for number, unit in enumerate(graph.units):
+        check(unit.binary, f"unit {number} has float {_floats(unit)}; LCE runs binary units alone: train step 2 first")
+    data = tflite_file.add_metadata(_flatbuffer(graph), METADATA_KEY, graph.info.to_json())
+    check_operators(data, len(graph.units))
+    return data
+
+
+def check_operators(data: bytes, units: int) -> None:
+    """Raises `UserError` unless each unit is one binary convolution, and the stem alone a float one.
+
+    LCE's converter keeps what it does not recognise as float operators, silently and slowly.
+    """
+    operators = tflite_file.operators(data)
+    for scope in (f"{UNIT_SCOPE}{number:02d}" for number in range(units)):
+        kinds = [operator.kind for operator in operators if operator.scope == scope]
+        foreign = sorted(set(kinds) - UNIT_KINDS - SHORTCUT_AND_SHAPE_KINDS)
+        check(
+            kinds.count(BINARY_CONVOLUTION) == 1 and not foreign,
+            f"{scope} fell back to {', '.join(foreign) or 'no binary convolution'} in LCE's converter; "
+            "install larq-compute-engine 0.16, or report the network",
+        )
+    floats = sum(operator.kind == "CONV_2D" for operator in operators)
+    check(
+        floats == 1, f"{floats} float convolutions came out of LCE's converter, not the stem's one; report the network"
+    )
+
+
+def trace(data: bytes, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Runs the file in LCE's own interpreter and keeps what passes between its parts.
+
+    Args:
+        data: a file by `convert`.
+        images: (N, channels, H, W), normalised float32. LCE's x86 kernels are slow: a ReActNet-A at
+            224x224 takes a third to half a second an image.
+
+    Returns:
+        The stem's output and then every unit's, each (N, channels, H, W) and the right way up as in
+        `edgebnn.graph.reference`; and the file's outputs (N, outputs).
+    """
+    with quietly():
+        from larq_compute_engine.tflite.python.interpreter import Interpreter
+    logits, *taps = Interpreter(tflite_file.tap_units(data)).predict(images.transpose(0, 2, 3, 1))
+    return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
+
+
+def rounding_bound(unit: Unit, x: np.ndarray) -> np.ndarray:
+    """How far LCE's output of one unit may lie from the reference's on the same x, a channel: (outputs, 1, 1).
+
+    LCE counts differing bits d = (K - acc) / 2 of the K = weights an output, and computes
+    `2d * -scale + (bias + K * scale)`: the same bits, but floats as large as K * scale, where the
+    reference's are as large as acc * scale. With one rounding of 2**-24 an operation, the correction
+    of zero padding and the pool included, both paths together err by at most 12 * 2**-24 < 2**-20 of
+    `K * |scale| + |bias| + max |x|`. One wrong bit moves z by 2 * scale, a hundred times as far.
+    """
+    largest = unit.weight[0].size * np.abs(unit.scale) + np.abs(unit.bias) + np.abs(x).max()
+    return (2.0**-20 * largest * np.maximum(1, np.abs(unit.slope)))[:, None, None]
+
+
+def _floats(unit: Unit) -> str:
+    names = {"activations": unit.binary_input, "weights": unit.binary_weight}
+    return " and ".join(name for name, binary in names.items() if not binary)
+
+
+def _flatbuffer(graph: InferenceGraph) -> bytes:
+    with quietly():
+        import tensorflow as tf
+        from larq_compute_engine import convert_saved_model
+
+        def network(image: Any) -> dict[str, Any]:
+            with tf.name_scope(STEM_SCOPE):
+                x = _stem(tf, graph.stem, image)
+            for number, unit in enumerate(graph.units):
+                with tf.name_scope(f"{UNIT_SCOPE}{number:02d}"):
+                    x = _unit(tf, unit, x)
+            return {"logits": _head(tf, graph.head, x)}
+
+        side = graph.info.resolution
+        image = tf.TensorSpec((1, side, side, graph.stem.weight.shape[1]), tf.float32, name="image")
+        module = tf.Module()
+        module.network = tf.function(network, input_signature=[image])
+        with TemporaryDirectory(prefix="edgebnn-lce-") as folder:
+            tf.saved_model.save(module, folder, signatures=module.network)
+            return bytes(convert_saved_model(Path(folder)))
+
+
+def _stem(tf: Any, part: Stem, image: Any) -> Any:
+    rotated = tf.reverse(image, [1, 2])
+    return tf.nn.conv2d(rotated, _rotated(part.weight), part.stride, "SAME") + _float(part.bias)
+
+
+def _unit(tf: Any, part: Unit, x: Any) -> Any:
+    z = _convolution(tf, part, x) + _shortcut(tf, part, x)
+    # LCE's converter makes one PRELU of this, given a slope of rank 3.
+    return tf.nn.relu(z) + -_float(part.slope)[None, None] * tf.nn.relu(-z)
+
+
+def _convolution(tf: Any, part: Unit, x: Any) -> Any:
+    """acc * scale + bias, all of which becomes one LceBconv2d."""
+    kernel, threshold, scale, bias = _rotated(part.weight), part.threshold, part.scale, part.bias
+    stride, side, outputs = part.stride, x.shape[1], len(scale)
+    out_side = side // stride
+    if part.border and part.padding == "zero" and side < SMALLEST_CORRECTED_SIDE:
+        kernel, stride = _dense(kernel, side, stride), 1
+        x = tf.reshape(x, (1, 1, 1, -1))
+        threshold = np.tile(threshold, side**2)
+        scale, bias = np.tile(scale, out_side**2), np.tile(bias, out_side**2)
+    elif part.border == 0 and stride == 2:
+        # Of each two pixels of the rotated map, the network's convolution sees the second.
+        x, stride = x[:, 1::2, 1::2], 1
+    bits = tf.where(x >= _never_zero(_float(threshold)), 1.0, -1.0)
+    padding = "SAME"
+    if part.border and part.padding == "one":
+        # Recognised as SAME padding with ones, since it lies where SAME would put it.
+        before = 1 if stride == 1 else 0
+        bits = tf.pad(bits, [[0, 0], [before, 1], [before, 1], [0, 0]], constant_values=1.0)
+        padding = "VALID"
+    out = tf.nn.conv2d(bits, kernel, stride, padding) * _float(scale) + _float(bias)
+    return tf.reshape(out, (1, out_side, out_side, outputs))
+
+
+def _shortcut(tf: Any, part: Unit, x: Any) -> Any:
+    if part.shortcut == "repeat":
+        return tf.concat([x, x], axis=3)
+    if part.shortcut == "pool":
+        return tf.nn.avg_pool2d(x, 2, 2, "VALID")
+    return x
+
+
+def _head(tf: Any, part: Head, x: Any) -> Any:
+    features = tf.reduce_mean(x, [1, 2])
+    if part.offset.any():
+        features = features + _float(part.offset)
+    for layer in part.layers:
+        features = tf.matmul(features, _float(layer.weight.T)) + _float(layer.bias)
+        features = tf.nn.relu(features) if layer.relu else features
+    return features
+
+
+def _float(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _rotated(weight: np.ndarray) -> np.ndarray:
+    """(outputs, inputs, H, W) -> (H, W, inputs, outputs), rotated by 180 degrees."""
+    return _float(weight[:, :, ::-1, ::-1].transpose(2, 3, 1, 0))
+
+
+def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """The 1x1 kernel (1, 1, side * side * inputs, out * out * outputs) equal to a 3x3 one with SAME padding.
+
+    On a map so small every output sees every input: no entry is missing, as it must be for bits.
+    """
+    out = side // stride
+    before = 1 if stride == 1 else 0
+    tap = np.arange(side)[:, None] - stride * np.arange(out) + before
+    dense = kernel[tap[:, None, :, None], tap[None, :, None, :]]  # row, column, out row, out column, input, output
+    inputs, outputs = kernel.shape[2:]
+    return dense.transpose(0, 1, 4, 2, 3, 5).reshape(1, 1, side**2 * inputs, out**2 * outputs)
+
+
+def _never_zero(threshold: np.ndarray) -> np.ndarray:
+    """The thresholds with each 0 made the next float below it.
+
+    LCE tests the sign of `x - threshold`, on ARM its sign bit: x = -0.0 at threshold 0 would give the
+    bit -1, though -0.0 >= 0.
+    """
+    return np.where(threshold == 0, np.nextafter(np.float32(0), np.float32(-1)), threshold)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from edgebnn.errors import UserError, exit_on_user_error
+from edgebnn.files import atomic_path, existing_file, write_bytes
+
+
+def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    write_bytes(path, b"old")
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half of the ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_there_before_the_write_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "model.onnx"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"all of it")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_bytes() == b"all of it"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    write_bytes(tmp_path / "ours", b"x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
+    # Root may write anywhere, but nobody below a file, over a folder, or under an endless name.
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "model.onnx", tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(UserError) as caught:
+            write_bytes(path, b"x")
+        assert str(path) in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_to_read_must_hold_something(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(UserError, match=r"teacher .*empty is empty"):
+        existing_file(tmp_path / "empty", "teacher")
+    for path in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match=r"teacher .* does not exist"):
+            existing_file(path, "teacher")
+
+
+def test_a_user_error_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, exit_on_user_error():
+        raise UserError("a thing\nof two lines; a remedy")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: a thing of two lines; a remedy\n"
