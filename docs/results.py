@@ -83,8 +83,8 @@ def exports() -> Iterator[str]:
     yield "## Exports of a random ReActNet-A, full width"
     yield ""
     yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
-    yield "equals the reference's (`export/verify.py`). Bits and logits are compared with PyTorch's; a random network has"
-    yield "no margins, so bits at a threshold flip more readily than in a trained one."
+    yield "equals the reference's (`export/verify.py`). Bits and logits are compared with PyTorch's; a random network"
+    yield "has no margins, so bits at a threshold flip more readily than in a trained one."
     yield ""
     rows, kinds = [], []
     with tempfile.TemporaryDirectory() as folder:

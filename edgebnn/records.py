@@ -7,6 +7,7 @@ a newer measurement is a newer record.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,12 +15,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
 
 Kind = Literal["accuracy", "parity", "latency", "ops", "size"]
 VERSION = 1
 FOLDER = "records"
+
+NEEDED: dict[Kind, tuple[str, ...]] = {
+    "accuracy": ("top1",),
+    "latency": ("median_ms", "p10_ms", "p90_ms"),
+    "ops": ("ops",),
+    "size": ("bytes",),
+    "parity": ("ok",),
+}
+"""The values without which a record of that kind says nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,9 @@ class Record:
         context: the circumstances, plain JSON.
         created: when it was measured, ISO 8601 in UTC.
         version: version of this format.
+
+    Raises:
+        UserError: on creation, if the kind is unknown, a value is not a finite number, or one is missing.
     """
 
     kind: Kind
@@ -43,10 +56,16 @@ class Record:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
+        if not isinstance(self.kind, str) or self.kind not in get_args(Kind):
             raise UserError(f"unknown record kind '{self.kind}'. Valid kinds are {', '.join(get_args(Kind))}")
-        if not self.model:
-            raise UserError("a record needs the name of its model")
+        check(self.model and isinstance(self.model, str), "a record needs the name of its model")
+        check(isinstance(self.created, str), f"a record's date is text, not {self.created!r}")
+        tables = isinstance(self.values, dict) and isinstance(self.context, dict)
+        check(tables, f"the values and the context of a record of {self.model} are tables")
+        for name in {*self.values, *NEEDED[self.kind]}:
+            value = self.values.get(name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            check(number, f"{name} in a record of kind {self.kind} is {value}, not a number")
 
 
 def write(record: Record, run: str | Path) -> Path:

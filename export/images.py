@@ -1,6 +1,7 @@
 """Images to verify an exported file with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def _bundled(source: str, count: int, info: ModelInfo) -> np.ndarray:
     """The first held-out images of a data set that ships inside a package, as training evaluates on them."""
     from train import data
 
-    module = {"mnist5k": data.Mnist5k, "digits": data.Digits}[source](info.resolution, info.mean, info.std)
+    kinds: dict[str, Any] = {"mnist5k": data.Mnist5k, "digits": data.Digits}
+    module = kinds[source](info.resolution, info.mean, info.std)
     module.setup()
     views = [views[0].numpy() for views, _ in module.val_dataloader()]
     return np.concatenate(views)[:count]

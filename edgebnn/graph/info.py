@@ -1,12 +1,16 @@
 """What a model file must say about itself for a stranger to use it."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 
 METADATA_KEY = "edgebnn"
 """The key of the JSON text in an ONNX file's metadata, a TFLite file's metadata and a checkpoint's."""
+
+MAX_RESOLUTION = 8192
+"""Far above any classifier's; a damaged file must not make a program allocate terabytes."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -35,15 +39,24 @@ class ModelInfo:
 
     @staticmethod
     def from_json(text: str) -> "ModelInfo":
-        """Raises `UserError` when `text` is not what `to_json` writes."""
+        """Raises `UserError` when `text` is not what `to_json` writes, or its values make no sense."""
         try:
             data = json.loads(text)
-            return ModelInfo(
+            info = ModelInfo(
                 name=str(data["name"]),
                 resolution=int(data["resolution"]),
                 mean=tuple(float(value) for value in data["mean"]),
                 std=tuple(float(value) for value in data["std"]),
                 labels=tuple(str(label) for label in data["labels"]),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise UserError(f"the model's metadata is damaged ({error}); export it again") from None
+        sound = (
+            info.name != ""
+            and 1 <= info.resolution <= MAX_RESOLUTION
+            and len(info.mean) == len(info.std) > 0
+            and all(math.isfinite(value) for value in info.mean)
+            and all(math.isfinite(value) and value > 0 for value in info.std)
+        )
+        check(sound, "the model's metadata has a name, resolution, mean or std that makes no sense; export it again")
+        return info

@@ -1,0 +1,121 @@
+"""Records to tables. Every figure here stands in a record; nothing is computed but a unit's scale."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+import pandas as pd
+
+from edgebnn import records
+from edgebnn.errors import UserError
+from edgebnn.records import Record
+
+COLUMNS = (
+    *("model", "top1", "protocol", "data", "artifact", "runtime", "threads", "machine"),
+    *("median_ms", "p10_ms", "p90_ms", "ops", "bytes", "parity"),
+)
+FIGURES = ("top1", "threads", "median_ms", "p10_ms", "p90_ms", "ops", "bytes")
+"""The columns of numbers; NaN where there is none."""
+
+
+def read_runs(root: str | Path) -> tuple[list[Record], list[str]]:
+    """All sound records under `root`, oldest first, and a line for every file that is none."""
+    found, complaints = [], []
+    for path in sorted(Path(root).rglob(f"{records.FOLDER}/*.json")):
+        try:
+            found.append(records.read(path))
+        except UserError as error:
+            complaints.append(str(error))
+    return sorted(found, key=lambda record: record.created), complaints
+
+
+def subject(record: Record) -> tuple[str, ...]:
+    """What a record speaks of: of two records with the same subject, the newer one wins."""
+    context = record.context
+    keys = {
+        "accuracy": ("protocol", "data"),
+        "latency": ("artifact", "runtime", "threads"),
+        "ops": ("resolution",),
+        "size": ("artifact",),
+        "parity": ("artifact",),
+    }[record.kind]
+    said = [artifact(record) if key == "artifact" else str(context.get(key, "")) for key in keys]
+    if record.kind == "latency":
+        said.append(machine(record))
+    return (record.kind, record.model, *said)
+
+
+def artifact(record: Record) -> str:
+    """The file a record speaks of, without its folders; "" if it speaks of none."""
+    return PurePath(str(record.context.get("artifact", ""))).name
+
+
+def machine(record: Record) -> str:
+    """The processor of a latency record; "" where it is not told."""
+    described = record.context.get("machine")
+    return str(described.get("cpu", "")) if isinstance(described, dict) else ""
+
+
+def threads(count: float) -> str:
+    """A number of threads in words; NaN is an unknown number."""
+    return "1 thread" if count == 1 else "? threads" if math.isnan(count) else f"{count:.0f} threads"
+
+
+def newest(found: Iterable[Record]) -> list[Record]:
+    """Of each subject the newest record, oldest first."""
+    latest = {subject(record): record for record in sorted(found, key=lambda record: record.created)}
+    return sorted(latest.values(), key=lambda record: record.created)
+
+
+def overview(found: Iterable[Record]) -> pd.DataFrame:
+    """A row for every model, artifact, runtime, number of threads and machine; columns `COLUMNS`.
+
+    A figure that no record holds is missing (None or NaN). Where a model was evaluated under several
+    protocols, or counted at several resolutions, the newest record counts. Best accuracy first, then the
+    fastest.
+    """
+    found = newest(found)
+    rows = [row for name in dict.fromkeys(record.model for record in found) for row in _rows(name, found)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for column in FIGURES:
+        table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
+    order = ["top1", "model", "median_ms"]
+    return table.sort_values(order, ascending=[False, True, True], na_position="last", ignore_index=True)
+
+
+def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
+    """The overview's rows of one model."""
+    of: dict[str, list[Record]] = {kind: [] for kind in records.NEEDED}
+    for record in found:
+        if record.model == name:
+            of[record.kind].append(record)
+    common: dict[str, object] = {"model": name}
+    for accuracy in of["accuracy"][-1:]:
+        common |= {key: accuracy.context.get(key) for key in ("protocol", "data")} | {"top1": accuracy.values["top1"]}
+    for ops in of["ops"][-1:]:
+        common["ops"] = ops.values["ops"]
+
+    facts: dict[str, dict[str, object]] = {}
+    for size in of["size"]:
+        facts.setdefault(artifact(size), {})["bytes"] = size.values["bytes"]
+    for parity in of["parity"]:
+        facts.setdefault(artifact(parity), {})["parity"] = "passed" if parity.values["ok"] else "FAILED"
+
+    rows = []
+    for latency in of["latency"]:
+        row = common | {"artifact": artifact(latency)} | facts.get(artifact(latency), {})
+        row |= {key: latency.context.get(key) for key in ("runtime", "threads")} | {"machine": machine(latency)}
+        rows.append(row | {key: latency.values[key] for key in ("median_ms", "p10_ms", "p90_ms")})
+    timed = {row["artifact"] for row in rows}
+    rows += [common | {"artifact": file} | known for file, known in facts.items() if file not in timed]
+    return rows or [common]
+
+
+def points(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an overview that have both an accuracy and a latency."""
+    return table.dropna(subset=["top1", "median_ms"]).reset_index(drop=True)
+
+
+def wants_log(values: pd.Series) -> bool:
+    """Whether an axis should be logarithmic: its values are positive and span a factor of 5 or more."""
+    return len(values) > 1 and bool(values.min() > 0 and values.max() >= 5 * values.min())

@@ -1,0 +1,120 @@
+"""TFLite files through the interpreter of the Larq Compute Engine, without TensorFlow.
+
+`import larq_compute_engine` imports TensorFlow for its converter. The interpreter is one C extension
+of that package which needs NumPy alone, so it is loaded from its file.
+
+The interpreter trusts its input: a damaged file makes it read beyond its memory and takes the process
+along. So every file is first loaded and run once in a process of its own:
+`python -m edgebnn.runtime.lce < FILE`.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from importlib import metadata
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edgebnn.errors import UserError, check
+from edgebnn.graph.info import METADATA_KEY
+from edgebnn.runtime import tflite
+from edgebnn.runtime.model import Model, image_input, make_info
+
+EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
+TRIAL_SECONDS = 120
+TRIAL_BYTES = 8 << 30
+
+
+def load(path: Path, threads: int) -> Model:
+    """Loads a TFLite image classifier; see `edgebnn.runtime.load`."""
+    data = path.read_bytes()
+    text = tflite.metadata(data, METADATA_KEY, f"model {path}")
+    extension = _extension()
+    _trial(data, path)
+    interpreter = _interpreter(extension, data, threads)
+    shapes, types = interpreter.input_shapes, interpreter.input_types
+    check(
+        len(shapes) == 1 and types == [np.dtype(np.float32)] and len(interpreter.output_shapes) == 1,
+        f"model {path} does not take one float32 image and give one output; give an image classifier",
+    )
+    check(len(shapes[0]) == 4, f"model {path} takes an input of shape {shapes[0]}, no image; give an image classifier")
+    count, height, width, depth = shapes[0]
+    batch, channels, side = image_input([count, depth, height, width], path)
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        return interpreter.predict([np.ascontiguousarray(images.transpose(0, 2, 3, 1))])[0]
+
+    return Model(
+        path=path,
+        format="lce",
+        runtime="lce",
+        runtime_version=metadata.version("larq-compute-engine"),
+        threads=threads,
+        info=make_info(None if text is None else str(text, "utf-8", "replace"), path, side, channels),
+        described=text is not None,
+        channels=channels,
+        batch=batch,
+        _infer=infer,
+    )
+
+
+def _extension() -> ModuleType:
+    """The C extension, under its own name so that larq_compute_engine, if imported too, shares it."""
+    if EXTENSION in sys.modules:
+        return sys.modules[EXTENSION]
+    package, *folders, name = EXTENSION.split(".")
+    check(
+        np.lib.NumpyVersion(np.__version__) < "2.0.0",
+        f"the Larq Compute Engine cannot work with NumPy {np.__version__}; pip install 'numpy<2'",
+    )
+    root = importlib.util.find_spec(package)
+    places = root.submodule_search_locations if root else None
+    found = PathFinder.find_spec(name, [str(Path(place, *folders)) for place in places or []])
+    if found is None or found.origin is None:
+        raise UserError("a .tflite file needs the Larq Compute Engine; pip install larq-compute-engine")
+    spec = importlib.util.spec_from_file_location(EXTENSION, found.origin)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[EXTENSION] = module
+    return module
+
+
+def _interpreter(extension: ModuleType, data: bytes, threads: int) -> Any:
+    use_reference_bconv = use_indirect_bgemm = use_xnnpack = False
+    return extension.LiteInterpreter(data, threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack)
+
+
+def _trial(data: bytes, path: Path) -> None:
+    """Raises `UserError` unless a process of its own can load the model and run it once."""
+    command = [sys.executable, "-m", "edgebnn.runtime.lce"]
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=TRIAL_SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise UserError(f"model {path} did not finish one run in {TRIAL_SECONDS} s; export it again") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").split("\n")
+        said = next((line for line in lines if "ERROR" in line or "Error" in line), "the interpreter crashed")
+        raise UserError(f"model {path} is damaged, or no model of the Larq Compute Engine ({said}); export it again")
+
+
+def _try_stdin() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (TRIAL_BYTES, TRIAL_BYTES))
+    except (ImportError, ValueError, OSError):
+        pass  # not every system has such a limit
+    interpreter = _interpreter(_extension(), sys.stdin.buffer.read(), 1)
+    interpreter.predict(
+        [np.zeros(shape, dtype) for shape, dtype in zip(interpreter.input_shapes, interpreter.input_types)]
+    )
+
+
+if __name__ == "__main__":
+    _try_stdin()

@@ -1,0 +1,30 @@
+"""Loads a model file with the runtime of its format."""
+
+from pathlib import Path
+
+from edgebnn.errors import UserError, check
+from edgebnn.files import existing_file
+from edgebnn.runtime import lce, ort
+from edgebnn.runtime.model import Model
+
+LOADERS = {".onnx": ort.load, ".tflite": lce.load}
+
+
+def load(path: str | Path, *, threads: int = 1) -> Model:
+    """Loads an ONNX file, or a TFLite file of the Larq Compute Engine.
+
+    Args:
+        path: the file, `.onnx` or `.tflite`.
+        threads: threads a run may use.
+
+    Raises:
+        UserError: the file is missing, damaged, of another kind, no image classifier, or its runtime
+            is not installed.
+    """
+    check(threads >= 1, f"{threads} threads cannot run a model; give 1 or more")
+    path = existing_file(path, "model")
+    try:
+        loader = LOADERS[path.suffix.lower()]
+    except KeyError:
+        raise UserError(f"model {path} is none of {', '.join(LOADERS)}; export it first") from None
+    return loader(path, threads)

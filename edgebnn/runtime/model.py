@@ -1,0 +1,121 @@
+"""A model file ready to run, whatever its runtime."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgebnn.errors import UserError, check
+from edgebnn.graph.info import MAX_RESOLUTION, ModelInfo
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model.
+
+    Attributes:
+        path: the file.
+        format: what the file is.
+        runtime: what runs it.
+        runtime_version: version of that.
+        threads: threads a run may use.
+        info: name, resolution, normalisation, labels; where the file does not describe itself, its
+            file name, the resolution of its input (224 where that is free) and ImageNet's normalisation.
+        described: whether `info` stood in the file.
+        channels: channels of the image.
+        batch: images a run takes; None where that is free.
+    """
+
+    path: Path
+    format: Literal["onnx", "lce"]
+    runtime: Literal["onnxruntime", "lce"]
+    runtime_version: str
+    threads: int
+    info: ModelInfo
+    described: bool
+    channels: int
+    batch: int | None
+    _infer: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the image."""
+        return (self.channels, self.info.resolution, self.info.resolution)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits (N, classes) of normalised float32 images (N, channels, height, width).
+
+        A model of a fixed batch is run as often as it takes.
+
+        Raises:
+            UserError: the images do not fit the model, or the runtime refuses to run it.
+        """
+        check(
+            images.ndim == 4 and images.shape[1:] == self.image_shape and len(images) > 0,
+            lambda: (
+                f"{self.path} takes N images of shape {self.image_shape}, not {images.shape}; preprocess them for it"
+            ),
+        )
+        images = np.ascontiguousarray(images, np.float32)
+        batch = self.batch or len(images)
+        check(
+            len(images) % batch == 0,
+            lambda: (
+                f"{self.path} takes {batch} images at a time, not {len(images)}; give a multiple, or export it again"
+            ),
+        )
+        logits = [self._infer(images[start : start + batch]) for start in range(0, len(images), batch)]
+        return np.concatenate([part.reshape(batch, -1) for part in logits])
+
+
+def make_info(text: str | None, path: Path, side: int | None, channels: int) -> ModelInfo:
+    """What the metadata `text` of the file says, checked against the side and channels of its input.
+
+    Args:
+        text: the JSON text, None where the file has none.
+        path: the file, for messages.
+        side: height and width of its input in pixels, None where they are free.
+        channels: channels of its input.
+
+    Raises:
+        UserError: the metadata is damaged, or is not this model's.
+    """
+    if text is None:
+        info = ModelInfo(name=path.name.removesuffix(path.suffix), resolution=side or 224)
+    else:
+        try:
+            info = ModelInfo.from_json(text)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        check(len(info.mean) == channels, f"{path}: its metadata is for another number of channels; export it again")
+        check(
+            side in (None, info.resolution),
+            f"{path}: its metadata says {info.resolution} pixels, its input {side}; export the model again",
+        )
+    check(
+        1 <= info.resolution <= MAX_RESOLUTION,
+        f"{path}: {info.resolution} pixels is no resolution; export the model again",
+    )
+    return info
+
+
+def image_input(shape: list[int | None], path: Path) -> tuple[int | None, int, int | None]:
+    """Batch, channels and side of an input of that shape (N, C, H, W), None where a size is free.
+
+    Raises:
+        UserError: it is no square image with its channels first.
+    """
+    shown = f"({', '.join('?' if size is None else str(size) for size in shape)})"
+    check(len(shape) == 4, f"{path} takes an input of shape {shown}, no image; give an image classifier")
+    batch, channels, height, width = shape
+    check(height == width, f"{path} takes images of shape {shown}; only square ones, channels first, can be run")
+    check(channels is None or 1 <= channels <= 4, f"{path} takes images of shape {shown}; the channels must come first")
+    check(batch is None or batch > 0, f"{path} takes an input of shape {shown}; export it again")
+    return batch, 3 if channels is None else channels, height

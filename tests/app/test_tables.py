@@ -1,0 +1,121 @@
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from app import page, tables
+from edgebnn.records import Record
+from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, latency, write_all
+
+
+def test_every_row_is_what_the_records_say(tmp_path: Path) -> None:
+    write_all(tmp_path)
+    found, complaints = tables.read_runs(tmp_path)
+    assert complaints == []
+    assert len(found) == len(RECORDS)
+    assert all(record in found for record in RECORDS)
+    table = tables.overview(found)
+    rows = [
+        (r.model, r.top1, r.artifact, r.runtime, r.median_ms, r.machine, r.bytes, r.ops, r.parity)
+        for r in table.astype(object).where(table.notna(), None).itertuples()
+    ]
+    assert rows == [
+        ("large & slow", 72.5, "large.onnx", "onnxruntime", 40.0, "Server 9", None, None, None),
+        ("small", 61.25, "small.onnx", "onnxruntime", 2.5, "Server 9", 812345, 4710000.5, "passed"),
+        ("small", 61.25, "small.tflite", "lce", 8.0, "Board 4", 2123456, 4710000.5, "FAILED"),
+        ("untimed", None, "untimed.onnx", None, None, None, 77, None, None),
+    ]
+    assert table.p10_ms[1] == 2.5 * 0.9
+    assert table.p90_ms[1] == 2.5 * 1.2
+    assert list(tables.points(table).median_ms) == [40.0, 2.5, 8.0]
+
+
+def test_newest_wins_only_over_the_same_subject() -> None:
+    assert len(tables.newest(RECORDS)) == len(RECORDS) - SUPERSEDED
+    old, same = latency("m", "a.onnx", "onnxruntime", 5, 1, SERVER), latency("m", "a.onnx", "onnxruntime", 4, 2, SERVER)
+    others = [
+        latency("m", "a.onnx", "onnxruntime", 5, 1, BOARD),
+        latency("m", "b.onnx", "onnxruntime", 5, 1, SERVER),
+        latency("n", "a.onnx", "onnxruntime", 5, 1, SERVER),
+        latency("m", "a.onnx", "lce", 5, 1, SERVER),
+    ]
+    # The order in which they are read must not matter.
+    for pair in ([old, same], [same, old]):
+        kept = tables.newest([*pair, *others])
+        assert old not in kept
+        assert all(record in kept for record in [same, *others])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": {"top1": "high"}},
+        {"values": {"top1": True}},
+        {"values": {"top5": 99.0}},
+        {"values": [1]},
+        {"values": {"top1": math.inf}},
+        {"context": None},
+        {"created": 5},
+        {"model": ["m"]},
+        {"kind": "speed"},
+        {"version": 9},
+        {"extra": 1},
+    ],
+)
+def test_a_damaged_record_is_named_and_the_others_stay(tmp_path: Path, change: dict[str, object]) -> None:
+    write_all(tmp_path)
+    sound = {"kind": "accuracy", "model": "m", "values": {"top1": 1.0}, "context": {}, "created": "2026", "version": 1}
+    (tmp_path / "run0" / "records" / "bad.json").write_text(json.dumps(sound | change))
+    found, complaints = tables.read_runs(tmp_path)
+    assert len(found) == len(RECORDS)
+    assert len(complaints) == 1
+    assert "bad.json is" in complaints[0]
+
+
+def test_records_without_context_still_make_a_table() -> None:
+    bare = [Record("latency", "m", {"median_ms": 1, "p10_ms": 1, "p90_ms": 1}), Record("size", "n", {"bytes": 5})]
+    table = tables.overview(bare)
+    assert list(table.model) == ["m", "n"]
+    assert table.threads.isna().all()
+    assert tables.threads(table.threads[0]) == "? threads"
+    assert tables.overview([]).empty
+
+
+def test_log_axis_where_the_span_warrants() -> None:
+    assert tables.wants_log(pd.Series([1.0, 5.0]))
+    assert not tables.wants_log(pd.Series([1.0, 4.9]))
+    assert not tables.wants_log(pd.Series([0.0, 4.9]))
+    assert not tables.wants_log(pd.Series([3.0]))
+
+
+def test_cells_are_text_and_never_markup() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    for cell in (
+        page.text(evil),
+        page.small(evil),
+        page.link(evil),
+        page.circumstances({evil: evil, "m": {"a": evil}}),
+    ):
+        assert "<img" not in cell
+        assert "&lt;img" in cell
+    assert page.link('a"b&c/d') == '<a href="?model=a%22b%26c%2Fd" target="_self">a&quot;b&amp;c/d</a>'
+
+
+def test_figures() -> None:
+    assert [page.size(n) for n in (12, 1500, 7805856, math.nan, None)] == [
+        "12 bytes",
+        "1.50 kB",
+        "7.81 MB",
+        page.ABSENT,
+        page.ABSENT,
+    ]
+    assert [page.number(n) for n in (87126016, 0.0123456789, 5.0, None)] == [
+        "87,126,016",
+        "0.0123457",
+        "5",
+        page.ABSENT,
+    ]
+    assert page.figure(61.255, ".1f") == "61.3"
+    assert [page.text(value) for value in (None, "", math.nan, 0)] == [page.ABSENT, page.ABSENT, page.ABSENT, "0"]

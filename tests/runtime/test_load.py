@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from edgebnn import runtime
+from edgebnn.errors import UserError
+from tests.runtime.models import CLASSES, INFO, SIDE, logits, write_onnx
+
+IMAGES = np.random.default_rng(0).standard_normal((5, 3, SIDE, SIDE), np.float32)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 5])
+def test_onnx_gives_the_formulas_logits(tmp_path: Path, batch: object) -> None:
+    model = runtime.load(write_onnx(tmp_path / "m.onnx", info=INFO.to_json(), batch=batch))
+    assert model.info == INFO
+    assert (model.format, model.runtime, model.described, model.threads) == ("onnx", "onnxruntime", True, 1)
+    np.testing.assert_allclose(model.run(IMAGES), logits(IMAGES), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_of_strangers_gets_its_name_and_resolution_from_the_file(tmp_path: Path) -> None:
+    model = runtime.load(write_onnx(tmp_path / "resnet.v1.onnx"), threads=2)
+    assert (model.info.name, model.info.resolution, model.described, model.threads) == ("resnet.v1", SIDE, False, 2)
+    assert runtime.load(write_onnx(tmp_path / "free.onnx", side="side")).info.resolution == 224
+
+
+def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    model = runtime.load(write_onnx(tmp_path / "m.onnx", batch=2))
+    for wrong in (IMAGES[:2, :1], IMAGES[:2, :, :4], IMAGES[0], IMAGES[:0]):
+        with pytest.raises(UserError, match=r"takes N images of shape \(3, 8, 8\)"):
+            model.run(wrong)
+    with pytest.raises(UserError, match="takes 2 images at a time, not 5"):
+        model.run(IMAGES)
+    assert model.run(IMAGES[:4]).shape == (4, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"resolution": 16}, "its metadata says 16 pixels, its input 8"),
+        ({"std": [1, 0, 1]}, "makes no sense"),
+        ({"mean": [1, 2]}, "makes no sense"),
+        ({"name": ""}, "makes no sense"),
+        ({"resolution": float("inf")}, "damaged"),
+        ({"labels": 5}, "damaged"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    text = json.dumps(json.loads(INFO.to_json()) | change)
+    with pytest.raises(UserError, match=words):
+        runtime.load(write_onnx(tmp_path / "m.onnx", info=text))
+
+
+def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
+    whole = write_onnx(tmp_path / "m.onnx", info=INFO.to_json()).read_bytes()
+    path = tmp_path / "cut.onnx"
+    for data in (whole[: len(whole) // 2], whole[:20], b"\xff" * 300, b"garbage"):
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=r"model .*cut\.onnx is damaged"):
+            runtime.load(path)
+    with pytest.raises(UserError, match=r"absent\.onnx does not exist"):
+        runtime.load(tmp_path / "absent.onnx")
+    with pytest.raises(UserError, match=r"is none of \.onnx, \.tflite"):
+        runtime.load(Path(__file__))
+    with pytest.raises(UserError, match="0 threads"):
+        runtime.load(tmp_path / "m.onnx", threads=0)
+
+
+def test_models_that_take_no_float_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="damaged|only one float32 image"):
+        runtime.load(write_onnx(tmp_path / "double.onnx", kind=TensorProto.DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ([1, 10], "no image"),
+        ([1, 3, 8, 16], "only square ones"),
+        ([1, 224, 3, 3], "channels must come first"),
+        ([0, 3, 8, 8], "export it again"),
+    ],
+)
+def test_inputs_that_are_no_image_are_refused(shape: list[int | None], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        runtime.model.image_input(shape, Path("m.onnx"))
