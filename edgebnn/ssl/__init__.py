@@ -1,0 +1,1 @@
+"""Parts of self-supervised training, without a loop: losses, the queue of keys, views. PyTorch."""

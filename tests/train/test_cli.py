@@ -1,0 +1,205 @@
+"""`train fit` and `train recipe` through the command's own main."""
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from PIL import Image
+
+from edgebnn import checkpoint, records
+from edgebnn.errors import exit_on_user_error
+from train.__main__ import main
+
+WIDTH = 1 / 16
+TRAINER = {"max_epochs": 2, "limit_train_batches": 2, "accelerator": "cpu", "enable_progress_bar": False}
+DATA = {"class_path": "Digits", "init_args": {"batch_size": 32, "group": 32}}
+REAL = {"width": WIDTH, "binary_activations": False, "binary_weights": False}
+
+
+def config(path: Path, method: str, **arguments: object) -> Path:
+    model = {"class_path": method, "init_args": arguments}
+    path.write_text(
+        yaml.safe_dump({"run": str(path.with_suffix("")), "model": model, "data": DATA, "trainer": TRAINER})
+    )
+    return path
+
+
+@pytest.fixture
+def moco(tmp_path: Path) -> Path:
+    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue=48, key_groups=2)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, moco: Path) -> Path:
+    config(tmp_path / "linear.yaml", "LinearEvaluation")
+    teacher = {"model.init_args.checkpoint": "${run}/teacher/model.safetensors", "name": "tiny"}
+    stages = {"teacher": {"config": "moco.yaml"}, "linear": {"config": "linear.yaml", "set": teacher}}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    return path
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr with which the command is refused with code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_, exit_on_user_error():
+        main(arguments)
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_resuming_equals_a_run_that_never_stopped(moco: Path, tmp_path: Path) -> None:
+    main(["fit", "--config", str(moco), "--run", str(tmp_path / "whole")])
+    # The schedule of the whole run, cut after its first epoch.
+    broken = str(tmp_path / "broken")
+    main(["fit", "--config", str(moco), "--run", broken, "--trainer.max_steps", "2"])
+    halfway = safetensors.torch.load_file(f"{broken}/model.safetensors")
+    main(["fit", "--config", str(moco), "--run", broken, "--ckpt_path", f"{broken}/last.ckpt"])
+    whole, resumed = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "broken"))
+    assert whole["state_dict"].keys() == resumed["state_dict"].keys()
+    for name, tensor in whole["state_dict"].items():
+        torch.testing.assert_close(resumed["state_dict"][name], tensor, rtol=0, atol=0, msg=name)
+    assert (whole["epoch"], whole["global_step"]) == (resumed["epoch"], resumed["global_step"]) == (1, 4)
+    final = safetensors.torch.load_file(f"{broken}/model.safetensors")
+    assert not torch.equal(halfway["stem.weight"], final["stem.weight"])
+    assert torch.equal(whole["state_dict"]["network.stem.weight"], final["stem.weight"])
+
+
+def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -> None:
+    main(["fit", "--config", str(moco), "--name", "tiny", "--trainer.max_epochs", "1"])
+    run = tmp_path / "moco"
+    found = checkpoint.load(run / "model.safetensors")
+    assert found.info.name == "tiny"
+    assert (found.info.resolution, found.info.labels) == (32, tuple("0123456789"))
+    assert found.info.mean == pytest.approx((0.3053,) * 3)
+    assert found.model.config.head == (64, 16)
+    saved = (run / "config.yaml").read_text()
+    assert torch.load(run / "last.ckpt", weights_only=True)["config"] == saved
+    # Defaults are written out, too.
+    assert yaml.safe_load(saved)["model"]["init_args"]["momentum"] == 0.999
+    assert (run / "logs/csv/version_0/metrics.csv").stat().st_size > 0
+    assert list(run.glob("logs/tensorboard/version_0/events.*"))
+    assert not list(run.rglob("*.part"))
+
+
+def test_recipe_runs_skips_resumes_and_refuses(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["recipe", str(recipe), "--runs", str(tmp_path / "runs")]
+    main(command)
+    assert "running" in capsys.readouterr().out
+    run = tmp_path / "runs/tiny"
+    (accuracy,) = records.read_all(run)
+    assert (accuracy.model, accuracy.context["data"], accuracy.context["images"]) == ("tiny", "Digits", 359)
+    assert checkpoint.load(run / "linear/model.safetensors").model.config.head == (10,)
+    times = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+
+    # The same again, from another folder name: everything is finished.
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    command[-1] = str(tmp_path / "moved")
+    main(command)
+    out = capsys.readouterr().out
+    assert out.count("finished before") == 2
+    assert f"{accuracy.values['top1']:.1f} %" in out
+    (tmp_path / "moved").rename(tmp_path / "runs")
+    command[-1] = str(tmp_path / "runs")
+    assert times == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+
+    # Interrupted: without the mark of its end a stage goes on from its last checkpoint, here to do nothing.
+    (run / "linear/finished.json").unlink()
+    before = (run / "linear/last.ckpt").read_bytes()
+    main(command)
+    assert "running" in capsys.readouterr().out
+    assert (run / "linear/last.ckpt").read_bytes() == before
+    assert (run / "linear/finished.json").exists()
+
+    # Other input files, another configuration.
+    mark = run / "linear/finished.json"
+    mark.write_text(json.dumps({"teacher": "0"}))
+    assert "stage linear was trained from another teacher; delete" in refused(command, capsys)
+    mark.unlink()
+    changed = yaml.safe_load(recipe.read_text())
+    changed["stages"]["teacher"]["set"] = {"model.init_args.temperature": 0.3, "trainer.max_epochs": 1}
+    recipe.write_text(yaml.safe_dump(changed, sort_keys=False))
+    # A later stage's mistake shows before the first one trains.
+    changed["stages"]["linear"]["set"]["name"] = "${run}/later/model.safetensors"
+    later = recipe.with_name("later.yaml")
+    later.write_text(yaml.safe_dump(changed, sort_keys=False))
+    assert "stage linear names later" in refused(["recipe", str(later), *command[2:]], capsys)
+    assert not (tmp_path / "runs/later").exists()
+    line = refused(command, capsys)
+    assert "stage teacher ran with another configuration" in line
+    assert "model.init_args.temperature (was 0.2, is 0.3), trainer.max_epochs (was 2, is 1)" in line
+    assert "delete" in line
+
+
+def test_wrong_fits_are_refused_and_leave_nothing(
+    moco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distill = str(config(tmp_path / "distill.yaml", "Distill", student={"width": WIDTH}, teacher="gone.safetensors"))
+    linear = str(config(tmp_path / "linear.yaml", "LinearEvaluation"))
+    cut = tmp_path / "cut.ckpt"
+    cut.write_bytes(b"PK\x03\x04half")
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text(moco.read_text() + "colour: red\n")
+    before = files(tmp_path)
+    moco_ = str(moco)
+    cases = {
+        ("fit", "--config", distill): "teacher gone.safetensors does not exist",
+        ("fit", "--config", distill, "--model.teacher", str(cut)): "cut off",
+        ("fit", "--config", str(tmp_path / "none.yaml")): "none.yaml",
+        ("fit", "--config", str(unknown)): "colour",
+        ("fit", "--config", moco_, "--model.tempo", "3"): "tempo",
+        ("fit", "--config", moco_, "--model.student.width", "0.3"): "multiple of 1/32",
+        ("fit", "--config", moco_, "--data.resolution", "40"): "resolution 40",
+        ("fit", "--config", moco_, "--data.batch_size", "5000"): "batch of 5000",
+        ("fit", "--config", moco_, "--ckpt_path", str(cut)): "is damaged",
+        ("fit", "--config", linear): "a checkpoint or an untrained student",
+        ("fit", "--config", moco_, "--data", "Cifar10", "--data.root", str(tmp_path / "cifar")): "--data.download",
+        ("fit", "--config", moco_, "--data", "ImageFolder", "--data.root", str(tmp_path)): "no images in class",
+        ("recipe", str(tmp_path / "none.yaml")): "recipe",
+        ("recipe", moco_): "`stages`",
+        ("train",): "unknown command",
+    }
+    for arguments, part in cases.items():
+        assert part in refused(list(arguments), capsys), arguments
+    assert files(tmp_path) == before
+
+
+def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "images"
+    for part, name in (("train", "a"), ("train", "b"), ("val", "a")):
+        (root / part / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 36), (number * 90, 10, 60)).save(root / part / name / f"{number}.png")
+    command = [
+        "fit",
+        "--config",
+        str(moco),
+        "--data",
+        "ImageFolder",
+        "--data.root",
+        str(root),
+        "--data.resolution",
+        "32",
+    ]
+    command += ["--data.batch_size", "4", "--data.workers", "1"]
+    assert "train/ has 2 classes, val/ has 1 (b is in one of them only)" in refused(command, capsys)
+    (root / "val/b").mkdir()
+    (root / "val/b/notes.txt").write_text("no image")
+    assert "val holds no images" in refused(command, capsys)
+    Image.new("RGB", (40, 36)).save(root / "val/b/0.png")
+    (root / "train/b/0.png").write_text("no image")
+    assert f"cannot read the image {root / 'train/b/0.png'}" in refused(command, capsys)
+    Image.new("L", (40, 36)).save(root / "train/b/0.png")
+    main([*command, "--trainer.max_epochs", "1"])
+    assert checkpoint.load(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")

@@ -1,0 +1,31 @@
+"""The command line of training: `python -m train fit | recipe`."""
+
+import sys
+
+from edgebnn.errors import UserError, exit_on_user_error
+
+USAGE = """usage: python -m train fit --config FILE.yaml [--key value ...]     train one stage
+       python -m train recipe FILE.yaml [--runs FOLDER]            run stages in order; goes on where it stopped
+       python -m train fit --help                                  all keys"""
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command in `arguments`; Lightning is imported only where it is needed."""
+    command, *rest = arguments or [""]
+    if command == "fit":
+        from train.cli import fit
+
+        fit(rest)
+    elif command == "recipe":
+        from train.recipe import main as recipe
+
+        recipe(rest)
+    elif command in ("-h", "--help"):
+        print(USAGE)
+    else:
+        raise UserError(f"unknown command '{command}'; use `python -m train fit` or `python -m train recipe`")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        main(sys.argv[1:])

@@ -1,0 +1,43 @@
+"""Optimisers and learning-rate schedules, as values of a configuration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn, optim
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimiser and how its learning rate falls, epoch by epoch.
+
+    Attributes:
+        name: adam, or sgd with `momentum`.
+        lr: learning rate of the first epoch.
+        weight_decay: L2 penalty on every parameter.
+        momentum: of sgd.
+        schedule: linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag; steps: lr / 10 from every
+            milestone on.
+        milestones: epochs, counted from 0, at which `steps` divides the rate by 10.
+    """
+
+    name: Literal["adam", "sgd"] = "adam"
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: Literal["linear", "steps"] = "linear"
+    milestones: tuple[int, ...] = ()
+
+    def build(self, parameters: Iterable[nn.Parameter], epochs: int) -> dict[str, Any]:
+        """Optimiser and scheduler for a run of `epochs`, in the form Lightning takes them."""
+        optimizer: optim.Optimizer
+        if self.name == "adam":
+            optimizer = optim.Adam(parameters, self.lr, weight_decay=self.weight_decay)
+        else:
+            optimizer = optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        scheduler: optim.lr_scheduler.LRScheduler
+        if self.schedule == "linear":
+            scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+        else:
+            scheduler = optim.lr_scheduler.MultiStepLR(optimizer, list(self.milestones))
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}

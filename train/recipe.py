@@ -1,0 +1,203 @@
+"""`python -m train recipe`: stages in order, each a configuration with a few values changed.
+
+    stages:
+      teacher:
+        config: ../configs/moco.yaml                    # beside the recipe
+      step1:
+        config: ../configs/distill.yaml
+        set:
+          model.init_args.teacher: ${run}/teacher/model.safetensors
+
+`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`.
+A finished stage is skipped, an interrupted one goes on from its `last.ckpt`. A stage whose configuration or
+input files have changed since it ran is refused: its results would not be what the recipe says.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgebnn import records
+from edgebnn.errors import UserError
+from edgebnn.files import existing_file, write_bytes
+from train.callbacks import CONFIG, LAST, MODEL
+from train.cli import Reader, fit, one_line_errors
+
+FINISHED = "finished.json"
+"""Written when a stage has ended: the digests of the files of earlier stages that it used."""
+
+
+@dataclass
+class Stage:
+    """One stage of a recipe.
+
+    Attributes:
+        name: its name and that of its folder.
+        arguments: of `train fit`.
+        folder: where it writes.
+        inputs: files of earlier stages that its configuration names.
+        config: the whole configuration, with the recipe's folder written as ${run}.
+    """
+
+    name: str
+    arguments: list[str]
+    folder: Path
+    inputs: list[Path] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every input file, by the name of its stage."""
+        return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.inputs}
+
+
+def main(arguments: list[str]) -> None:
+    """The command line of `python -m train recipe`."""
+    parser = argparse.ArgumentParser(prog="python -m train recipe", description="Runs the stages of a recipe in order.")
+    parser.add_argument("recipe", type=Path, help="a file of train/recipes/")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    chosen = parser.parse_args(arguments)
+    run_recipe(chosen.recipe, chosen.runs)
+
+
+def run_recipe(path: Path, runs: Path) -> None:
+    """Runs what is left to do of a recipe and prints what its stages measured.
+
+    Raises:
+        UserError: the recipe, a configuration, or what an earlier run left does not allow it.
+    """
+    root = runs / path.stem
+    # Every configuration is read first: a mistake in the last stage should not wait for the first to train.
+    stages = [resolve(stage, root) for stage in read(path, root)]
+    check_order(stages)
+    rows = []
+    for number, stage in enumerate(stages, start=1):
+        start = time.monotonic()
+        done = is_finished(stage)
+        print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
+        if not done:
+            train(stage)
+        rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", accuracy(stage.folder)))
+    print(table(("stage", "time", "top-1"), rows))
+
+
+def read(path: Path, root: Path) -> list[Stage]:
+    """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
+    try:
+        recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
+    if not isinstance(recipe, dict) or set(recipe) != {"stages"} or not isinstance(recipe["stages"], dict):
+        raise UserError(f"recipe {path} needs one key, `stages`, with a stage by name under it; see train/recipes/")
+    stages = []
+    for name, entry in recipe["stages"].items():
+        if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
+            raise UserError(f"recipe {path}: stage {name} takes the keys `config` and `set` (`config` is needed)")
+        config = existing_file(path.parent / entry["config"], f"stage {name}: config")
+        folder = root / str(name)
+        arguments = ["--config", str(config), "--run", str(folder)]
+        for key, value in (entry.get("set") or {}).items():
+            # A string is an argument as it is; anything else in the form YAML reads back.
+            text = value if isinstance(value, str) else json.dumps(value)
+            arguments += [f"--{key}", text.replace("${run}", str(root))]
+        stages.append(Stage(str(name), arguments, folder))
+    return stages
+
+
+def resolve(stage: Stage, root: Path) -> Stage:
+    """Reads the stage's configuration. Raises `UserError` if there is something wrong with it."""
+    try:
+        with one_line_errors():
+            config = Reader(stage.arguments).resolved()
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
+    values = flat(config).values()
+    stage.inputs = [
+        Path(value)
+        for value in values
+        if isinstance(value, str) and Path(value).parent.parent == root and Path(value).name == MODEL
+    ]
+    stage.config = relative(config, root)
+    return stage
+
+
+def check_order(stages: list[Stage]) -> None:
+    """Raises `UserError` if a stage uses a file that no earlier stage makes."""
+    made: set[str] = set()
+    for stage in stages:
+        for name in (path.parent.name for path in stage.inputs):
+            if name not in made:
+                raise UserError(f"stage {stage.name} names {name}/{MODEL}, but no stage {name} comes before; add it")
+        made.add(stage.name)
+
+
+def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The flat configuration with `root` written as ${run}, so that a recipe's folder can be moved."""
+    return {
+        key: value.replace(str(root), "${run}") if isinstance(value, str) else value
+        for key, value in flat(config).items()
+    }
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested dictionaries by their dotted keys."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config}
+    return {
+        name: leaf
+        for key, value in config.items()
+        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def is_finished(stage: Stage) -> bool:
+    """Whether the stage ran to its end, as the recipe now has it.
+
+    Raises:
+        UserError: it ran, to its end or not, with another configuration or from other files.
+    """
+    remedy = f"delete {stage.folder} to train it again, or give another folder with --runs"
+    finished = stage.folder / FINISHED
+    if not finished.exists() and not (stage.folder / LAST).exists():
+        return False
+    config = yaml.safe_load((stage.folder / CONFIG).read_text(encoding="utf-8"))
+    was = relative(config, Path(config["run"]).parent)
+    changed = sorted(key for key in was.keys() | stage.config.keys() if was.get(key) != stage.config.get(key))
+    if changed:
+        shown = ", ".join(f"{key} (was {was.get(key)}, is {stage.config.get(key)})" for key in changed)
+        raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
+    if not finished.exists():
+        return False
+    existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
+    if json.loads(finished.read_text()) != stage.digests():
+        raise UserError(f"stage {stage.name} was trained from another {' or '.join(stage.digests())}; {remedy}")
+    return True
+
+
+def train(stage: Stage) -> None:
+    """Runs the stage, from its last checkpoint if it has one, and marks it as finished."""
+    last = stage.folder / LAST
+    try:
+        fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
+    write_bytes(stage.folder / FINISHED, json.dumps(stage.digests()).encode())
+
+
+def accuracy(folder: Path) -> str:
+    """The newest accuracy measured in a run folder, with the model's name; empty if there is none."""
+    found = [record for record in records.read_all(folder) if record.kind == "accuracy"]
+    return f"{found[-1].values['top1']:.1f} %  {found[-1].model}" if found else ""
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as text in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (header, *rows))
+    return "\n".join(lines)
