@@ -6,7 +6,7 @@ DEMO := runs/demo
 DASHBOARD ?= 1
 PORT ?= 8501
 
-.PHONY: help setup demo dashboard test lint bench results clean
+.PHONY: help setup demo dashboard test lint results clean
 .DELETE_ON_ERROR:
 
 help:

@@ -71,7 +71,11 @@ def link(model: str) -> str:
 
 def circumstances(context: dict[str, object]) -> str:
     """A record's context but for its artifact: first what is short, then each table (the machine) in small print."""
-    parts = {key: value for key, value in context.items() if key != "artifact" and not isinstance(value, dict)}
+    parts = {
+        key: value
+        for key, value in context.items()
+        if key not in ("artifact", "sha256") and not isinstance(value, dict)
+    }
     lines = [", ".join(f"{key} {value}" for key, value in parts.items())]
     for key, value in context.items():
         if isinstance(value, dict):

@@ -47,7 +47,12 @@ def subject(record: Record) -> tuple[str, ...]:
 
 def artifact(record: Record) -> str:
     """The file a record speaks of, without its folders; "" if it speaks of none."""
-    return PurePath(str(record.context.get("artifact", ""))).name
+    return PurePath(str(record.context.get("artifact") or "")).name
+
+
+def content(record: Record) -> tuple[str, str]:
+    """The file a record speaks of, by its name and SHA-256 ("" where that is not told)."""
+    return artifact(record), str(record.context.get("sha256", ""))
 
 
 def machine(record: Record) -> str:
@@ -95,19 +100,21 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
     for ops in of["ops"][-1:]:
         common["ops"] = ops.values["ops"]
 
-    facts: dict[str, dict[str, object]] = {}
+    # Facts belong to a file's content, not to its name: a file exported anew has not been verified.
+    facts: dict[tuple[str, str], dict[str, object]] = {}
     for size in of["size"]:
-        facts.setdefault(artifact(size), {})["bytes"] = size.values["bytes"]
+        facts.setdefault(content(size), {})["bytes"] = size.values["bytes"]
     for parity in of["parity"]:
-        facts.setdefault(artifact(parity), {})["parity"] = "passed" if parity.values["ok"] else "FAILED"
+        facts.setdefault(content(parity), {})["parity"] = "passed" if parity.values["ok"] else "FAILED"
 
     rows = []
     for latency in of["latency"]:
-        row = common | {"artifact": artifact(latency)} | facts.get(artifact(latency), {})
+        row = common | {"artifact": artifact(latency)} | facts.get(content(latency), {})
         row |= {key: latency.context.get(key) for key in ("runtime", "threads")} | {"machine": machine(latency)}
         rows.append(row | {key: latency.values[key] for key in ("median_ms", "p10_ms", "p90_ms")})
     timed = {row["artifact"] for row in rows}
-    rows += [common | {"artifact": file} | known for file, known in facts.items() if file not in timed]
+    newest_content = {artifact(record): content(record) for record in [*of["parity"], *of["size"]]}
+    rows += [common | {"artifact": name} | facts[known] for name, known in newest_content.items() if name not in timed]
     return rows or [common]
 
 

@@ -46,7 +46,10 @@ def save(path: str | Path, model: ReActNet, info: ModelInfo) -> None:
     metadata = {CONFIG_KEY: json.dumps(asdict(model.config)), METADATA_KEY: info.to_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata)
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata)
+        except safetensors.SafetensorError as error:
+            raise UserError(f"cannot write {path} ({error}); free space or choose another path") from None
 
 
 def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
@@ -63,9 +66,16 @@ def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
     with path.open("rb") as file:
         start = file.read(9)
     # A safetensors file starts with the length of a JSON header, then the header itself.
-    if len(start) == 9 and start[8:] == b"{":
-        return _load_own(path, what)
-    return _load_published(path, what)
+    own = len(start) == 9 and start[8:] == b"{"
+    try:
+        return _load_own(path, what) if own else _load_published(path, what)
+    except UserError:
+        raise
+    except Exception as error:  # a file may be anyone's, and torch raises whatever its values lead it to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
+        raise UserError(
+            f"{what} {path} does not hold the network it looks like ({reason}); fetch or train it again"
+        ) from None
 
 
 def _load_own(path: Path, what: str) -> Checkpoint:
@@ -77,19 +87,19 @@ def _load_own(path: Path, what: str) -> Checkpoint:
         raise UserError(f"{what} {path} is cut off or damaged ({error}); fetch or train it again") from None
     if CONFIG_KEY not in metadata or METADATA_KEY not in metadata:
         raise UserError(f"{what} {path} is a safetensors file of another program; give one written by `train fit`")
+    fields = json.loads(metadata[CONFIG_KEY])
+    config = ReActNetConfig(**{**fields, "head": tuple(fields["head"])})
     try:
-        fields = json.loads(metadata[CONFIG_KEY])
-        config = ReActNetConfig(**{**fields, "head": tuple(fields["head"])})
-        model = build(config, tensors)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{what} {path} does not hold the network it describes ({error}); train it again") from None
-    return Checkpoint(model, ModelInfo.from_json(metadata[METADATA_KEY]), "edgebnn", {})
+        info = ModelInfo.from_json(metadata[METADATA_KEY])
+    except UserError as error:
+        raise UserError(f"{what} {path}: {error}") from None
+    return Checkpoint(build(config, tensors), info, "edgebnn", {})
 
 
 def _load_published(path: Path, what: str) -> Checkpoint:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
+    except Exception as error:  # as above
         # Its own message advises loading with code execution allowed, which is no advice to pass on.
         if "allowlist this global" in str(error):
             raise UserError(
@@ -98,18 +108,15 @@ def _load_published(path: Path, what: str) -> Checkpoint:
             ) from None
         raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
     published = layouts.read(data, f"{what} {path}")
-    try:
-        model = build(published.config, published.state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{what} {path} is not the {published.layout} network it looks like ({reason})") from None
+    model = build(published.config, published.state)
     return Checkpoint(model, ModelInfo(name=path.name.split(".")[0]), published.layout, published.ignored)
 
 
 def build(config: ReActNetConfig, state: dict[str, Tensor]) -> ReActNet:
-    """A network of that configuration with that state, in eval mode."""
+    """A network of that configuration with that state, floats as float32, in eval mode."""
     # The weights come from the state, so the initialisation would be work for nothing.
     with torch.device("meta"):
         model = ReActNet(config)
-    model.load_state_dict(state, assign=True)
+    floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    model.load_state_dict(floats, assign=True)
     return model.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgebnn import records
 from edgebnn.errors import check, exit_on_user_error
+from edgebnn.files import sha256
 from edgebnn.graph import ops
 from edgebnn.records import Record
 
@@ -126,13 +127,14 @@ def _record(model: "Model", latency: "Latency", machine: dict[str, Any], run: st
     values = asdict(latency)
     context = _circumstances(model) | {"runs": values.pop("runs"), "machine": machine}
     records.write(Record("latency", model.info.name, values, context), run)
-    context = {"artifact": model.path.name, "format": model.format}
+    context = {"artifact": model.path.name, "sha256": sha256(model.path), "format": model.format}
     records.write(Record("size", model.info.name, {"bytes": model.bytes}, context), run)
 
 
 def _circumstances(model: "Model") -> dict[str, Any]:
     return {
         "artifact": model.path.name,
+        "sha256": sha256(model.path),
         "runtime": model.runtime,
         "runtime_version": model.runtime_version,
         "threads": model.threads,

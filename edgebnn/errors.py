@@ -1,5 +1,6 @@
 """The one exception a user is meant to read, and how a command ends on it."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ def exit_on_user_error() -> Iterator[None]:
     """Ends the process with code 2 and one line on stderr when a `UserError` reaches it."""
     try:
         yield
-    except UserError as error:
+        # What is still in the buffer may fail as well, and should fail here.
         sys.stdout.flush()
+    except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

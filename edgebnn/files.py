@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def sha256(path: str | Path) -> str:
+    """The file's SHA-256 in hexadecimal: what tells a file from a later one of the same name."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def existing_file(path: str | Path, what: str) -> Path:
     """Gives `path` back if it is a file that holds something.
 
@@ -55,11 +61,16 @@ def existing_file(path: str | Path, what: str) -> Path:
         what: what the file is to the user ("teacher", "checkpoint", ...).
 
     Raises:
-        UserError: there is no such file, or it is empty.
+        UserError: there is no such file, it cannot be read, or it is empty.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{what} {path} does not exist; check the path")
-    if path.stat().st_size == 0:
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise UserError(f"{what} {path} does not exist; check the path") from None
+    except OSError as error:
+        raise UserError(f"{what} {path} cannot be read ({error.strerror}); check the path") from None
+    if empty:
         raise UserError(f"{what} {path} is empty; it may have been cut off while copying, so fetch it again")
     return path

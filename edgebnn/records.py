@@ -89,7 +89,7 @@ def read(path: str | Path) -> Record:
         version = data["version"]
         if version == VERSION:
             return Record(**data)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not a record ({error}); delete it or measure again") from None
     raise UserError(f"{path} is a record of version {version}, this edgebnn reads {VERSION}; update edgebnn")
 

@@ -61,9 +61,9 @@ def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.floa
 def _unit(module: BinaryUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
     conv = module.conv
     gain, bias = _affine(module.norm)
-    alpha = _f64(conv.scale()).reshape(-1)
     over_shortcut = np.concatenate([carried, carried]) if module.shortcut == "repeat" else carried
     weight = _f64(conv.weight)
+    alpha = np.abs(weight).mean(axis=(1, 2, 3)) if conv.binary else np.ones(len(weight))
     unit = Unit(
         threshold=(-(_f64(module.sign.shift) + carried)).astype(dtype),
         weight=np.where(weight >= 0, 1, -1).astype(np.int8) if conv.binary else weight.astype(dtype),

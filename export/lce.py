@@ -13,13 +13,14 @@ Two turns make the file exact, both forced by what LCE's converter does (v0.16):
 Batch 1, NHWC: LCE's converter sets a free batch to 1.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from edgebnn.errors import check
+from edgebnn.errors import UserError, check
 from edgebnn.graph import Head, InferenceGraph, Stem, Unit
 from edgebnn.graph.info import METADATA_KEY
 from export import tflite_file
@@ -68,35 +69,27 @@ def check_operators(data: bytes, units: int) -> None:
     )
 
 
-def trace(data: bytes, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Runs the file in LCE's own interpreter and keeps what passes between its parts.
+def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
+    """Opens a file in LCE's own interpreter so that what passes between its parts can be read.
 
     Args:
         data: a file by `convert`.
-        images: (N, channels, H, W), normalised float32. LCE's x86 kernels are slow: a ReActNet-A at
-            224x224 takes a third to half a second an image.
 
     Returns:
-        The stem's output and then every unit's, each (N, channels, H, W) and the right way up as in
-        `edgebnn.graph.reference`; and the file's outputs (N, outputs).
+        A function of normalised float32 images (N, channels, H, W). It gives the stem's output and then every
+        unit's, each (N, channels, H, W) and the right way up as in `edgebnn.graph.reference`; and the file's
+        outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
+        an image.
     """
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
-    logits, *taps = Interpreter(tflite_file.tap_units(data)).predict(images.transpose(0, 2, 3, 1))
-    return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
+    interpreter = Interpreter(tflite_file.tap_units(data))
 
+    def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        logits, *taps = interpreter.predict(images.transpose(0, 2, 3, 1))
+        return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
 
-def rounding_bound(unit: Unit, x: np.ndarray) -> np.ndarray:
-    """How far LCE's output of one unit may lie from the reference's on the same x, a channel: (outputs, 1, 1).
-
-    LCE counts differing bits d = (K - acc) / 2 of the K = weights an output, and computes
-    `2d * -scale + (bias + K * scale)`: the same bits, but floats as large as K * scale, where the
-    reference's are as large as acc * scale. With one rounding of 2**-24 an operation, the correction
-    of zero padding and the pool included, both paths together err by at most 12 * 2**-24 < 2**-20 of
-    `K * |scale| + |bias| + max |x|`. One wrong bit moves z by 2 * scale, a hundred times as far.
-    """
-    largest = unit.weight[0].size * np.abs(unit.scale) + np.abs(unit.bias) + np.abs(x).max()
-    return (2.0**-20 * largest * np.maximum(1, np.abs(unit.slope)))[:, None, None]
+    return trace
 
 
 def _floats(unit: Unit) -> str:
@@ -106,8 +99,11 @@ def _floats(unit: Unit) -> str:
 
 def _flatbuffer(graph: InferenceGraph) -> bytes:
     with quietly():
-        import tensorflow as tf
-        from larq_compute_engine import convert_saved_model
+        try:
+            import tensorflow as tf
+            from larq_compute_engine import convert_saved_model
+        except ImportError as error:
+            raise UserError(f"the LCE export needs {error.name}; pip install 'edgebnn[export]'") from None
 
         def network(image: Any) -> dict[str, Any]:
             with tf.name_scope(STEM_SCOPE):

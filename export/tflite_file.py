@@ -94,6 +94,8 @@ def tap_units(data: bytes) -> bytes:
     model = _unpack(data)
     graph = model.subgraphs[0]
     units = sorted(last.keys() - {STEM_SCOPE}, key=lambda scope: int(scope.removeprefix(UNIT_SCOPE)))
+    expected = [f"{UNIT_SCOPE}{number:02d}" for number in range(len(units))]
+    check(units == expected, "the TFLite file's units are not numbered through; export it with `python -m export lce`")
     graph.outputs = [*graph.outputs, last[STEM_SCOPE], *(last[unit] for unit in units)]
     # Signatures list the outputs by name and would now be wrong.
     model.signatureDefs = None

@@ -1,16 +1,18 @@
 """Is an exported file the network it was made from?
 
-Three questions, asked of the file itself as it runs in its runtime:
+Four questions, asked of the file itself as it runs in its runtime:
 
-    units     Given the same input, does every unit give what the reference gives? The file is run with
-              every unit's output laid open; each is compared with `edgebnn.graph.reference` on the
-              unit's input in that same run, so that no error hides behind an earlier one.
+    parts     Given the same input, do the stem, every unit and the head give what the reference gives? The
+              file is run with every unit's output laid open; each part is compared with
+              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another.
     bits      How many of the bits the units see differ from PyTorch's? Runtimes add floats in different
               orders, a value at a threshold can fall on the other side, and the flip can spread.
     answers   How far do the logits differ, and how often is the first class the same?
+    words     Does the file say the same of its resolution, normalisation and classes?
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +23,11 @@ import torch
 from onnx import TensorProto, helper
 from tqdm import tqdm
 
+from edgebnn import runtime
 from edgebnn.errors import UserError, check
-from edgebnn.files import existing_file
 from edgebnn.graph import InferenceGraph, reference
 from edgebnn.nn import ReActNet, RSign
-from export import lce, tflite_file
+from export import lce, rounding
 from export.onnx import INPUT, OUTPUT, stem_output_name, unit_output_name
 
 Trace = Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]
@@ -34,7 +36,7 @@ Trace = Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a verification must keep to, besides every unit being exact.
+    """What a verification must keep to, besides every part being exact.
 
     Attributes:
         bits_differing: percent of bits, over all units and images, that may differ from PyTorch's.
@@ -49,12 +51,15 @@ class Limits:
 class Parity:
     """What was found.
 
+    Errors are the largest difference of a part's output from the reference's, as a share of what rounding
+    explains (`export.rounding`): up to 1, the part computes exactly the same.
+
     Attributes:
         units: number of units.
-        units_exact: units whose every accumulator equals the reference's on every image: no output
-            differs by more than the rounding of its last few float operations explains.
+        units_exact: units whose error is at most 1 on every image.
         units_identical: units equal to the reference bit for bit on every image.
-        max_unit_error: largest difference of any unit's output, as a share of that rounding; up to 1 is exact.
+        max_unit_error: the largest error of a unit.
+        stem_error, head_error: of the other two parts.
         bits_differing: percent.
         max_logit_difference: absolute.
         max_logit: largest PyTorch logit, to read the difference by.
@@ -66,6 +71,8 @@ class Parity:
     units_exact: int
     units_identical: int
     max_unit_error: float
+    stem_error: float
+    head_error: float
     bits_differing: float
     max_logit_difference: float
     max_logit: float
@@ -75,6 +82,11 @@ class Parity:
     def failures(self, limits: Limits) -> list[str]:
         """What is outside the limits, in words; empty when all is well."""
         found = []
+        for name, error in (("stem", self.stem_error), ("head", self.head_error)):
+            if error > 1:
+                found.append(
+                    f"the {name} differs from the reference, by up to {error:.3g} times what rounding explains"
+                )
         if self.units_exact < self.units:
             found.append(
                 f"{self.units - self.units_exact} of {self.units} units differ from the reference, "
@@ -99,7 +111,7 @@ def verify(
     """Compares `artifact` with `model` in PyTorch and with `graph` in the reference.
 
     Args:
-        model: the network, in eval mode.
+        model: the network.
         graph: `fold(model, ...)`.
         artifact: an `.onnx` or `.tflite` file made from it.
         images: normalised images (N, channels, H, W), float32.
@@ -107,38 +119,36 @@ def verify(
         progress: whether to show a progress bar.
 
     Raises:
-        UserError: the artifact is missing, unreadable, or of another network.
+        UserError: the artifact is missing, unreadable, of another network, or describes itself otherwise.
     """
     check(len(images) > 0, "no images to verify with; name a folder that holds some")
-    trace = open_trace(artifact, len(graph.units))
-    model = model.float().eval()
-    errors = np.zeros(len(graph.units))
-    identical = np.ones(len(graph.units), bool)
+    trace = open_trace(Path(artifact), graph)
+    model = deepcopy(model).float().eval()
+    parts = len(graph.units) + 2
+    errors, identical = np.zeros(parts), np.ones(parts, bool)
     flipped = seen = agreed = 0
     logit_difference = max_logit = 0.0
     for part in _batches(images, batch, progress):
         bits, expected = _run_torch(model, part)
         outputs, logits = trace(part)
-        check(logits.shape == expected.shape, f"{artifact} gives {logits.shape[1]} outputs, not {expected.shape[1]}")
-        for number, unit in enumerate(graph.units):
-            x, y = outputs[number], outputs[number + 1]
-            check(x.shape[1] == unit.shape.in_channels, f"{artifact} was made from another network; export it again")
-            wanted = reference.unit(unit, x)
-            identical[number] &= np.array_equal(wanted, y)
-            error = float((np.abs(wanted - y) / lce.rounding_bound(unit, x)).max())
-            # A NaN is as large an error as there is, not one that compares as small.
-            errors[number] = max(errors[number], error if np.isfinite(error) else np.finfo(np.float32).max)
+        for number, (found, wanted, bound) in enumerate(_parts(graph, part, outputs, logits)):
+            identical[number] &= np.array_equal(found, wanted)
+            errors[number] = max(errors[number], rounding.share(found, wanted, bound))
+        for unit, x, torch_bits in zip(graph.units, outputs, bits):
             if unit.binary_input:
-                flipped += int(np.count_nonzero((x >= unit.threshold[:, None, None]) != bits[number]))
+                flipped += int(np.count_nonzero((x >= unit.threshold[:, None, None]) != torch_bits))
                 seen += x.size
         agreed += int((logits.argmax(1) == expected.argmax(1)).sum())
-        logit_difference = max(logit_difference, float(np.abs(logits - expected).max()))
+        logit_difference = max(logit_difference, rounding.largest(np.abs(logits - expected)))
         max_logit = max(max_logit, float(np.abs(expected).max()))
+    stem_error, *unit_errors, head_error = errors.tolist()
     return Parity(
         units=len(graph.units),
-        units_exact=int((errors <= 1).sum()),
-        units_identical=int(identical.sum()),
-        max_unit_error=float(errors.max(initial=0)),
+        units_exact=sum(error <= 1 for error in unit_errors),
+        units_identical=int(identical[1:-1].sum()),
+        max_unit_error=max(unit_errors, default=0.0),
+        stem_error=stem_error,
+        head_error=head_error,
         bits_differing=100 * flipped / max(seen, 1),
         max_logit_difference=logit_difference,
         max_logit=max_logit,
@@ -147,53 +157,51 @@ def verify(
     )
 
 
-def open_trace(artifact: str | Path, units: int) -> Trace:
-    """Opens an artifact so that the outputs of its stem and its `units` units can be read.
+def _parts(
+    graph: InferenceGraph, images: np.ndarray, outputs: list[np.ndarray], logits: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of the stem, each unit and the head: the file's output, the reference's on the same input, the bound."""
+    yield outputs[0], reference.stem(graph.stem, images), rounding.of_stem(graph.stem, images)
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        yield y, reference.unit(unit, x), rounding.of_unit(unit, x)
+    yield logits, reference.head(graph.head, outputs[-1]), rounding.of_head(graph.head, outputs[-1])
+
+
+def open_trace(path: Path, graph: InferenceGraph) -> Trace:
+    """Opens an artifact of `graph` so that the outputs of its stem and its units can be read.
 
     Raises:
-        UserError: the file is missing, unreadable, or has not that many units.
+        UserError: the file is missing, unreadable, of another network, or describes itself otherwise.
     """
-    path = existing_file(artifact, "artifact")
-    if path.suffix == ".onnx":
-        return _trace_onnx(path, units)
-    if path.suffix == ".tflite":
-        return _trace_tflite(path, units)
-    raise UserError(f"{path} is neither .onnx nor .tflite; give a file written by `python -m export`")
+    # The runtime's own loader tries a damaged file where it can do no harm, and reads what the file says.
+    loaded = runtime.load(path)
+    check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
+    for field in ("resolution", "mean", "std", "labels"):
+        said, meant = getattr(loaded.info, field), getattr(graph.info, field)
+        check(said == meant, lambda: f"{path} says {field} {said}, the checkpoint {meant}; export it again")  # noqa: B023
+    try:
+        trace = _trace_onnx(path, len(graph.units)) if loaded.format == "onnx" else lce.open_trace(path.read_bytes())
+        outputs, logits = trace(np.zeros((1, *loaded.image_shape), np.float32))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    found = [output.shape[1] for output in outputs] + [logits.shape[1]]
+    channels = [graph.shape.stem_channels, *(unit.shape.out_channels for unit in graph.units), graph.outputs]
+    check(found == channels, f"{path} was made from another network; export it again")
+    return trace
 
 
 def _trace_onnx(path: Path, units: int) -> Trace:
-    try:
-        model = onnx.load(path)
-        names = [stem_output_name(), *(unit_output_name(number) for number in range(units))]
-        made = {output for node in model.graph.node for output in node.output}
-        missing = [name for name in names if name not in made]
-        check(not missing, lambda: f"{path} has no tensor {missing[0]}; it was made from another network")
-        model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    except UserError:
-        raise
-    except Exception as error:  # protobuf and onnxruntime raise types of their own, which they do not export
-        raise UserError(
-            f"{path} is no ONNX model that runs here ({str(error).splitlines()[0]}); export it again"
-        ) from None
+    model = onnx.load(path)
+    names = [stem_output_name(), *(unit_output_name(number) for number in range(units))]
+    made = {output for node in model.graph.node for output in node.output}
+    missing = [name for name in names if name not in made]
+    check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         logits, *outputs = session.run([OUTPUT, *names], {INPUT: images})
         return outputs, logits
-
-    return trace
-
-
-def _trace_tflite(path: Path, units: int) -> Trace:
-    data = path.read_bytes()
-    try:
-        found = tflite_file.count_operators(data).get("PRELU", 0)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    check(found == units, f"{path} has {found} units, not {units}; it was made from another network")
-
-    def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        return lce.trace(data, images)
 
     return trace
 

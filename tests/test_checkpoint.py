@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -99,6 +103,52 @@ def test_burn_after_linear_evaluation_keeps_its_extra_layer(tmp_path: Path) -> N
     torch.testing.assert_close(loaded.model(IMAGES), forward(state | classifier, IMAGES), rtol=1e-5, atol=1e-4)
 
 
+def test_half_precision_files_are_computed_in_single(tmp_path: Path) -> None:
+    model = random_network(1, ReActNetConfig(width=0.125, head=(4,)))
+    half = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
+    model.load_state_dict(half)
+    checkpoint.save(tmp_path / "model.safetensors", model.half(), ModelInfo())
+    loaded = checkpoint.load(tmp_path / "model.safetensors").model
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
+    assert torch.equal(loaded(IMAGES), model.float()(IMAGES))
+
+
+def test_loading_gets_along_with_tensorflow() -> None:
+    # Torch's compiler and TensorFlow each bring an LLVM, and the second to be loaded aborts the process.
+    code = (
+        "import sys, tensorflow; from edgebnn.checkpoint import build; from edgebnn.nn import *;"
+        "config = ReActNetConfig(width=0.125); build(config, ReActNet(config).state_dict());"
+        "print('triton' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("width", float("inf"), "width inf"),
+        ("width", 0.3, "multiple of 1/32"),
+        ("stem_stride", 0, "Unknown stem_stride '0'"),
+        ("stem_stride", "2", "Unknown stem_stride '2'"),
+        ("binary_weights", "no", "Unknown binary_weights 'no'"),
+        ("weight_gradient", "ste", "Unknown weight_gradient 'ste'"),
+        ("head", [0], "head widths"),
+        ("more", 1, "unexpected keyword"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(
+    tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    model = random_network(1, ReActNetConfig(width=0.125, head=(4,)))
+    config = asdict(model.config) | {field: value}
+    metadata = {"reactnet": json.dumps(config), "edgebnn": ModelInfo().to_json()}
+    safetensors.torch.save_file(model.state_dict(), path, metadata)
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(path)
+
+
 def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     whole = tmp_path / "whole.pth"
     state = save_published(whole, "s2-bnn-linear", "module.")
@@ -127,7 +177,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         file("more.pth", state | {"feature.14.move11.bias": torch.zeros(1)}): "feature.14.move11.bias, which no",
         file("shape.pth", state | {"feature.3.binary_3x3.weight": torch.zeros(5, 5, 3, 3)}): "has shape",
         file("code.pth", {"state_dict": state, "evil": pytest.raises}): "holds Python objects besides tensors",
-        file("norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}): "not the s2-bnn network it looks like",
+        file("norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}): "not hold the network it looks like",
+        file("scalar.pth", state | {"feature.0.conv1.weight": torch.zeros(())}): "not hold the network it looks like",
     }
     for path, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:

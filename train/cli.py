@@ -132,6 +132,7 @@ def fit(arguments: list[str]) -> None:
         data.setup("fit")
         data.train_dataloader()
         model.prepare(data)
+        model.to(memory_format=torch.channels_last)
         try:
             trainer.fit(model, datamodule=data, ckpt_path=start)
         except SystemExit:

@@ -30,11 +30,14 @@ class OptimizerConfig:
 
     def build(self, parameters: Iterable[nn.Parameter], epochs: int) -> dict[str, Any]:
         """Optimiser and scheduler for a run of `epochs`, in the form Lightning takes them."""
+        # Fused: a network of 26 units has 250 small tensors, and a loop over them costs as much as a forward pass.
         optimizer: optim.Optimizer
         if self.name == "adam":
-            optimizer = optim.Adam(parameters, self.lr, weight_decay=self.weight_decay)
+            optimizer = optim.Adam(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
         else:
-            optimizer = optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            optimizer = optim.SGD(
+                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            )
         scheduler: optim.lr_scheduler.LRScheduler
         if self.schedule == "linear":
             scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)

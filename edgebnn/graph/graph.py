@@ -141,8 +141,18 @@ class InferenceGraph:
         for number, layer in enumerate(self.head.layers):
             check(layer.weight.shape[1] == channels, f"head layer {number} takes {layer.weight.shape[1]} of {channels}")
             channels = layer.weight.shape[0]
-        check(len(self.info.labels) in (0, channels), f"{len(self.info.labels)} labels for {channels} outputs")
+        labels = len(self.info.labels)
+        check(labels in (0, channels), f"{labels} labels for {channels} outputs; give one a line for each output")
+        image_channels = self.stem.weight.shape[1]
+        check(
+            len(self.info.mean) == len(self.info.std) == image_channels,
+            f"mean {self.info.mean} and std {self.info.std} for {image_channels} image channels; give one of each",
+        )
+        check(all(map(_finite, self._parts())), "the folded network is not finite; the training diverged")
         check_resolution(self.info.resolution, self.stem.stride, tuple(unit.shape for unit in self.units))
+
+    def _parts(self) -> list[Stem | Unit | Linear | Head]:
+        return [self.stem, *self.units, self.head, *self.head.layers]
 
     @property
     def binary(self) -> bool:
@@ -165,3 +175,7 @@ class InferenceGraph:
             head=tuple(layer.weight.shape[0] for layer in self.head.layers),
             image_channels=self.stem.weight.shape[1],
         )
+
+
+def _finite(part: Stem | Unit | Linear | Head) -> bool:
+    return all(np.isfinite(array).all() for array in vars(part).values() if isinstance(array, np.ndarray))

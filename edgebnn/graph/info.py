@@ -5,15 +5,21 @@ import math
 from dataclasses import asdict, dataclass, field
 
 from edgebnn.errors import UserError, check
+from edgebnn.graph.shapes import MAX_RESOLUTION
 
 METADATA_KEY = "edgebnn"
 """The key of the JSON text in an ONNX file's metadata, a TFLite file's metadata and a checkpoint's."""
 
-MAX_RESOLUTION = 8192
-"""Far above any classifier's; a damaged file must not make a program allocate terabytes."""
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SMALL = 64
+"""Below this resolution (CIFAR, digits) a network sees whole images, and nothing is cropped away."""
+
+
+def resize_side(resolution: int) -> int:
+    """The short side, in pixels, that evaluation resizes an image to before it cuts out the centre."""
+    return round(resolution * 256 / 224) if resolution >= SMALL else resolution
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,21 @@ def stem(part: Stem, images: np.ndarray) -> np.ndarray:
 
 def unit(part: Unit, x: np.ndarray) -> np.ndarray:
     """One unit on x (N, inputs, H, W); a NaN in x gives the bit -1."""
-    threshold = part.threshold[:, None, None]
-    seen = np.where(x >= threshold, 1, -1).astype(x.dtype) if part.binary_input else x - threshold
-    fill = 0 if part.padding == "zero" else 1
-    acc = _convolve(seen, part.weight.astype(x.dtype), part.stride, part.border, fill)
+    acc = accumulate(part, seen(part, x))
     z = acc * part.scale[:, None, None] + part.bias[:, None, None] + shortcut(part, x)
     return np.where(z >= 0, z, part.slope[:, None, None] * z)
+
+
+def seen(part: Unit, x: np.ndarray) -> np.ndarray:
+    """What a unit's convolution sees of x: bits as +1 and -1, or the shifted values."""
+    threshold = part.threshold[:, None, None]
+    return np.where(x >= threshold, 1, -1).astype(x.dtype) if part.binary_input else x - threshold
+
+
+def accumulate(part: Unit, values: np.ndarray) -> np.ndarray:
+    """The unit's convolution of what it sees, padding included."""
+    fill = 0 if part.padding == "zero" else 1
+    return _convolve(values, part.weight.astype(values.dtype), part.stride, part.border, fill)
 
 
 def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:

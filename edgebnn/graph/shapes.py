@@ -11,6 +11,10 @@ Shortcut = Literal["identity", "pool", "repeat"]
 REACTNET_A_CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 """Output channels of ReActNet-A's stem and of its 13 blocks (Liu et al., ECCV 2020, section 3.1)."""
 
+MAX_WIDTH = 64
+MAX_RESOLUTION = 8192
+"""Far above any network's and any image's: a damaged file must not make a program allocate terabytes."""
+
 
 @dataclass(frozen=True)
 class UnitShape:
@@ -30,8 +34,11 @@ def reactnet_channels(width: float = 1.0) -> tuple[int, ...]:
         UserError: the stem would have no whole number of channels.
     """
     stem = width * REACTNET_A_CHANNELS[0]
-    if stem < 1 or stem != int(stem):
-        raise UserError(f"width {width} gives the stem {stem:g} channels; use a multiple of 1/32 = 0.03125")
+    # A NaN fails every comparison.
+    if not 1 <= stem <= MAX_WIDTH * REACTNET_A_CHANNELS[0] or stem != int(stem):
+        raise UserError(
+            f"width {width} gives the stem {stem:g} channels; use a multiple of 1/32 = 0.03125 up to {MAX_WIDTH}"
+        )
     return tuple(int(channels * width) for channels in REACTNET_A_CHANNELS)
 
 
@@ -54,6 +61,8 @@ def reactnet_units(width: float = 1.0) -> tuple[UnitShape, ...]:
 
 def check_resolution(resolution: int, stem_stride: int, units: tuple[UnitShape, ...]) -> None:
     """Raises `UserError` unless every stride of the network divides its input evenly."""
+    if resolution > MAX_RESOLUTION:
+        raise UserError(f"resolution {resolution} is more than {MAX_RESOLUTION}; use a smaller one")
     factor = stem_stride
     for unit in units:
         factor *= unit.stride

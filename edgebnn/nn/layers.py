@@ -64,7 +64,9 @@ class BinaryConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
-        nn.init.kaiming_normal_(self.weight)
+        if not self.weight.is_meta:
+            # On the meta device torch would import its compiler, whose LLVM cannot live beside TensorFlow's.
+            nn.init.kaiming_normal_(self.weight)
         self.stride = stride
         self.padding = padding
         self.binary = binary

@@ -7,14 +7,18 @@ since alpha and BatchNorm act a channel. `edgebnn.checkpoint` translates the pub
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgebnn.errors import check
 from edgebnn.graph.shapes import Padding, UnitShape, check_resolution, reactnet_channels, reactnet_units
 from edgebnn.nn.estimators import Gradient
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
+
+MAX_OUTPUTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,27 @@ class ReActNetConfig:
     binary_weights: bool = True
     activation_gradient: Gradient = "polynomial"
     weight_gradient: Gradient = "clipped"
+
+    def __post_init__(self) -> None:
+        # A configuration may come from anyone's file.
+        reactnet_channels(self.width)
+        choices = {
+            "stem_stride": (1, 2),
+            "padding": get_args(Padding),
+            "head_relu": (True, False),
+            "binary_activations": (True, False),
+            "binary_weights": (True, False),
+            "activation_gradient": get_args(Gradient),
+            "weight_gradient": get_args(Gradient),
+        }
+        for name, valid in choices.items():
+            value = getattr(self, name)
+            check(
+                any(value == choice and type(value) is type(choice) for choice in valid),
+                f"Unknown {name} '{value}'. Valid values are {', '.join(map(str, valid))}",
+            )
+        sound = all(type(width) is int and 1 <= width <= MAX_OUTPUTS for width in self.head)
+        check(sound, f"head widths {self.head} are not whole numbers from 1 to {MAX_OUTPUTS}")
 
 
 class BinaryUnit(nn.Module):

@@ -94,7 +94,10 @@ def _trial(data: bytes, path: Path) -> None:
     """Raises `UserError` unless a process of its own can load the model and run it once."""
     command = [sys.executable, "-m", "edgebnn.runtime.lce"]
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=TRIAL_SECONDS)  # noqa: S603
+        # In the root folder, since `-m` looks for modules in the current one, where a user may keep a select.py.
+        done = subprocess.run(  # noqa: S603
+            command, input=data, capture_output=True, timeout=TRIAL_SECONDS, cwd=Path(sys.executable).anchor
+        )
     except subprocess.TimeoutExpired:
         raise UserError(f"model {path} did not finish one run in {TRIAL_SECONDS} s; export it again") from None
     if done.returncode:

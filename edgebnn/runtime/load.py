@@ -7,6 +7,7 @@ from edgebnn.files import existing_file
 from edgebnn.runtime import lce, ort
 from edgebnn.runtime.model import Model
 
+MAX_THREADS = 1024
 LOADERS = {".onnx": ort.load, ".tflite": lce.load}
 
 
@@ -21,7 +22,7 @@ def load(path: str | Path, *, threads: int = 1) -> Model:
         UserError: the file is missing, damaged, of another kind, no image classifier, or its runtime
             is not installed.
     """
-    check(threads >= 1, f"{threads} threads cannot run a model; give 1 or more")
+    check(1 <= threads <= MAX_THREADS, f"{threads} threads cannot run a model; give 1 to {MAX_THREADS}")
     path = existing_file(path, "model")
     try:
         loader = LOADERS[path.suffix.lower()]

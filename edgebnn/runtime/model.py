@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from edgebnn.errors import UserError, check
-from edgebnn.graph.info import MAX_RESOLUTION, ModelInfo
+from edgebnn.graph.info import ModelInfo
+from edgebnn.graph.shapes import MAX_RESOLUTION
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,7 @@ import numpy as np
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
-from edgebnn.graph.info import ModelInfo
-
-SMALL = 64
-"""Below this resolution (CIFAR, digits) a network sees whole images, and nothing is cropped away."""
+from edgebnn.graph.info import ModelInfo, resize_side
 
 MAX_ASPECT = 50
 """An image one pixel high and 60,000 wide would grow to gigabytes."""
@@ -33,7 +30,7 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
     try:
         with Image.open(path) as file:
             picture = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is no image Pillow can read ({error}); give a PNG or JPEG file") from None
 
     resolution = info.resolution
@@ -48,8 +45,3 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
     pixels = np.asarray(picture, np.float32) / np.float32(255)
     normalised = (pixels - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))[None]
-
-
-def resize_side(resolution: int) -> int:
-    """The short side, in pixels, an image is resized to before `resolution` pixels are cut out."""
-    return round(resolution * 256 / 224) if resolution >= SMALL else resolution

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torchvision.transforms import v2
 
-RESIZE_RATIO = 256 / 224
-"""The shorter side an image is resized to before the centre crop, in units of the crop."""
+from edgebnn.graph.info import resize_side
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def fixed_view(resolution: int, mean: Sequence[float], std: Sequence[float], *, 
     """
     steps: list[v2.Transform] = [v2.ToImage()]
     if resize:
-        steps += [v2.Resize(round(resolution * RESIZE_RATIO), antialias=True), v2.CenterCrop(resolution)]
+        steps += [v2.Resize(resize_side(resolution), antialias=True), v2.CenterCrop(resolution)]
     return v2.Compose([*steps, *_normalised(mean, std)])
 
 

@@ -10,11 +10,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from edgebnn import checkpoint, records
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
-from export.__main__ import main
+from export import images
+from export.cli import main
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
@@ -60,12 +62,62 @@ def test_a_failed_verification_ends_with_code_1(
 ) -> None:
     main(["onnx", str(trained), str(tmp_path / "model.onnx")])
     other = tmp_path / "other.safetensors"
-    checkpoint.save(other, random_network(3, ReActNetConfig(width=0.125, head=(3,))), ModelInfo(resolution=32))
+    info = checkpoint.load(trained).info
+    checkpoint.save(other, random_network(3, ReActNetConfig(width=0.125, head=(3,))), info)
     with pytest.raises(SystemExit) as stopped:
         main(["verify", str(other), str(tmp_path / "model.onnx"), "--images", "2", "--record", str(tmp_path)])
     assert stopped.value.code == 1
-    assert "FAILED: 26 of 26 units differ" in capsys.readouterr().out
+    assert "FAILED: the stem differs" in capsys.readouterr().out
     assert records.read_all(tmp_path)[-1].values["ok"] == 0
+
+
+def test_the_limits_at_the_call_decide(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # LCE's floats differ, so on noise some bits of a random network do: above 0, below 100 percent.
+    out = tmp_path / "model.tflite"
+    main(["lce", str(trained), str(out)])
+    command = ["verify", str(trained), str(out), "--images", "16"]
+    main([*command, "--bits-differing", "100", "--top1-agreement", "0"])
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--bits-differing", "0", "--top1-agreement", "0"])
+    assert stopped.value.code == 1
+    assert "of the bits differ, limit 0%" in capsys.readouterr().out
+    for text in ("nan", "101", "-1"):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--bits-differing", text])
+        assert stopped.value.code == 2
+
+
+def test_labels_and_name_reach_the_file(trained: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("Katze\n\nHund \nEule\n", encoding="utf-8")
+    out = str(tmp_path / "model.onnx")
+    main(["onnx", str(trained), out, "--labels", str(labels), "--name", "Tiere", "--resolution", "64"])
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    said = ModelInfo.from_json(session.get_modelmeta().custom_metadata_map["edgebnn"])
+    assert said == ModelInfo("Tiere", 64, (0.1,) * 3, (0.3,) * 3, ("Katze", "Hund", "Eule"))
+
+
+def test_pictures_are_normalised_and_taken_from_all_over(tmp_path: Path) -> None:
+    for number in range(10):
+        folder = tmp_path / f"class{number}"
+        folder.mkdir()
+        Image.new("RGB", (40, 40), (25 * number, 0, 0)).save(folder / "a.png")
+    info = ModelInfo("m", 32, (0.1, 0.2, 0.3), (0.5, 0.25, 0.125))
+    found = images.load(str(tmp_path), info, 4)
+    # Pictures 0, 3, 6 and 9 of ten, each of one colour.
+    red = np.array([0, 75, 150, 225]) / 255
+    np.testing.assert_allclose(found[:, 0, 16, 16], (red - 0.1) / 0.5, rtol=1e-5)
+    np.testing.assert_allclose(found[:, 2], (0 - 0.3) / 0.125, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mnist5k", "digits"])
+def test_bundled_sets_are_what_training_evaluates_on(name: str) -> None:
+    info = ModelInfo("m", 32, (0.25,) * 3, (0.5,) * 3)
+    found = images.load(name, info, 60)
+    assert found.shape == (60, 3, 32, 32)
+    # Black is 0, and white close to 1, before they are normalised.
+    assert found.min() == -0.5
+    assert 1.3 < found.max() <= 1.5
 
 
 def test_a_published_file_exports_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +165,12 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         (("verify", trained, good, "--data", picture.parent), "a.png"),
         (("verify", trained, good, "--images", 0), "0 images asked for"),
         (("verify", trained, tmp_path / "absent.onnx"), "absent.onnx does not exist"),
+        (("verify", trained, good, "--resolution", 64), "says resolution 32, the checkpoint 64"),
+        (("verify", trained, tmp_path), "cannot be read"),
+        (("onnx", trained, out, "--resolution", 16384), "resolution 16384 is more than 8192"),
+        (("onnx", trained, out, "--resolution", 0), "resolution 0 does not divide"),
+        (("onnx", trained, out, "--labels", blocker), "is empty"),
+        (("onnx", trained, out, "--labels", good), "is not UTF-8 text"),
     ]
     for arguments, message in cases:
         capsys.readouterr()

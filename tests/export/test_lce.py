@@ -2,7 +2,7 @@
 
 LCE's bits are the reference's, and its floats are not: it folds the count of weights into the bias and
 corrects zero padding afterwards. `lce_unit` writes that arithmetic out in NumPy and must be met bit for
-bit, which leaves no room for a wrong weight, padding, pixel or bit; `rounding_bound` says how far it
+bit, which leaves no room for a wrong weight, padding, pixel or bit; `export.rounding` says how far it
 lies from the reference.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ModelInfo, Unit, reference
 from edgebnn.graph.shapes import Padding, UnitShape
-from export import lce, tflite_file
+from export import lce, rounding, tflite_file
 from tests.export.random_graph import graph_of, random_graph
 
 FLOAT_LAYERS = 1e-5
@@ -34,7 +34,7 @@ def case_of(graph: InferenceGraph, *, images: int = 1) -> Case:
     side = graph.info.resolution
     batch = np.random.default_rng(7).normal(size=(images, 3, side, side)).astype(np.float32)
     data = lce.convert(graph)
-    return Case(graph, data, batch, *lce.trace(data, batch))
+    return Case(graph, data, batch, *lce.open_trace(data)(batch))
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -102,7 +102,7 @@ def test_every_unit_is_lces_arithmetic_bit_for_bit(case: Case) -> None:
 
 def test_every_unit_is_within_the_bound_and_the_bound_would_show_one_wrong_bit(case: Case) -> None:
     for number, (unit, x, y) in enumerate(zip(case.graph.units, case.taps, case.taps[1:])):
-        bound = lce.rounding_bound(unit, x)
+        bound = rounding.of_unit(unit, x)
         assert (np.abs(y - reference.unit(unit, x)) <= bound).all(), f"unit {number}"
         assert (bound[:, 0, 0] < 0.02 * 2 * np.abs(unit.scale)).all(), f"unit {number}"
 

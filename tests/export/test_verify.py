@@ -49,7 +49,7 @@ def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: 
     found = check(network, tmp_path / f"model{suffix}", data)
     assert found.failures(LIMITS) == []
     assert (found.units, found.units_exact, found.images) == (26, 26, 20)
-    # ONNX Runtime gives the reference's very floats; LCE has an arithmetic of its own (see `rounding_bound`).
+    # ONNX Runtime gives the reference's very floats; LCE has an arithmetic of its own (see export/rounding.py).
     assert found.units_identical >= {".onnx": 26, ".tflite": 0}[suffix]
 
 
@@ -70,15 +70,66 @@ def test_nan_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) 
     assert found.units_exact == 25
 
 
-def test_another_stem_is_found_by_its_bits(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
-    # All units are right given their input, but the input is not PyTorch's.
+@pytest.mark.parametrize(
+    ("name", "factor", "part"),
+    [("stem.weight", 1.003, "stem"), ("head.0.weight", 1.01, "head"), ("head.0.bias", np.nan, "head")],
+)
+def test_a_wrong_stem_or_head_is_found(
+    network: tuple[ReActNet, InferenceGraph], tmp_path: Path, name: str, factor: float, part: str
+) -> None:
+    def scale(value: np.ndarray) -> None:
+        value *= factor
+
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), name, scale))
+    # Each unit is right given its input, so nothing but the part itself tells.
+    assert found.units_exact == 26
+    assert (found.stem_error > 1, found.head_error > 1) == (part == "stem", part == "head")
+    assert f"the {part} differs from the reference" in found.failures(LIMITS)[0]
+
+
+def test_a_real_valued_twin_passes_and_a_wrong_one_does_not(tmp_path: Path) -> None:
+    config = ReActNetConfig(width=0.125, head=(10,), binary_activations=False, binary_weights=False)
+    model = random_network(12, config)
+    graph = fold(model, ModelInfo(resolution=32))
+    found = check((model, graph), tmp_path / "model.onnx", convert(graph))
+    assert found.failures(LIMITS) == []
+    assert found.units_exact == 26
+
+    def scale(weight: np.ndarray) -> None:
+        weight *= 1.001
+
+    wrong = check((model, graph), tmp_path / "wrong.onnx", with_initializer(convert(graph), "unit_09.weight", scale))
+    assert wrong.units_exact == 25
+
+
+def test_a_network_that_gives_nothing_but_zeros_passes(tmp_path: Path) -> None:
+    # Nothing rounds there, so the bounds are 0 and so must the differences be.
+    model = random_network(13, ReActNetConfig(width=0.125, head=(4,)))
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.zero_()
+    graph = fold(model, ModelInfo(resolution=32))
+    assert check((model, graph), tmp_path / "model.onnx", convert(graph)).failures(LIMITS) == []
+
+
+def test_a_shifted_stem_flips_bits(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def shift(bias: np.ndarray) -> None:
         bias += 0.2
 
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "stem.bias", shift))
-    assert found.units_exact == 26
     assert found.bits_differing > LIMITS.bits_differing
     assert any("of the bits differ" in failure for failure in found.failures(LIMITS))
+
+
+def test_a_file_that_says_something_else_is_refused(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
+    graph = network[1]
+    for field, value in {"mean": (0.0,) * 3, "std": (9.0,) * 3, "labels": tuple("abcdefghij")}.items():
+        other = replace(graph, info=replace(graph.info, **{field: value}))
+        with pytest.raises(UserError, match=rf"model.onnx says {field} "):
+            check(network, tmp_path / "model.onnx", convert(other))
+    # The name is for people; a file may be called what one likes.
+    renamed = replace(graph, info=replace(graph.info, name="another name"))
+    assert check(network, tmp_path / "model.onnx", convert(renamed)).failures(LIMITS) == []
 
 
 def test_another_head_is_found_by_its_answers(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
@@ -96,11 +147,11 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
     head = replace(network[1].head, offset=np.zeros(8, np.float32), layers=())
     fewer = replace(network[1], units=network[1].units[:2], head=head)
     cases = {
-        "cut.onnx": (data[: len(data) // 2], "no ONNX model that runs here"),
+        "cut.onnx": (data[: len(data) // 2], "cut.onnx is damaged"),
         "cut.tflite": (lce.convert(network[1])[:1000], "cut.tflite"),
         "other.onnx": (convert(other), "made from another network"),
         "fewer.onnx": (convert(fewer), "made from another network"),
-        "model.bin": (data, r"neither \.onnx nor \.tflite"),
+        "model.bin": (data, r"model.bin is none of \.onnx, \.tflite"),
     }
     for name, (content, message) in cases.items():
         with pytest.raises(UserError, match=message):
