@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -126,7 +127,9 @@ def test_bench_prints_and_records_the_same_figures(tmp_path: Path, capsys: pytes
         latency, size = found["latency", result["model"]], found["size", result["model"]]
         assert latency.values == {name: result[name] for name in ("median_ms", "p10_ms", "p90_ms", "min_ms")}
         assert size.values == {"bytes": path.stat().st_size}
-        assert size.context == {"artifact": path.name, "format": "onnx"}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert size.context == {"artifact": path.name, "sha256": digest, "format": "onnx"}
+        assert latency.context["sha256"] == digest
         assert latency.context["machine"] == printed["machine"]
         shared = ("artifact", "runtime", "runtime_version", "threads", "batch", "runs")
         assert {name: latency.context[name] for name in shared} == {name: result[name] for name in shared}
@@ -172,3 +175,20 @@ def test_predict_says_what_it_assumes_of_a_strangers_model(tmp_path: Path, capsy
     assert lines[0] == str(tmp_path / "p.png")
     assert [line.split()[1] for line in lines[1:]] == ["0", "2", "1"]
     assert len(lines) == 1 + CLASSES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--width", "nan"], "width nan"),
+        (["--width", "1e300"], "up to 64"),
+        (["--resolution", "99999999999999999999"], "more than 8192"),
+    ],
+)
+def test_sizes_beyond_reason_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["ops", *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

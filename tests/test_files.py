@@ -1,3 +1,6 @@
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,9 +54,18 @@ def test_a_file_to_read_must_hold_something(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match=r"teacher .*empty is empty"):
         existing_file(tmp_path / "empty", "teacher")
-    for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(UserError, match=r"teacher .* does not exist"):
+    with pytest.raises(UserError, match=r"teacher .*absent does not exist"):
+        existing_file(tmp_path / "absent", "teacher")
+    for path in (tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match=r"teacher .* cannot be read \("):
             existing_file(path, "teacher")
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    code = "from edgebnn.errors import exit_on_user_error\nwith exit_on_user_error():\n print('x' * 10**6)"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("x141\n", "")
 
 
 def test_a_user_error_ends_the_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.views import Augmentation, fixed_view, random_view
-from train.datasets import FileViews, MemoryViews, Shuffled, seed_worker
+from train.datasets import Batch, FileViews, MemoryViews, Shuffled, seed_worker
 
 Part = Literal["train", "val"]
 Labelled = tuple[Tensor, Tensor]
@@ -81,6 +81,12 @@ class Images(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.dataset("val", self._fixed(), 1))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        # Images and networks (`fit` sees to those) keep a pixel's channels together: on CPUs and GPUs alike
+        # convolutions then take about half the time.
+        views, labels = batch
+        return [view.contiguous(memory_format=torch.channels_last) for view in views], labels
 
     def _fixed(self) -> v2.Transform:
         return fixed_view(self.resolution, self.mean, self.std)

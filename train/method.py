@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
@@ -15,7 +14,6 @@ from edgebnn.nn import ReActNet, ReActNetConfig
 from edgebnn.nn.estimators import Gradient
 from edgebnn.records import Record
 from train.data import Images
-from train.datasets import Batch
 from train.optim import OptimizerConfig
 
 
@@ -84,12 +82,6 @@ class Method(LightningModule):
     def on_fit_start(self) -> None:
         # Lightning leaves every module in the mode it finds it in, and a network built in `prepare` is in training.
         self.train()
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        # Networks and images keep an image's channels together (`fit` sets the networks): convolutions, on CPUs
-        # and GPUs, take half the time.
-        views, labels = batch
-        return [view.contiguous(memory_format=torch.channels_last) for view in views], labels
 
     def configure_optimizers(self) -> Any:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]

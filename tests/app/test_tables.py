@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from app import page, tables
-from edgebnn.records import Record
+from edgebnn.records import Kind, Record
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, latency, write_all
 
 
@@ -119,3 +119,18 @@ def test_figures() -> None:
     ]
     assert page.figure(61.255, ".1f") == "61.3"
     assert [page.text(value) for value in (None, "", math.nan, 0)] == [page.ABSENT, page.ABSENT, page.ABSENT, "0"]
+
+
+def test_a_file_exported_anew_is_not_verified() -> None:
+    def record(kind: Kind, day: int, digest: str, **values: float) -> Record:
+        context = {"artifact": "m.onnx", "sha256": digest, "runtime": "onnxruntime", "threads": 1}
+        return Record(kind, "m", values, context, created=f"2026-01-{day:02d}T00:00:00+00:00")
+
+    time = {"median_ms": 1.0, "p10_ms": 1.0, "p90_ms": 1.0}
+    first = [record("parity", 1, "old", ok=1), record("size", 1, "old", bytes=5), record("latency", 1, "old", **time)]
+    assert tables.overview(first).loc[0, ["parity", "bytes"]].tolist() == ["passed", 5]
+    # The size and the time are of the new content, the verification is not.
+    second = [*first, record("size", 2, "new", bytes=6), record("latency", 2, "new", **time)]
+    (row,) = tables.overview(second).to_dict("records")
+    assert row["bytes"] == 6
+    assert pd.isna(row["parity"])

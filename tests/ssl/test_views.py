@@ -47,11 +47,17 @@ def test_each_probability_governs_its_own_step() -> None:
 
 def test_fixed_view_resizes_to_eight_sevenths_and_takes_the_centre() -> None:
     # A smooth picture, so that both resamplings agree.
-    ramp = np.add.outer(np.arange(80), np.arange(80)).astype(np.uint8)
+    ramp = (np.add.outer(np.arange(160), np.arange(160)) // 2).astype(np.uint8)
     image = Image.fromarray(np.stack([ramp] * 3, axis=2))
-    expected = F.interpolate(torch.tensor(ramp[None, None]).float(), (64, 64), mode="bilinear", antialias=True)
-    view = fixed_view(56, MEAN, STD)(image)
+    expected = F.interpolate(torch.tensor(ramp[None, None]).float(), (128, 128), mode="bilinear", antialias=True)
+    view = fixed_view(112, MEAN, STD)(image)
     # Pillow works in whole levels, one off at most.
     limit = 1 / 255 / min(STD) + 1e-6
     assert view.dtype == torch.float32
-    torch.testing.assert_close(view, normalised(expected[0, :, 4:60, 4:60].repeat(3, 1, 1)), rtol=0, atol=limit)
+    torch.testing.assert_close(view, normalised(expected[0, :, 8:120, 8:120].repeat(3, 1, 1)), rtol=0, atol=limit)
+
+
+def test_small_fixed_views_see_the_whole_image() -> None:
+    # As `edgebnn.runtime.preprocess` does for the exported network.
+    image = picture(32)
+    torch.testing.assert_close(fixed_view(32, MEAN, STD)(image), normalised(image), rtol=0, atol=1e-6)
