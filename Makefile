@@ -48,9 +48,9 @@ $(DEMO)/binary.tflite: $(DEMO)/linear-binary/model.safetensors
 	$(RUN) -m export lce $< $@ --record $(DEMO)
 
 $(DEMO)/measured: $(DEMO)/real.onnx $(DEMO)/binary.onnx $(DEMO)/binary.tflite
-	$(RUN) -m export verify $(DEMO)/linear-real/model.safetensors $(DEMO)/real.onnx --data mnist5k --images 200 --record $(DEMO)
-	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.onnx --data mnist5k --images 200 --record $(DEMO)
-	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.tflite --data mnist5k --images 200 --record $(DEMO)
+	$(RUN) -m export verify $(DEMO)/linear-real/model.safetensors $(DEMO)/real.onnx --data mnist5k --images 100 --record $(DEMO)
+	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.onnx --data mnist5k --images 100 --record $(DEMO)
+	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.tflite --data mnist5k --images 100 --record $(DEMO)
 	$(VENV)/bin/edgebnn bench $^ --record $(DEMO)
 	@touch $@
 

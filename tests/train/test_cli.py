@@ -1,6 +1,10 @@
 """`train fit` and `train recipe` through the command's own main."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,6 +144,33 @@ def test_recipe_runs_skips_resumes_and_refuses(
     assert "stage teacher ran with another configuration" in line
     assert "model.init_args.temperature (was 0.2, is 0.3), trainer.max_epochs (was 2, is 1)" in line
     assert "delete" in line
+
+
+def test_a_killed_recipe_goes_on_and_ends_as_one_never_stopped(recipe: Path, tmp_path: Path) -> None:
+    stages = yaml.safe_load(recipe.read_text())
+    stages["stages"]["teacher"]["set"] = {"trainer.max_epochs": 6, "trainer.limit_train_batches": 8}
+    recipe.write_text(yaml.safe_dump(stages, sort_keys=False))
+    command = ["recipe", str(recipe), "--runs"]
+    process = subprocess.Popen([sys.executable, "-m", "train", *command, str(tmp_path / "killed")])
+    run = tmp_path / "killed/tiny"
+    deadline = time.monotonic() + 120
+    while not (run / "teacher/last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    epoch = torch.load(run / "teacher/last.ckpt", weights_only=True)["epoch"]
+    assert epoch < 5, "it was not killed in the middle"
+    assert not (run / "teacher/finished.json").exists()
+
+    main([*command, str(tmp_path / "killed")])
+    main([*command, str(tmp_path / "whole")])
+    for stage in ("teacher", "linear"):
+        resumed, whole = (
+            safetensors.torch.load_file(tmp_path / name / "tiny" / stage / "model.safetensors")
+            for name in ("killed", "whole")
+        )
+        for name, tensor in whole.items():
+            torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0, msg=f"{stage} {name}")
 
 
 def test_wrong_fits_are_refused_and_leave_nothing(
