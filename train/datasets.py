@@ -49,7 +49,7 @@ class FileViews(Dataset):
         try:
             with Image.open(path) as file:
                 image = file.convert("RGB")
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
             raise UserError(f"cannot read the image {path} ({error}); remove it or fetch it again") from None
         return [self.transform(image) for _ in range(self.views)], label
 
