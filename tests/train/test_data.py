@@ -1,8 +1,16 @@
 """The data modules: splits, normalisation, order."""
 
-import torch
+import hashlib
+import pickle
+from pathlib import Path
 
-from train.data import Digits, Mnist5k, held_out
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from edgebnn.errors import UserError
+from train.data import Cifar10, Digits, Mnist5k, held_out
 
 
 def test_held_out_takes_the_same_share_of_every_class_once() -> None:
@@ -37,3 +45,44 @@ def test_an_epoch_shows_every_image_once_and_depends_on_its_seed_alone() -> None
 
     assert torch.equal(labels(3), labels(3))
     assert not torch.equal(labels(3), labels(4))
+
+
+def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, list[int]]:
+    """CIFAR-10's own files with a few images, and torchvision told their digests: the test part's pixels, labels."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    made, lists = {}, {"train_list": [f"data_batch_{number}" for number in range(1, 6)], "test_list": ["test_batch"]}
+    for names in lists.values():
+        for name in names:
+            made[name] = rng.integers(0, 256, (4, 3, 32, 32), np.uint8), rng.integers(0, 10, 4).tolist()
+            pixels, labels = made[name]
+            (folder / name).write_bytes(pickle.dumps({"data": pixels.reshape(4, -1), "labels": labels}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(Cifar10.labels)}))
+
+    def digest(name: str) -> str:
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()  # noqa: S324
+
+    for attribute, names in lists.items():
+        monkeypatch.setattr(datasets.CIFAR10, attribute, [[name, digest(name)] for name in names])
+    meta = {**datasets.CIFAR10.meta, "md5": digest("batches.meta")}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    return made["test_batch"]
+
+
+def test_cifar10_is_read_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, labels = write_cifar10(tmp_path, monkeypatch)
+    data = Cifar10(root=str(tmp_path), batch_size=4)
+    data.setup()
+    (((view,), found),) = data.val_dataloader()
+    assert found.tolist() == labels
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in (data.mean, data.std))
+    np.testing.assert_allclose(view.numpy(), (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+    assert data.count("train") == 20
+
+
+def test_damaged_cifar10_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar10(tmp_path, monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"half")
+    with pytest.raises(UserError, match=rf"no CIFAR-10 under {tmp_path}"):
+        Cifar10(root=str(tmp_path)).setup()
