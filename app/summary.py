@@ -8,6 +8,7 @@ import pandas as pd
 from app import tables
 from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.records import Record
+from edgebnn.text import columns
 
 MISSING = "-"
 
@@ -32,15 +33,7 @@ def rows(found: list[Record]) -> list[dict[str, str]]:
 def text(found: list[Record]) -> str:
     """The rows as aligned columns."""
     table = rows(found)
-    heads = list(table[0])
-    widths = {head: max(len(head), *(len(row[head]) for row in table)) for head in heads}
-    lines = [{head: head for head in heads}, {head: "-" * widths[head] for head in heads}, *table]
-    # Names to the left, figures to the right.
-    left = {"model", "file", "verified"}
-    return "\n".join(
-        "  ".join(line[head].ljust(widths[head]) if head in left else line[head].rjust(widths[head]) for head in heads)
-        for line in lines
-    )
+    return columns([list(table[0]), *([*row.values()] for row in table)], "lrlrrrrl")
 
 
 def markdown(found: list[Record]) -> str:

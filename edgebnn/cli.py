@@ -14,6 +14,7 @@ from edgebnn.errors import check, exit_on_user_error
 from edgebnn.files import sha256
 from edgebnn.graph import ops
 from edgebnn.records import Record
+from edgebnn.text import columns
 
 if TYPE_CHECKING:
     from edgebnn.runtime import Latency, Model
@@ -69,17 +70,17 @@ def _ops(arguments: argparse.Namespace) -> None:
     layers = ops.count(network, arguments.resolution)
     totals = ops.totals(layers)
     if arguments.json:
-        figures = ("ops", "parameters", "bytes")
-        each = [asdict(layer) | {name: getattr(layer, name) for name in figures} for layer in layers]
+        sums = ("ops", "parameters", "bytes")
+        each = [asdict(layer) | {name: getattr(layer, name) for name in sums} for layer in layers]
         print(json.dumps(totals | {"layers": each}, indent=1))
         return
-    columns = ("flops", "bops", "ops", "parameters", "bytes")
+    figures = ("flops", "bops", "ops", "parameters", "bytes")
     rows = []
     for layer in layers:
         shape = "x".join(map(str, layer.output))
-        rows.append([layer.name, layer.kind, shape, *(_grouped(getattr(layer, name)) for name in columns)])
-    rows.append(["total", "", "", *(_grouped(totals[name]) for name in columns)])
-    _print_table(("layer", "kind", "output", *columns), rows, left=3)
+        rows.append([layer.name, layer.kind, shape, *(_grouped(getattr(layer, name)) for name in figures)])
+    rows.append(["total", "", "", *(_grouped(totals[name]) for name in figures)])
+    print(columns([("layer", "kind", "output", *figures), *rows], "lllrrrrr"))
 
 
 def _grouped(number: float) -> str:
@@ -118,7 +119,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         )
         for model, latency in zip(models, latencies)
     ]
-    _print_table(("model", "artifact", "runtime", "median ms", "p10-p90 ms", "ratio", "runs"), rows, left=3)
+    header = ("model", "artifact", "runtime", "median ms", "p10-p90 ms", "ratio", "runs")
+    print(columns([header, *rows], "lllrrrr"))
     print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)} on {machine.one_line(described)}")
 
 
@@ -167,18 +169,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         return
     for answer in answers:
         print(answer["image"])
-        _print_table((), [(f"  {c['probability']:7.2%}", c["label"]) for c in answer["classes"]], left=2)
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> None:
-    """Prints aligned columns: the first `left` of them to the left, the others, figures, to the right."""
-    lines = [header, *rows] if header else list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        cells = [
-            text.ljust(width) if i < left else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths))
-        ]
-        print("  ".join(cells).rstrip())
+        print(columns([(f"  {c['probability']:7.2%}", c["label"]) for c in answer["classes"]], "ll"))
 
 
 if __name__ == "__main__":

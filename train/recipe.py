@@ -17,7 +17,6 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import yaml
 from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import existing_file, write_bytes
+from edgebnn.text import columns
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import Reader, fit, one_line_errors
 
@@ -84,7 +84,7 @@ def run_recipe(path: Path, runs: Path) -> None:
         if not done:
             train(stage)
         rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", accuracy(stage.folder)))
-    print(table(("stage", "time", "top-1"), rows))
+    print(columns([("stage", "time", "top-1"), *rows], "lll"))
 
 
 def read(path: Path, root: Path) -> list[Stage]:
@@ -194,10 +194,3 @@ def accuracy(folder: Path) -> str:
     """The newest accuracy measured in a run folder, with the model's name; empty if there is none."""
     found = [record for record in records.read_all(folder) if record.kind == "accuracy"]
     return f"{found[-1].values['top1']:.1f} %  {found[-1].model}" if found else ""
-
-
-def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as text in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (header, *rows))
-    return "\n".join(lines)

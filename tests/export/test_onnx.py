@@ -40,7 +40,12 @@ def test_every_unit_equals_the_reference_bit_for_bit(padding: str, resolution: i
     graph = make_graph(resolution + stem_stride, resolution, padding=padding, stem_stride=stem_stride)
     logits, outputs = run_with_units(graph, noise(1, 3, resolution))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
-        np.testing.assert_array_equal(y, reference.unit(unit, x))
+        expected = reference.unit(unit, x)
+        if unit.shortcut == "pool":
+            # The order in which ONNX Runtime adds the four pixels depends on its version: a rounding apart.
+            np.testing.assert_allclose(y, expected, rtol=0, atol=4e-7 * np.abs(expected).max())
+        else:
+            np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 
