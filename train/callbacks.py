@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from edgebnn import checkpoint as checkpoints
-from edgebnn.files import atomic_path, write_bytes
+from edgebnn.errors import UserError
+from edgebnn.files import atomic_path
 from edgebnn.graph import ModelInfo
 
 MODEL = "model.safetensors"
@@ -29,21 +30,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch's word for a full disk
+                raise UserError(f"cannot write {path} ({str(error).splitlines()[0]}); free space and resume") from None
 
 
 class SaveModel(Callback):
-    """Writes `config.yaml` when a run starts, and `model.safetensors` with every checkpoint.
+    """Writes `model.safetensors` with every checkpoint.
 
     The checkpoint carries the configuration too, under "config".
     """
 
     def __init__(self, run: Path, name: str, config: str) -> None:
         self.run, self.name, self.config = run, name, config
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            write_bytes(self.run / CONFIG, self.config.encode())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config

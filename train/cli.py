@@ -16,11 +16,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from edgebnn import records
 from edgebnn.errors import UserError
-from edgebnn.files import existing_file
-from train.callbacks import AtomicCheckpointIO, SaveModel, last_checkpoint
+from edgebnn.files import existing_file, write_bytes
+from train.callbacks import CONFIG, AtomicCheckpointIO, SaveModel, last_checkpoint
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
 from train.linear import LinearEvaluation
@@ -33,6 +34,8 @@ DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
 
 DEFAULTS = {
     "num_sanity_val_steps": 0,
+    # MoCo's keys are not gathered over processes yet, nor are views drawn apart in each.
+    "devices": 1,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
     # Each epoch's loader is seeded anew (Images.train_dataloader), so that resuming repeats nothing.
@@ -92,13 +95,17 @@ class Cli(LightningCLI):
         del config["ckpt_path"]
         return config
 
+    def saved(self) -> str:
+        """The text of `config.yaml`."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         run = Path(self.config.run)
         chosen = self.config_init.trainer
         logger = chosen.logger
         if logger in (None, True):
             logger = [CSVLogger(run / "logs", "csv"), TensorBoardLogger(run / "logs", "tensorboard")]
-        callbacks = [SaveModel(run, self.config.name, yaml.safe_dump(self.resolved(), sort_keys=False))]
+        callbacks = [SaveModel(run, self.config.name, self.saved())]
         if logger:
             callbacks.append(LearningRateMonitor("epoch"))  # type: ignore[arg-type]
         return super().instantiate_trainer(
@@ -124,25 +131,38 @@ def fit(arguments: list[str]) -> None:
     """
     with one_line_errors():
         cli = Cli(arguments)
+        check_trainer(cli.trainer)
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
         if start is not None:
             check_resumable(start)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
+        data.check()
+        model.optimizer_config.check()
         data.setup("fit")
         data.train_dataloader()
         model.prepare(data)
         model.to(memory_format=torch.channels_last)
+        # The first thing written, so that a run folder that cannot be is found in one line.
+        write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
         try:
             trainer.fit(model, datamodule=data, ckpt_path=start)
+            epochs = trainer.current_epoch
+            if type(model).validation_step is not Method.validation_step:
+                trainer.validate(model, datamodule=data, verbose=False)
         except SystemExit:
             # Lightning's answer to Ctrl+C.
             raise KeyboardInterrupt from None
-        if type(model).validation_step is not Method.validation_step:
-            trainer.validate(model, datamodule=data, verbose=False)
-        if trainer.is_global_zero:
-            for record in model.records(cli.config.name):
-                records.write(record, cli.config.run)
+        for record in model.records(cli.config.name, epochs):
+            records.write(record, cli.config.run)
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Raises `UserError` if the trainer would train otherwise than its configuration reads."""
+    if trainer.world_size > 1:
+        raise UserError("training runs in one process so far; give trainer.devices 1 and trainer.num_nodes 1")
+    if trainer.max_epochs is None or trainer.max_epochs < 1:
+        raise UserError("the learning rate's schedule counts epochs; give trainer.max_epochs, 1 or more")
 
 
 def check_resumable(path: str) -> None:
@@ -167,7 +187,7 @@ def one_line_errors() -> Iterator[None]:
             warnings.filterwarnings("ignore", message)
         try:
             yield
-        except ArgumentError as error:
+        except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
             raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
         except UserError as error:
             # A loader's worker hands on an error as the text of its traceback, whose last line says it.

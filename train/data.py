@@ -60,6 +60,14 @@ class Images(LightningDataModule):
         self.augmentation = augmentation
         self.seed = seed
 
+    def check(self) -> None:
+        """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`."""
+        if self.resolution < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
+            raise UserError(
+                f"resolution {self.resolution}, batch_size {self.batch_size}, workers {self.workers}, std {self.std} "
+                "make no data; give 1 or more of the first two, 0 or more workers, and a positive std"
+            )
+
     def dataset(self, part: Part, transform: v2.Transform, views: int) -> Dataset:
         """One part, seen through `views` draws of `transform`."""
         raise NotImplementedError
@@ -146,6 +154,11 @@ class Memory(Images):
         super().__init__(resolution, mean or self.MEAN, std or self.STD, batch_size, workers, augmentation, seed)
         self.group = group
         self.parts: dict[Part, Labelled] = {}
+
+    def check(self) -> None:
+        super().check()
+        if self.group < 1:
+            raise UserError(f"a group of {self.group} images holds none; use 1 or more")
 
     def read(self) -> tuple[Labelled, Labelled]:
         """The training part and the held-out part, at any resolution."""

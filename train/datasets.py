@@ -49,7 +49,7 @@ class FileViews(Dataset):
         try:
             with Image.open(path) as file:
                 image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow raises whatever a damaged file leads its decoders to
             raise UserError(f"cannot read the image {path} ({error}); remove it or fetch it again") from None
         return [self.transform(image) for _ in range(self.views)], label
 

@@ -51,6 +51,11 @@ class Distill(Method):
     def prepare(self, data: Images) -> None:
         found = checkpoint.load(self.teacher_path, what="teacher")
         check_normalisation(found.info, data, "the teacher")
+        if len(found.model.config.head) < 2 or found.model.config.head_relu:
+            raise UserError(
+                f"teacher {self.teacher_path} has no projection head; give the file of its pretraining, "
+                "not of its linear evaluation"
+            )
         self.teacher = found.model
         # Any network may be a teacher, so its number of outputs is found by asking it.
         with torch.no_grad():

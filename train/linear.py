@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
+from edgebnn.files import sha256
 from edgebnn.nn import ReActNet
 from edgebnn.records import Record
 from train.data import Images
@@ -78,24 +79,29 @@ class LinearEvaluation(Method):
         (images,), labels = batch
         ranked = self.network(images).topk(min(5, self.network.config.head[-1]), dim=1).indices
         hits = ranked == labels[:, None]
-        self.log("val/top1", 100 * hits[:, 0].float().mean(), prog_bar=True, batch_size=len(labels), sync_dist=True)
+        self.evaluated += len(labels)
+        self.log("val/top1", 100 * hits[:, 0].float().mean(), prog_bar=True, batch_size=len(labels))
         # Among five classes the right one is always within the first five.
         if self.network.config.head[-1] > 5:
             top5 = 100 * hits.any(dim=1).float().mean()
-            self.log("val/top5", top5, batch_size=len(labels), sync_dist=True)
+            self.log("val/top5", top5, batch_size=len(labels))
 
-    def records(self, name: str) -> list[Record]:
+    def on_validation_epoch_start(self) -> None:
+        self.evaluated = 0
+
+    def records(self, name: str, epochs: int) -> list[Record]:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         metrics = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
         values = {key.removeprefix("val/"): value for key, value in metrics.items() if key.startswith("val/")}
         context = {
             "protocol": PROTOCOL,
             "data": type(data).__name__,
-            "images": data.count("val"),
-            "epochs": self.trainer.max_epochs,
+            "images": self.evaluated,
+            "epochs": epochs,
             "seed": data.seed,
             "method": "untrained" if self.checkpoint is None else self.method,
             "checkpoint": self.checkpoint,
+            "sha256": None if self.checkpoint is None else sha256(self.checkpoint),
         }
         return [Record("accuracy", name, values, context)]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
@@ -85,10 +86,17 @@ class Method(LightningModule):
 
     def configure_optimizers(self) -> Any:
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return self.optimizer_config.build(trained, self.trainer.max_epochs or 1)
+        assert self.trainer.max_epochs is not None  # `fit` sees to that
+        return self.optimizer_config.build(trained, self.trainer.max_epochs)
 
-    def records(self, name: str) -> list[Record]:
-        """The facts that the finished run measured about the model `name`."""
+    def on_train_epoch_end(self) -> None:
+        # Before anything is saved: the last good files stay.
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise UserError(f"the loss is {loss:g} in epoch {self.current_epoch}; lower model.optimizer.lr")
+
+    def records(self, name: str, epochs: int) -> list[Record]:
+        """The facts that a run of so many finished epochs measured about the model `name`."""
         return []
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from edgebnn.errors import UserError
 from edgebnn.ssl.losses import info_nce
 from edgebnn.ssl.queue import KeyQueue
 from train.data import Images
@@ -54,6 +55,11 @@ class MoCoV2(Method):
         self.key_groups = key_groups
 
     def prepare(self, data: Images) -> None:
+        most = data.batch_size // 2
+        if not 1 <= self.key_groups <= most:
+            raise UserError(f"{self.key_groups} key groups for batches of {data.batch_size}; use 1 to {most}")
+        if not 0 <= self.momentum <= 1:
+            raise UserError(f"a momentum of {self.momentum} is not from 0 to 1; MoCo v2 has 0.999")
         self.network = self.student.with_projection(self.dim)
         check_network(self.network, data)
         self.key_encoder = deepcopy(self.network).requires_grad_(False)

@@ -1,10 +1,13 @@
 """Optimisers and learning-rate schedules, as values of a configuration."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn, optim
+
+from edgebnn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,17 @@ class OptimizerConfig:
     momentum: float = 0.9
     schedule: Literal["linear", "steps"] = "linear"
     milestones: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Raises `UserError` for values that make no optimiser.
+
+        Not in the constructor, whose errors jsonargparse buries in its own.
+        """
+        if not (self.lr > 0 and math.isfinite(self.lr) and self.weight_decay >= 0 and 0 <= self.momentum < 1):
+            raise UserError(
+                f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} make no optimiser; "
+                "give lr > 0, weight_decay >= 0, momentum from 0 to below 1"
+            )
 
     def build(self, parameters: Iterable[nn.Parameter], epochs: int) -> dict[str, Any]:
         """Optimiser and scheduler for a run of `epochs`, in the form Lightning takes them."""

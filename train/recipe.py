@@ -14,8 +14,8 @@ input files have changed since it ran is refused: its results would not be what 
 """
 
 import argparse
-import hashlib
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,19 @@ import yaml
 
 from edgebnn import records
 from edgebnn.errors import UserError
-from edgebnn.files import existing_file, write_bytes
+from edgebnn.files import existing_file, sha256, write_bytes
 from edgebnn.text import columns
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import Reader, fit, one_line_errors
 
-FINISHED = "finished.json"
-"""Written when a stage has ended: the digests of the files of earlier stages that it used."""
+INPUTS = "inputs.json"
+"""Written before a stage starts: the digests of the files of earlier stages that it uses."""
+
+FINISHED = "finished"
+"""Written, empty, when a stage has ended."""
+
+OURS = ("run", "config", "ckpt_path")
+"""Keys that a recipe gives each stage itself."""
 
 
 @dataclass
@@ -54,7 +60,7 @@ class Stage:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every input file, by the name of its stage."""
-        return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.inputs}
+        return {path.parent.name: sha256(path) for path in self.inputs}
 
 
 def main(arguments: list[str]) -> None:
@@ -93,18 +99,24 @@ def read(path: Path, root: Path) -> list[Stage]:
         recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
-    if not isinstance(recipe, dict) or set(recipe) != {"stages"} or not isinstance(recipe["stages"], dict):
+    sound = isinstance(recipe, dict) and set(recipe) == {"stages"} and isinstance(recipe["stages"], dict)
+    if not sound or not recipe["stages"]:
         raise UserError(f"recipe {path} needs one key, `stages`, with a stage by name under it; see train/recipes/")
     stages = []
     for name, entry in recipe["stages"].items():
         if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
             raise UserError(f"recipe {path}: stage {name} takes the keys `config` and `set` (`config` is needed)")
-        config = existing_file(path.parent / entry["config"], f"stage {name}: config")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+            raise UserError(f"recipe {path}: '{name}' is no stage's name; use letters, digits, - and _")
+        changes = entry.get("set") or {}
+        if not isinstance(changes, dict) or not {str(key) for key in changes}.isdisjoint(OURS):
+            raise UserError(f"recipe {path}: stage {name}'s `set` takes keys of train fit but {', '.join(OURS)}")
+        config = existing_file(path.parent / str(entry["config"]), f"stage {name}: config")
         folder = root / str(name)
         arguments = ["--config", str(config), "--run", str(folder)]
-        for key, value in (entry.get("set") or {}).items():
+        for key, value in changes.items():
             # A string is an argument as it is; anything else in the form YAML reads back.
-            text = value if isinstance(value, str) else json.dumps(value)
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
             arguments += [f"--{key}", text.replace("${run}", str(root))]
         stages.append(Stage(str(name), arguments, folder))
     return stages
@@ -139,10 +151,12 @@ def check_order(stages: list[Stage]) -> None:
 
 def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
     """The flat configuration with `root` written as ${run}, so that a recipe's folder can be moved."""
-    return {
-        key: value.replace(str(root), "${run}") if isinstance(value, str) else value
-        for key, value in flat(config).items()
-    }
+
+    def shown(value: Any) -> Any:
+        inside = isinstance(value, str) and (value == str(root) or value.startswith(f"{root}/"))
+        return "${run}" + value[len(str(root)) :] if inside else value
+
+    return {key: shown(value) for key, value in flat(config).items()}
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -166,28 +180,32 @@ def is_finished(stage: Stage) -> bool:
     finished = stage.folder / FINISHED
     if not finished.exists() and not (stage.folder / LAST).exists():
         return False
-    config = yaml.safe_load((stage.folder / CONFIG).read_text(encoding="utf-8"))
-    was = relative(config, Path(config["run"]).parent)
+    try:
+        config = yaml.safe_load((stage.folder / CONFIG).read_text(encoding="utf-8"))
+        was = relative(config, Path(config["run"]).parent)
+        inputs = json.loads((stage.folder / INPUTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
     changed = sorted(key for key in was.keys() | stage.config.keys() if was.get(key) != stage.config.get(key))
     if changed:
         shown = ", ".join(f"{key} (was {was.get(key)}, is {stage.config.get(key)})" for key in changed)
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
-    if not finished.exists():
-        return False
-    existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
-    if json.loads(finished.read_text()) != stage.digests():
+    if inputs != stage.digests():
         raise UserError(f"stage {stage.name} was trained from another {' or '.join(stage.digests())}; {remedy}")
-    return True
+    if finished.exists():
+        existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
+    return finished.exists()
 
 
 def train(stage: Stage) -> None:
     """Runs the stage, from its last checkpoint if it has one, and marks it as finished."""
     last = stage.folder / LAST
+    write_bytes(stage.folder / INPUTS, json.dumps(stage.digests()).encode())
     try:
         fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
-    write_bytes(stage.folder / FINISHED, json.dumps(stage.digests()).encode())
+    write_bytes(stage.folder / FINISHED, b"")
 
 
 def accuracy(folder: Path) -> str:

@@ -32,10 +32,6 @@ class Augmentation:
     flip_probability: float = 0.5
 
 
-CROP_AND_FLIP = Augmentation(crop=(0.08, 1.0), jitter_probability=0, gray_probability=0, blur_probability=0)
-"""Training of a linear classifier, as in MoCo's and S2-BNN's evaluation."""
-
-
 def random_view(
     resolution: int, mean: Sequence[float], std: Sequence[float], augmentation: Augmentation
 ) -> v2.Transform:

@@ -15,7 +15,10 @@ from PIL import Image
 
 from edgebnn import checkpoint, records
 from edgebnn.errors import exit_on_user_error
+from edgebnn.graph import ModelInfo
+from edgebnn.nn import ReActNet, ReActNetConfig
 from train.__main__ import main
+from train.data import Digits
 
 WIDTH = 1 / 16
 TRAINER = {"max_epochs": 2, "limit_train_batches": 2, "accelerator": "cpu", "enable_progress_bar": False}
@@ -119,18 +122,24 @@ def test_recipe_runs_skips_resumes_and_refuses(
     assert times == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
     # Interrupted: without the mark of its end a stage goes on from its last checkpoint, here to do nothing.
-    (run / "linear/finished.json").unlink()
+    (run / "linear/finished").unlink()
     before = (run / "linear/last.ckpt").read_bytes()
     main(command)
     assert "running" in capsys.readouterr().out
     assert (run / "linear/last.ckpt").read_bytes() == before
-    assert (run / "linear/finished.json").exists()
+    assert (run / "linear/finished").exists()
 
     # Other input files, another configuration.
-    mark = run / "linear/finished.json"
-    mark.write_text(json.dumps({"teacher": "0"}))
+    inputs = run / "linear/inputs.json"
+    was = inputs.read_text()
+    inputs.write_text(json.dumps({"teacher": "0"}))
     assert "stage linear was trained from another teacher; delete" in refused(command, capsys)
-    mark.unlink()
+    # An unfinished stage would go on from what the other teacher taught it.
+    (run / "linear/finished").unlink()
+    assert "stage linear was trained from another teacher; delete" in refused(command, capsys)
+    inputs.write_text("{")
+    assert "stage linear: what it left is damaged" in refused(command, capsys)
+    inputs.write_text(was)
     changed = yaml.safe_load(recipe.read_text())
     changed["stages"]["teacher"]["set"] = {"model.init_args.temperature": 0.3, "trainer.max_epochs": 1}
     recipe.write_text(yaml.safe_dump(changed, sort_keys=False))
@@ -160,7 +169,7 @@ def test_a_killed_recipe_goes_on_and_ends_as_one_never_stopped(recipe: Path, tmp
     process.wait()
     epoch = torch.load(run / "teacher/last.ckpt", weights_only=True)["epoch"]
     assert epoch < 5, "it was not killed in the middle"
-    assert not (run / "teacher/finished.json").exists()
+    assert not (run / "teacher/finished").exists()
 
     main([*command, str(tmp_path / "killed")])
     main([*command, str(tmp_path / "whole")])
@@ -180,6 +189,15 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     linear = str(config(tmp_path / "linear.yaml", "LinearEvaluation"))
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(b"PK\x03\x04half")
+    classifier = tmp_path / "classifier.safetensors"
+    digits = Digits()
+    network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
+    checkpoint.save(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
+    wrong = {name: tmp_path / f"{name}.yaml" for name in ("name", "set", "run", "empty")}
+    wrong["name"].write_text("stages: {../out: {config: moco.yaml}}")
+    wrong["set"].write_text("stages: {a: {config: moco.yaml, set: [1]}}")
+    wrong["run"].write_text("stages: {a: {config: moco.yaml, set: {run: elsewhere}}}")
+    wrong["empty"].write_text("stages: {}")
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text(moco.read_text() + "colour: red\n")
     before = files(tmp_path)
@@ -187,6 +205,19 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     cases = {
         ("fit", "--config", distill): "teacher gone.safetensors does not exist",
         ("fit", "--config", distill, "--model.teacher", str(cut)): "cut off",
+        ("fit", "--config", distill, "--model.teacher", str(classifier)): "no projection head",
+        ("fit", "--config", moco_, "--run", str(cut / "below")): "cannot write",
+        ("fit", "--config", moco_, "--trainer.max_epochs", "0"): "max_epochs, 1 or more",
+        ("fit", "--config", moco_, "--trainer.max_epochs", "null", "--trainer.max_steps", "3"): "max_epochs, 1 or",
+        ("fit", "--config", moco_, "--trainer.devices", "2"): "one process",
+        ("fit", "--config", moco_, "--model.key_groups", "17"): "use 1 to 16",
+        ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
+        ("fit", "--config", moco_, "--data.group", "0"): "group of 0",
+        ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
+        ("recipe", str(wrong["name"])): "no stage's name",
+        ("recipe", str(wrong["set"])): "stage a's `set`",
+        ("recipe", str(wrong["run"])): "stage a's `set`",
+        ("recipe", str(wrong["empty"])): "`stages`",
         ("fit", "--config", str(tmp_path / "none.yaml")): "none.yaml",
         ("fit", "--config", str(unknown)): "colour",
         ("fit", "--config", moco_, "--model.tempo", "3"): "tempo",
@@ -204,6 +235,17 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     for arguments, part in cases.items():
         assert part in refused(list(arguments), capsys), arguments
     assert files(tmp_path) == before
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
+    moco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", str(moco), "--trainer.max_epochs", "1"])
+    run = tmp_path / "moco"
+    before = {name: (run / name).read_bytes() for name in ("model.safetensors", "last.ckpt")}
+    line = refused(["fit", "--config", str(moco), "--model.optimizer.lr", "1e30"], capsys)
+    assert "the loss is nan in epoch 0; lower model.optimizer.lr" in line
+    assert before == {name: (run / name).read_bytes() for name in before}
 
 
 def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
