@@ -47,8 +47,7 @@ class SaveModel(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
-        if trainer.is_global_zero:
-            data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            info = ModelInfo(self.name, data.resolution, data.mean, data.std, data.labels)
-            network: Any = pl_module.network
-            checkpoints.save(self.run / MODEL, network, info)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        info = ModelInfo(self.name, data.resolution, data.mean, data.std, data.labels)
+        network: Any = pl_module.network
+        checkpoints.save(self.run / MODEL, network, info)

@@ -72,10 +72,6 @@ class Images(LightningDataModule):
         """One part, seen through `views` draws of `transform`."""
         raise NotImplementedError
 
-    def count(self, part: Part) -> int:
-        """Number of images in a part."""
-        return len(self.dataset(part, self._fixed(), 1))  # type: ignore[arg-type]
-
     def train_dataloader(self) -> DataLoader:
         # Lightning asks for a new loader every epoch (train/cli.py), since each has a seed of its own.
         epoch = self.trainer.current_epoch if self.trainer else 0

@@ -49,9 +49,10 @@ def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: 
     found = check(network, tmp_path / f"model{suffix}", data)
     assert found.failures(LIMITS) == []
     assert (found.units, found.units_exact, found.images) == (26, 26, 20)
-    # ONNX Runtime gives the reference's very floats, but for the order of the 4 pooled shortcuts' sums in some
-    # versions; LCE has an arithmetic of its own (see export/rounding.py).
-    assert found.units_identical >= {".onnx": 22, ".tflite": 0}[suffix]
+    if suffix == ".onnx":
+        # ONNX Runtime gives the reference's very floats, but for the order of the 4 pooled shortcuts' sums in some
+        # versions. LCE has an arithmetic of its own; tests/export/test_lce.py holds it to every bit.
+        assert found.units_identical >= 22
 
 
 def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:

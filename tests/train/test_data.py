@@ -78,7 +78,7 @@ def test_cifar10_is_read_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: py
     assert found.tolist() == labels
     mean, std = (np.array(values).reshape(3, 1, 1) for values in (data.mean, data.std))
     np.testing.assert_allclose(view.numpy(), (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
-    assert data.count("train") == 20
+    assert len(data.parts["train"][0]) == 20
 
 
 def test_damaged_cifar10_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
