@@ -1,4 +1,4 @@
-# `make demo` and `make test` work on a fresh machine with Python 3.10-3.12 and make.
+# `make demo` and `make test` work on a fresh machine with Python 3.10-3.12, make and a C++ compiler.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -6,26 +6,37 @@ DEMO := runs/demo
 DASHBOARD ?= 1
 PORT ?= 8501
 
-.PHONY: help setup demo dashboard test lint results clean
+.PHONY: help setup kernels demo dashboard test lint bench results clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       train, export, verify, time and compare a small binary network (DASHBOARD=0: no dashboard)"
 	@echo "make dashboard  the dashboard of all runs"
 	@echo "make test       every test            make lint     ruff and mypy"
+	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
 	@echo "make results    the figures of docs/results.md, measured anew"
+	@echo "make kernels    the C++ library, built anew after a change"
 	@echo "make setup      the environment in $(VENV) (PYTHON=python3.11 chooses another Python)"
 
 # ---- environment
 
-setup: $(VENV)/installed
+setup: $(VENV)/installed $(VENV)/kernels
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 	  { echo "error: $$($(PYTHON) --version) will not do; give a Python 3.10, 3.11 or 3.12 with PYTHON=..." >&2; exit 2; }
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "error: there is no C++ compiler; install one (Debian: apt-get install g++), or name it with CXX=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check --upgrade 'pip>=24' 'setuptools>=68' wheel
 	$(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[train,export,app,dev]'
+	@touch $@
+
+# An editable install builds the library into edgebnn/kernels, with a CMake of its own where the machine has none.
+kernels: $(VENV)/kernels
+
+$(VENV)/kernels: edgebnn/kernels/CMakeLists.txt $(wildcard edgebnn/kernels/*.cpp edgebnn/kernels/*.h edgebnn/kernels/*.map) | $(VENV)/installed
+	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
 # ---- the main job, on data inside a package; each step is a command of the README
@@ -44,12 +55,16 @@ $(DEMO)/real.onnx: $(DEMO)/linear-real/model.safetensors
 $(DEMO)/binary.onnx: $(DEMO)/linear-binary/model.safetensors
 	$(RUN) -m export onnx $< $@ --record $(DEMO)
 
+$(DEMO)/binary-packed.onnx: $(DEMO)/linear-binary/model.safetensors
+	$(RUN) -m export onnx $< $@ --packed --record $(DEMO)
+
 $(DEMO)/binary.tflite: $(DEMO)/linear-binary/model.safetensors
 	$(RUN) -m export lce $< $@ --record $(DEMO)
 
-$(DEMO)/measured: $(DEMO)/real.onnx $(DEMO)/binary.onnx $(DEMO)/binary.tflite
+$(DEMO)/measured: $(DEMO)/real.onnx $(DEMO)/binary.onnx $(DEMO)/binary-packed.onnx $(DEMO)/binary.tflite
 	$(RUN) -m export verify $(DEMO)/linear-real/model.safetensors $(DEMO)/real.onnx --data mnist5k --images 100 --record $(DEMO)
 	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.onnx --data mnist5k --images 100 --record $(DEMO)
+	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary-packed.onnx --data mnist5k --images 100 --record $(DEMO)
 	$(RUN) -m export verify $(DEMO)/linear-binary/model.safetensors $(DEMO)/binary.tflite --data mnist5k --images 100 --record $(DEMO)
 	$(VENV)/bin/edgebnn bench $^ --record $(DEMO)
 	@touch $@
@@ -67,6 +82,11 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# ---- figures
+
+bench: setup
+	$(RUN) -m export.bench
 
 results: setup
 	$(RUN) -m docs.results

@@ -163,7 +163,14 @@ def show_model(model: str, found: list[Record]) -> None:
             st.html(records_html(records, current, title))
 
 
-TITLES = {"accuracy": "Accuracy", "latency": "Latency", "parity": "Parity", "ops": "Operations", "size": "Size"}
+TITLES = {
+    "accuracy": "Accuracy",
+    "latency": "Latency",
+    "kernels": "Kernels",
+    "parity": "Parity",
+    "ops": "Operations",
+    "size": "Size",
+}
 
 
 def records_html(records: list[Record], current: set[int], title: str) -> str:

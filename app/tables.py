@@ -34,13 +34,14 @@ def subject(record: Record) -> tuple[str, ...]:
     context = record.context
     keys = {
         "accuracy": ("protocol", "data"),
-        "latency": ("artifact", "runtime", "threads"),
+        "latency": ("artifact", "runtime", "threads", "isa"),
         "ops": ("resolution",),
         "size": ("artifact",),
         "parity": ("artifact",),
+        "kernels": ("artifact", "isa", "threads"),
     }[record.kind]
     said = [artifact(record) if key == "artifact" else str(context.get(key, "")) for key in keys]
-    if record.kind == "latency":
+    if record.kind in ("latency", "kernels"):
         said.append(machine(record))
     return (record.kind, record.model, *said)
 
@@ -56,9 +57,15 @@ def content(record: Record) -> tuple[str, str]:
 
 
 def machine(record: Record) -> str:
-    """The processor of a latency record; "" where it is not told."""
+    """The processor of a record of something timed; "" where it is not told."""
     described = record.context.get("machine")
     return str(described.get("cpu", "")) if isinstance(described, dict) else ""
+
+
+def runtime(record: Record) -> str | None:
+    """What ran the file of a latency record, and for a packed file the instruction set its units ran on."""
+    name, isa = record.context.get("runtime"), record.context.get("isa")
+    return f"{name}, packed for {isa}" if name and isa else name
 
 
 def threads(count: float) -> str:
@@ -110,7 +117,7 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
     rows = []
     for latency in of["latency"]:
         row = common | {"artifact": artifact(latency)} | facts.get(content(latency), {})
-        row |= {key: latency.context.get(key) for key in ("runtime", "threads")} | {"machine": machine(latency)}
+        row |= {"runtime": runtime(latency), "threads": latency.context.get("threads"), "machine": machine(latency)}
         rows.append(row | {key: latency.values[key] for key in ("median_ms", "p10_ms", "p90_ms")})
     timed = {row["artifact"] for row in rows}
     newest_content = {artifact(record): content(record) for record in [*of["parity"], *of["size"]]}

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from tqdm import tqdm
 from app.summary import markdown, markdown_table
 from edgebnn import checkpoint, records
 from edgebnn.files import write_bytes
-from edgebnn.graph import ModelInfo, ops, reference
+from edgebnn.graph import InferenceGraph, ModelInfo, ops, reference
 from edgebnn.nn import ReActNetConfig
 from edgebnn.runtime import machine
-from export import lce, onnx, tflite_file
+from export import lce, onnx, packed, tflite_file
 from export.fold import fold
 from export.verify import verify
 from tests.export.test_fold import CASES
@@ -79,7 +80,7 @@ def folding() -> Iterator[str]:
 
 
 def exports() -> Iterator[str]:
-    """Random ReActNet-A of full width in both formats."""
+    """Random ReActNet-A of full width in all formats."""
     yield "## Exports of a random ReActNet-A, full width"
     yield ""
     yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
@@ -92,11 +93,18 @@ def exports() -> Iterator[str]:
             for padding in ("zero", "one"):
                 model = random_network(0, ReActNetConfig(padding=padding))
                 graph = fold(model, ModelInfo(resolution=resolution))
-                for format_, convert in (("onnx", onnx.convert), ("tflite", lce.convert)):
+                makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
+                    "packed": ("onnx", packed.convert),
+                    "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
+                    "portable": ("onnx", onnx.convert),
+                    "portable, floats": ("onnx", partial(onnx.convert, floats=True)),
+                    "LCE": ("tflite", lce.convert),
+                }
+                for form, (format_, convert) in makers.items():
                     path = Path(folder) / f"model.{format_}"
                     path.write_bytes(convert(graph))
                     found = verify(model, graph, path, noise(1, 4, resolution), batch=2)
-                    name = f"{'LCE' if format_ == 'tflite' else 'ONNX'} {resolution}, padding {padding}"
+                    name = f"{form}, {resolution}, padding {padding}"
                     rows.append(
                         {
                             "file": name,

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
-    command.add_argument("images", nargs="+", metavar="IMAGE")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG..., or .npy: uint8 height x width x 3")
     command.add_argument("--top", type=_positive, default=5, help="classes to print an image (default 5)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_predict)
@@ -111,7 +111,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         (
             model.info.name,
             str(model.path),
-            f"{model.runtime} {model.runtime_version}",
+            f"{model.runtime} {model.runtime_version}{f', {model.isa}' if model.isa else ''}",
             f"{latency.median_ms:.3f}",
             f"{latency.p10_ms:.3f}-{latency.p90_ms:.3f}",
             f"{latency.median_ms / fastest:.2f}x",
@@ -141,7 +141,7 @@ def _circumstances(model: "Model") -> dict[str, Any]:
         "runtime_version": model.runtime_version,
         "threads": model.threads,
         "batch": model.batch or 1,
-    }
+    } | ({"isa": model.isa} if model.isa else {})
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
 
-Kind = Literal["accuracy", "parity", "latency", "ops", "size"]
+Kind = Literal["accuracy", "parity", "latency", "ops", "size", "kernels"]
 VERSION = 1
 FOLDER = "records"
 
@@ -28,6 +28,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "ops": ("ops",),
     "size": ("bytes",),
     "parity": ("ok",),
+    "kernels": ("median_ms", "ceiling_ms"),
 }
 """The values without which a record of that kind says nothing."""
 

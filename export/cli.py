@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,14 +10,11 @@ from edgebnn import records
 from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.files import existing_file, sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
-from export import images, lce, onnx
+from export import images, lce, onnx, packed
 from export.fold import fold
 from export.verify import Limits, Parity, verify
 
-FORMATS: dict[str, tuple[Callable[[InferenceGraph], bytes], str]] = {
-    "onnx": (onnx.convert, ".onnx"),
-    "lce": (lce.convert, ".tflite"),
-}
+SUFFIXES = {"onnx": ".onnx", "lce": ".tflite"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,11 +27,14 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, text in (("onnx", "write a portable ONNX file"), ("lce", "write a Larq Compute Engine TFLite file")):
+    texts = {"onnx": "write an ONNX file: portable, or packed", "lce": "write a Larq Compute Engine TFLite file"}
+    for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_checkpoint(command)
-        command.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {FORMATS[name][1]}")
+        command.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {SUFFIXES[name]}")
         command.set_defaults(run=_export, format=name)
+        if name == "onnx":
+            _add_forms(command)
     command = commands.add_parser("verify", help="compare an exported file with PyTorch and the reference")
     _add_checkpoint(command)
     command.add_argument("artifact", metavar="ARTIFACT", type=Path, help=".onnx or .tflite file")
@@ -60,6 +59,15 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resolution", type=int, help="image size in pixels (default: the checkpoint's, or 224)")
     command.add_argument("--labels", type=Path, help="text file with one class name a line")
     command.add_argument("--record", metavar="RUN", type=Path, help="folder to write records of what was found to")
+
+
+def _add_forms(command: argparse.ArgumentParser) -> None:
+    forms = command.add_mutually_exclusive_group()
+    packed_text = "weights as bits, for edgebnn's own ONNX Runtime operator (default: standard operators only)"
+    forms.add_argument("--packed", action="store_true", help=packed_text)
+    floats_text = "float convolutions, for runtimes without MatMulInteger; larger and slower"
+    forms.add_argument("--floats", action="store_true", help=floats_text)
+    command.add_argument("--int8-head", action="store_true", help="linear layers' weights as int8, a scale an output")
 
 
 def _load(args: argparse.Namespace) -> tuple[checkpoints.Checkpoint, InferenceGraph]:
@@ -95,19 +103,28 @@ def _percent(text: str) -> float:
 
 
 def _export(args: argparse.Namespace) -> None:
-    convert, suffix = FORMATS[args.format]
+    suffix = SUFFIXES[args.format]
     check(args.out.suffix == suffix, f"{args.out} does not end in {suffix}; name the file OUT{suffix}")
     _, graph = _load(args)
-    data = convert(graph)
+    format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
-        artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": args.format}
+        artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": format_}
         records.write(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
         totals = ops.totals(ops.count(graph.shape, resolution))
         values = {key: totals[key] for key in ("flops", "bops", "ops", "parameters", "binary_weights")}
         records.write(records.Record("ops", name, values, {"resolution": resolution}), args.record)
+
+
+def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
+    """What the file is, for records, and its content."""
+    if args.format == "lce":
+        return "lce", lce.convert(graph)
+    if args.packed:
+        return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
+    return "onnx", onnx.convert(graph, floats=args.floats, int8_head=args.int8_head)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -122,11 +139,11 @@ def _verify(args: argparse.Namespace) -> None:
     print("verified" if not failures else "not verified")
     if args.record:
         values = {**asdict(found), "ok": int(not failures)}
-        formats = {suffix: name for name, (_, suffix) in FORMATS.items()}
         context = {
             "artifact": args.artifact.name,
             "sha256": sha256(args.artifact),
-            "format": formats[args.artifact.suffix.lower()],
+            "format": values.pop("format"),
+            "int8_head": values.pop("int8_head"),
             "data": args.data,
             "limits": asdict(limits),
         }
@@ -140,6 +157,7 @@ def _verdict(error: float) -> str:
 
 
 def _report(artifact: Path, data: str, found: Parity) -> str:
+    rounded = f"  int8 weights move a logit by   {found.max_head_rounding:.4g} at most"
     return "\n".join(
         [
             f"{artifact} on {found.images} images of {data}",
@@ -148,6 +166,7 @@ def _report(artifact: Path, data: str, found: Parity) -> str:
             f"  stem and head                  {_verdict(found.stem_error)} and {_verdict(found.head_error)}",
             f"  bits differing from PyTorch's  {found.bits_differing:.4f}%",
             f"  largest logit difference       {found.max_logit_difference:.4g} (largest logit {found.max_logit:.4g})",
+            *([rounded] if found.int8_head else []),
             f"  top-1 agreement                {found.top1_agreement:.2f}%",
         ]
     )

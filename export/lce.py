@@ -43,7 +43,7 @@ def convert(graph: InferenceGraph) -> bytes:
         UserError: a unit is not binary, or did not become a binary convolution.
     """
     for number, unit in enumerate(graph.units):
-        check(unit.binary, f"unit {number} has float {_floats(unit)}; LCE runs binary units alone: train step 2 first")
+        check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs binary units alone: train step 2 first")
     data = tflite_file.add_metadata(_flatbuffer(graph), METADATA_KEY, graph.info.to_json())
     check_operators(data, len(graph.units))
     return data
@@ -90,11 +90,6 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
         return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
 
     return trace
-
-
-def _floats(unit: Unit) -> str:
-    names = {"activations": unit.binary_input, "weights": unit.binary_weight}
-    return " and ".join(name for name, binary in names.items() if not binary)
 
 
 def _flatbuffer(graph: InferenceGraph) -> bytes:

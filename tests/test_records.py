@@ -22,7 +22,7 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=80)
 
 
 @given(
-    kind=st.sampled_from(["accuracy", "parity", "latency", "ops", "size"]),
+    kind=st.sampled_from(["accuracy", "parity", "latency", "ops", "size", "kernels"]),
     model=texts,
     values=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)),
     context=st.dictionaries(st.text(st.characters(codec="utf-8")), plain, max_size=4),

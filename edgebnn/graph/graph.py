@@ -88,6 +88,12 @@ class Unit:
         return self.binary_input and self.binary_weight
 
     @property
+    def floats(self) -> str:
+        """What of it is not binary, for messages: "activations", "weights", both, or ""."""
+        names = {"activations": self.binary_input, "weights": self.binary_weight}
+        return " and ".join(name for name, binary in names.items() if not binary)
+
+    @property
     def border(self) -> int:
         """Pixels of padding on each side."""
         return self.weight.shape[2] // 2

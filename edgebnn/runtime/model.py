@@ -27,10 +27,11 @@ class Model:
         described: whether `info` stood in the file.
         channels: channels of the image.
         batch: images a run takes; None where that is free.
+        isa: what the packed kernels run on ("avx2"); None where the file needs none.
     """
 
     path: Path
-    format: Literal["onnx", "lce"]
+    format: Literal["onnx", "onnx-packed", "lce"]
     runtime: Literal["onnxruntime", "lce"]
     runtime_version: str
     threads: int
@@ -39,6 +40,7 @@ class Model:
     channels: int
     batch: int | None
     _infer: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    isa: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
-"""ONNX files through ONNX Runtime on the CPU."""
+"""ONNX files through ONNX Runtime on the CPU; packed ones with the project's own operator."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import onnxruntime
 
 from edgebnn.errors import UserError, check
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.runtime import kernels, onnx_file
 from edgebnn.runtime.model import Model, image_input, make_info
 
+DOMAIN, DOMAIN_VERSION = "ai.edgebnn", 1
 FATAL = 4
 """The log level at which a failure reaches the user once, as an exception, and not on stderr too."""
 
@@ -18,9 +21,13 @@ def load(path: Path, threads: int) -> Model:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that wait for the next run by spinning would take the cores from whatever runs in between.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = FATAL
+    isa = _register_kernels(path, options)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # To "fall back" would be to try the same again and to print.
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
         metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # its exceptions share no base of their own
         raise UserError(
@@ -37,7 +44,9 @@ def load(path: Path, threads: int) -> Model:
     # A free size is given as a name or as None.
     shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
     batch, channels, side = image_input(shape, path)
-    output = session.get_outputs()[0].name
+    outputs = session.get_outputs()
+    check(outputs, f"model {path} gives no output; export it again")
+    output = outputs[0].name
 
     def infer(images: np.ndarray) -> np.ndarray:
         try:
@@ -46,9 +55,9 @@ def load(path: Path, threads: int) -> Model:
             raise UserError(f"onnxruntime cannot run model {path} ({_reason(error)}); export it again") from None
 
     text = metadata.get(METADATA_KEY)
-    return Model(
+    model = Model(
         path=path,
-        format="onnx",
+        format="onnx" if isa is None else "onnx-packed",
         runtime="onnxruntime",
         runtime_version=onnxruntime.__version__,
         threads=threads,
@@ -57,8 +66,50 @@ def load(path: Path, threads: int) -> Model:
         channels=channels,
         batch=batch,
         _infer=infer,
+        isa=isa,
     )
+    if isa is not None:
+        _try(model)
+    return model
+
+
+def _register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | None:
+    """Gives `options` the packed kernels if the file needs them; the name of the path they run on, or None.
+
+    Raises:
+        UserError: the file is for a newer version of the operators, the kernels are not installed, or
+            EDGEBNN_ISA names a path that is not to be had.
+    """
+    version = onnx_file.operator_sets(path).get(DOMAIN)
+    if version is None:
+        return None
+    # ONNX Runtime would take operators of a newer version for the newest it knows.
+    check(
+        version <= DOMAIN_VERSION,
+        f"model {path} needs version {version} of the operators {DOMAIN}, this edgebnn has {DOMAIN_VERSION}: "
+        "it needs a newer edgebnn; pip install --upgrade edgebnn",
+    )
+    isa = kernels.isa()
+    try:
+        options.register_custom_ops_library(str(kernels.library_path()))
+    except Exception as error:  # as in `load`
+        raise UserError(f"the kernels do not load ({_reason(error)}); install edgebnn again") from None
+    return isa
+
+
+def _try(model: Model) -> None:
+    """Runs the model once: sizes that depend on the image are checked by the operators themselves, in a run."""
+    try:
+        model.run(np.zeros((model.batch or 1, *model.image_shape), np.float32))
+    except UserError:
+        raise
+    except (MemoryError, ValueError):
+        raise UserError(f"model {model.path} takes images too large for this machine; export it again") from None
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """One line of what ONNX Runtime says, without its codes; the middle is the part to do without."""
+    said = (str(error).splitlines() or [""])[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Exception during initialization: )?", "", said)
+    text = text if len(text) <= 240 else f"{text[:100]} ... {text[-135:]}"
+    return text or type(error).__name__

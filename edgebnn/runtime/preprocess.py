@@ -17,15 +17,18 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
 
     The short side is resized to 256/224 of the resolution (from 64 pixels up; the resolution itself
     below), bilinear with antialiasing, and the centre is cut out, as torchvision's `Resize` and
-    `CenterCrop` do it.
+    `CenterCrop` do it. An `.npy` file holds pixels that need neither, and no Pillow: uint8 (resolution,
+    resolution, 3), red, green, blue.
 
     Raises:
         UserError: Pillow is not installed, or the file is missing or no image.
     """
+    if Path(path).suffix == ".npy":
+        return _normalised(_pixels(existing_file(path, "image"), info.resolution), info)
     try:
         from PIL import Image
     except ImportError:
-        raise UserError("reading image files needs Pillow; pip install pillow") from None
+        raise UserError("reading image files needs Pillow; pip install pillow, or give .npy files") from None
     path = existing_file(path, "image")
     try:
         with Image.open(path) as file:
@@ -42,6 +45,21 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
     left, top = round((width - resolution) / 2), round((height - resolution) / 2)
     picture = picture.crop((left, top, left + resolution, top + resolution))
 
-    pixels = np.asarray(picture, np.float32) / np.float32(255)
-    normalised = (pixels - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
+    return _normalised(np.asarray(picture), info)
+
+
+def _pixels(path: Path, side: int) -> np.ndarray:
+    try:
+        pixels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise UserError(f"{path} is no array NumPy can read ({error}); save one with numpy.save") from None
+    found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else "several arrays"
+    check(found == f"uint8 {(side, side, 3)}", f"{path} holds {found}; the model takes uint8 {(side, side, 3)}")
+    return pixels
+
+
+def _normalised(pixels: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W)."""
+    scaled = pixels.astype(np.float32) / np.float32(255)
+    normalised = (scaled - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))[None]

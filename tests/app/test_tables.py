@@ -48,6 +48,14 @@ def test_newest_wins_only_over_the_same_subject() -> None:
         assert all(record in kept for record in [same, *others])
 
 
+def test_a_packed_file_stands_once_for_each_instruction_set() -> None:
+    found = [latency("m", "a.onnx", "onnxruntime", 5, day, SERVER) for day in (1, 2, 3)]
+    for record, isa in zip(found, ("avx2", "avx512", "avx2")):
+        record.context["isa"] = isa
+    table = tables.overview(found)
+    assert sorted(table.runtime) == ["onnxruntime, packed for avx2", "onnxruntime, packed for avx512"]
+
+
 @pytest.mark.parametrize(
     "change",
     [

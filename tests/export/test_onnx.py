@@ -1,5 +1,7 @@
 """The portable ONNX file, run by ONNX Runtime, against the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -8,15 +10,23 @@ from onnx import helper
 
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.graph.shapes import UnitShape
 from edgebnn.nn import ReActNetConfig
 from export.fold import fold
 from export.onnx import convert
+from tests.export.random_graph import graph_of
 from tests.networks import noise, random_network
 
-STANDARD_OPERATORS = {
+FLOAT_OPERATORS = {
     "Add", "AveragePool", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "GreaterOrEqual", "Mul", "PRelu",
-    "Pad", "Relu", "Sub", "Where",
+    "Pad", "Where",
 }  # fmt: skip
+INTEGER_OPERATORS = {
+    "Add", "Cast", "Concat", "Conv", "Flatten", "Gemm", "GreaterOrEqual", "MatMul", "MatMulInteger", "Max", "Mul",
+    "Pad", "Reshape", "Slice", "Transpose", "Where",
+}  # fmt: skip
+STEEP_OPERATORS = {"Min", "Relu"}
+"""Where a slope is above 1."""
 
 
 def make_graph(seed: int, resolution: int, **config: object) -> InferenceGraph:
@@ -24,24 +34,29 @@ def make_graph(seed: int, resolution: int, **config: object) -> InferenceGraph:
     return fold(model, ModelInfo("a model", resolution, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
 
 
-def run_with_units(graph: InferenceGraph, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Logits, and the outputs of the stem and of every unit, as ONNX Runtime computes them."""
-    model = onnx.load_from_string(convert(graph))
-    names = ["stem", *(f"unit_{number:02d}" for number in range(len(graph.units)))]
+def run_with_units(data: bytes, units: int, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Logits, and the outputs of the stem and of every unit, channels first, as ONNX Runtime computes them."""
+    model = onnx.load_from_string(data)
+    names = ["stem", *(f"unit_{number:02d}" for number in range(units))]
     model.graph.output.extend(helper.make_tensor_value_info(name, 1, None) for name in names)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     logits, *outputs = session.run(None, {"image": images})
+    if any(node.op_type == "Transpose" for node in model.graph.node):
+        outputs = [output.transpose(0, 3, 1, 2) for output in outputs]
     return logits, outputs
 
 
+@pytest.mark.parametrize("floats", [False, True])
 @pytest.mark.parametrize("padding", ["zero", "one"])
 @pytest.mark.parametrize(("resolution", "stem_stride"), [(32, 1), (32, 2), (96, 2)])
-def test_every_unit_equals_the_reference_bit_for_bit(padding: str, resolution: int, stem_stride: int) -> None:
+def test_every_unit_equals_the_reference_bit_for_bit(
+    padding: str, resolution: int, stem_stride: int, floats: bool
+) -> None:
     graph = make_graph(resolution + stem_stride, resolution, padding=padding, stem_stride=stem_stride)
-    logits, outputs = run_with_units(graph, noise(1, 3, resolution))
+    logits, outputs = run_with_units(convert(graph, floats=floats), len(graph.units), noise(1, 3, resolution))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         expected = reference.unit(unit, x)
-        if unit.shortcut == "pool":
+        if floats and unit.shortcut == "pool":
             # The order in which ONNX Runtime adds the four pixels depends on its version: a rounding apart.
             np.testing.assert_allclose(y, expected, rtol=0, atol=4e-7 * np.abs(expected).max())
         else:
@@ -62,22 +77,42 @@ def test_every_unit_equals_the_reference_bit_for_bit(padding: str, resolution: i
 )
 def test_the_twin_step_1_and_every_head_export_too(config: dict[str, object]) -> None:
     graph = make_graph(7, 32, **config)
-    logits, outputs = run_with_units(graph, noise(2, 2, 32))
+    logits, outputs = run_with_units(convert(graph), len(graph.units), noise(2, 2, 32))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         expected = reference.unit(unit, x)
         np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
     np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_file_speaks_for_itself() -> None:
+def test_slopes_above_and_below_1_are_exact() -> None:
+    rng = np.random.default_rng(4)
+    shapes = (UnitShape(9, 9, 3, 1, "identity"), UnitShape(9, 9, 1, 2, "pool"), UnitShape(9, 18, 1, 1, "repeat"))
+    graph = graph_of(rng, shapes, channels=9, resolution=8)
+    steep = tuple(replace(unit, slope=rng.uniform(-3, 3, unit.slope.shape).astype(np.float32)) for unit in graph.units)
+    graph = replace(graph, units=steep)
+    assert all((unit.slope > 1).any() and (unit.slope < 0).any() for unit in graph.units)
+    data = convert(graph)
+    assert {node.op_type for node in onnx.load_from_string(data).graph.node} >= STEEP_OPERATORS
+    _, outputs = run_with_units(data, 3, noise(3, 2, 8))
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        np.testing.assert_array_equal(y, reference.unit(unit, x))
+
+
+@pytest.mark.parametrize("floats", [False, True])
+def test_the_file_speaks_for_itself(floats: bool) -> None:
     graph = make_graph(3, 64)
-    model = onnx.load_from_string(convert(graph))
-    assert {node.op_type for node in model.graph.node} <= STANDARD_OPERATORS
+    model = onnx.load_from_string(convert(graph, floats=floats))
+    allowed = FLOAT_OPERATORS if floats else INTEGER_OPERATORS | STEEP_OPERATORS
+    assert {node.op_type for node in model.graph.node} <= allowed
     assert {entry.domain for entry in model.opset_import} == {""}
     assert ModelInfo.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY]) == graph.info
     # The binary weights are kept as +1 and -1 themselves, the scales apart from them.
     weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    np.testing.assert_array_equal(weights["unit_05.weight"], graph.units[5].weight)
+    kept, meant = weights["unit_04.weight"], graph.units[4].weight
+    if not floats:
+        assert kept.dtype == np.int8
+        kept = kept.reshape(3, 3, *meant.shape[1::-1]).transpose(3, 2, 0, 1)
+    np.testing.assert_array_equal(kept, meant)
     # Any batch size runs in one session.
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     images = noise(4, 5, 64)

@@ -4,9 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ModelInfo
@@ -15,6 +13,7 @@ from export import lce
 from export.fold import fold
 from export.onnx import convert
 from export.verify import Limits, Parity, verify
+from tests.export.edit import with_initializer
 from tests.networks import noise, random_network
 
 LIMITS = Limits()
@@ -31,18 +30,6 @@ def check(network: tuple[ReActNet, InferenceGraph], path: Path, data: bytes, ima
     return verify(*network, path, noise(0, images, 32), batch=7)
 
 
-def with_initializer(data: bytes, name: str, change: object) -> bytes:
-    """An ONNX file with one constant changed."""
-    model = onnx.load_from_string(data)
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            value = numpy_helper.to_array(tensor).copy()
-            change(value)  # type: ignore[operator]
-            tensor.CopyFrom(numpy_helper.from_array(value, name))
-            return model.SerializeToString()
-    raise AssertionError(name)
-
-
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
 def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: Path, suffix: str) -> None:
     data = convert(network[1]) if suffix == ".onnx" else lce.convert(network[1])
@@ -57,7 +44,7 @@ def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: 
 
 def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def flip(weight: np.ndarray) -> None:
-        weight[0, 0, 0, 0] *= -1
+        weight.flat[0] *= -1
 
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_08.weight", flip))
     assert found.units_exact == 25
@@ -66,7 +53,7 @@ def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph],
 
 def test_nan_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def spoil(bias: np.ndarray) -> None:
-        bias[0, 0] = np.nan
+        bias[0] = np.nan
 
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_25.bias", spoil))
     assert found.units_exact == 25

@@ -69,3 +69,19 @@ def test_without_pillow_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UserError, match="pip install pillow"):
         preprocess.image(tmp_path / "p.png", ModelInfo(resolution=8))
+
+
+def test_pixels_of_the_right_size_need_no_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = ModelInfo(resolution=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    picture = save_noise(tmp_path / "p.png", 32, 32)
+    expected = preprocess.image(tmp_path / "p.png", info)
+    np.save(tmp_path / "p.npy", np.asarray(picture))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    np.testing.assert_array_equal(preprocess.image(tmp_path / "p.npy", info), expected)
+    for wrong in (np.zeros((32, 32, 3), np.float32), np.zeros((3, 32, 32), np.uint8)):
+        np.save(tmp_path / "p.npy", wrong)
+        with pytest.raises(UserError, match=r"the model takes uint8 \(32, 32, 3\)"):
+            preprocess.image(tmp_path / "p.npy", info)
+    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(UserError, match="no array NumPy can read"):
+        preprocess.image(tmp_path / "p.npy", info)

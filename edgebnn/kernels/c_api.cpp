@@ -1,0 +1,130 @@
+#include "c_api.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "isa.h"
+#include "path.h"
+
+namespace edgebnn {
+namespace {
+
+thread_local std::string error;
+
+constexpr Isa kAll[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};
+
+// The available path of that name, or the chosen one for null. Null with `error` set.
+const Isa* find(const char* wanted) {
+  if (!wanted) {
+    if (!chosen_isa()) error = isa_complaint();
+    return chosen_isa();
+  }
+  for (const Isa& isa : kAll) {
+    if (available(isa) && std::strcmp(name(isa), wanted) == 0) return &isa;
+  }
+  error = std::string("no path ") + wanted + " here";
+  return nullptr;
+}
+
+bool read(const char* padding, const char* shortcut, UnitShape& shape) {
+  if (std::strcmp(padding, "zero") == 0) shape.padding = Padding::kZero;
+  else if (std::strcmp(padding, "one") == 0) shape.padding = Padding::kOne;
+  else return false;
+  if (std::strcmp(shortcut, "identity") == 0) shape.shortcut = Shortcut::kIdentity;
+  else if (std::strcmp(shortcut, "pool") == 0) shape.shortcut = Shortcut::kPool;
+  else if (std::strcmp(shortcut, "repeat") == 0) shape.shortcut = Shortcut::kRepeat;
+  else return false;
+  return true;
+}
+
+void run_on_threads(void* context, std::size_t count, Parallel::Task task, void* state) {
+  const std::size_t threads = std::min<std::size_t>(*static_cast<int*>(context), count);
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < count; i = next++) task(state, i);
+  };
+  std::vector<std::thread> others;
+  for (std::size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  work();
+  for (std::thread& other : others) other.join();
+}
+
+}  // namespace
+}  // namespace edgebnn
+
+using namespace edgebnn;
+
+const char* edgebnn_isa() {
+  const Isa* isa = find(nullptr);
+  return isa ? name(*isa) : nullptr;
+}
+
+const char* edgebnn_isas() {
+  static const std::string names = [] {
+    std::string text;
+    for (const Isa isa : kAll) {
+      if (available(isa)) text += (text.empty() ? "" : " ") + std::string(name(isa));
+    }
+    return text;
+  }();
+  return names.c_str();
+}
+
+const char* edgebnn_error() { return error.c_str(); }
+
+void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, int stride, const char* padding,
+                          const char* shortcut, const std::uint8_t* weight, const float* threshold, const float* scale,
+                          const float* bias, const float* slope, const float* next_threshold) try {
+  UnitShape shape{inputs, outputs, kernel, stride, Padding::kZero, Shortcut::kIdentity};
+  if (!read(padding, shortcut, shape)) {
+    error = "unknown padding or shortcut";
+    return nullptr;
+  }
+  if (const char* complaint = Unit::complaint(shape)) {
+    error = complaint;
+    return nullptr;
+  }
+  const Isa* found = find(isa);
+  return found ? Unit::make(shape, {weight, threshold, scale, bias, slope, next_threshold}, *found).release() : nullptr;
+} catch (const std::exception& failure) {
+  error = failure.what();
+  return nullptr;
+}
+
+const char* edgebnn_unit_isa(const void* unit) { return name(static_cast<const Unit*>(unit)->isa()); }
+
+int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
+                     std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits, int threads) try {
+  if (const char* complaint = static_cast<const Unit*>(unit)->complaint(batch, height, width)) {
+    error = complaint;
+    return -1;
+  }
+  threads = std::max(threads, 1);
+  static_cast<const Unit*>(unit)->run(x, bits, static_cast<std::size_t>(batch), static_cast<std::size_t>(height),
+                                      static_cast<std::size_t>(width), y, next_bits, {&threads, run_on_threads});
+  return 0;
+} catch (const std::exception& failure) {
+  error = failure.what();
+  return -1;
+}
+
+void edgebnn_unit_destroy(void* unit) { delete static_cast<Unit*>(unit); }
+
+double edgebnn_popcount_ceiling(const char* isa) {
+  const Isa* found = find(isa);
+  if (!found) return -1;
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  for (int i = 0; i < 5; ++i) {  // about a millisecond each
+    const auto start = Clock::now();
+    const std::uint64_t macs = path(*found)->ceiling(200000);
+    best = std::max(best, static_cast<double>(macs) / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}

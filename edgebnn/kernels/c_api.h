@@ -1,0 +1,41 @@
+// The kernels for callers without C++ or ONNX Runtime: tests and benchmarks reach them through ctypes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(_WIN32)
+#define EDGEBNN_EXPORT extern "C" __declspec(dllexport)
+#else
+#define EDGEBNN_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+// Name of the path that runs ("avx2"), or null with the reason in edgebnn_error().
+EDGEBNN_EXPORT const char* edgebnn_isa();
+
+// Names of all paths built and available here, separated by blanks.
+EDGEBNN_EXPORT const char* edgebnn_isas();
+
+// What went wrong in the last call on this thread that returned null or -1.
+EDGEBNN_EXPORT const char* edgebnn_error();
+
+// A unit for the path `isa` (null: the chosen one), or null. padding: "zero" | "one"; shortcut: "identity" | "pool" |
+// "repeat". Arrays as in unit.h; next_threshold may be null.
+EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, int stride,
+                                         const char* padding, const char* shortcut, const std::uint8_t* weight,
+                                         const float* threshold, const float* scale, const float* bias,
+                                         const float* slope, const float* next_threshold);
+
+// Name of the path a unit was made for.
+EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
+
+// Runs a unit on `threads` threads of its own; bits and next_bits may be null. 0, or -1.
+EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
+                                    std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits,
+                                    int threads);
+
+EDGEBNN_EXPORT void edgebnn_unit_destroy(void* unit);
+
+// Binary multiply-accumulates a second of XOR, popcount and add on registers alone, on the path `isa`: the ceiling
+// of kernels that count bits. -1 if the path is not available.
+EDGEBNN_EXPORT double edgebnn_popcount_ceiling(const char* isa);

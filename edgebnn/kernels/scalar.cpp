@@ -1,0 +1,72 @@
+// The path of any processor: 32-bit words, one pixel by four channels at a time.
+#include "words.h"
+
+namespace edgebnn {
+namespace {
+
+constexpr std::size_t kBlock = 8;
+
+EDGEBNN_INLINE std::uint32_t popcount(std::uint32_t word) {
+#if defined(__GNUC__)
+  return static_cast<std::uint32_t>(__builtin_popcount(word));
+#else
+  word -= (word >> 1) & 0x55555555u;
+  word = (word & 0x33333333u) + ((word >> 2) & 0x33333333u);
+  return (((word + (word >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
+#endif
+}
+
+void convolve(const Job& job) {
+  const std::size_t kernel = static_cast<std::size_t>(job.shape.kernel);
+  const std::size_t words = kernel * job.cell_bytes / 4;  // of a run
+  const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
+  for (std::size_t block = job.first_block; block < job.last_block; ++block) {
+    const std::uint8_t* weight = job.constants.weight + block * kBlock * kernel * words * 4;
+    Walk walk(job);
+    for (std::size_t i = job.first_pixel; i < job.last_pixel; ++i) {
+      const Pixel pixel = walk.next();
+      std::int32_t mismatches[kBlock] = {};
+      for (std::size_t row = 0; row < kernel; ++row) {
+        for (std::size_t word = 0; word < words; ++word) {
+          std::uint32_t seen, wanted[kBlock];
+          std::memcpy(&seen, pixel.window + row * job.row_bytes + word * 4, 4);
+          std::memcpy(wanted, weight + (row * words + word) * kBlock * 4, sizeof wanted);
+          for (std::size_t o = 0; o < kBlock; ++o) {
+            mismatches[o] += static_cast<std::int32_t>(popcount(seen ^ wanted[o]));
+          }
+        }
+      }
+      const std::size_t first = block * kBlock;
+      finish_plainly(job, pixel, first, outputs - first < kBlock ? outputs - first : kBlock, mismatches);
+    }
+  }
+}
+
+std::uint64_t ceiling(std::uint64_t steps) {
+  std::uint32_t seen = 0x12345678u, counts[4] = {};
+  for (std::uint64_t step = 0; step < steps; ++step) {
+    for (std::uint32_t i = 0; i < 4; ++i) {
+#if defined(__GNUC__)
+      __asm__ volatile("" : "+r"(seen));  // or the loop would be counted once
+#endif
+      counts[i] += popcount(seen ^ i);
+    }
+  }
+  volatile std::uint32_t used = counts[0] + counts[1] + counts[2] + counts[3];
+  (void)used;
+  return steps * 4 * 32;
+}
+
+std::size_t block(std::size_t) { return kBlock; }
+
+constexpr Path kPath = {block,
+                        word_cell_bytes, to_word_cells,
+                        compare_plainly, word_weight_bytes<kBlock>,
+                        pack_word_weights<kBlock>, convolve,
+                        ceiling};
+
+}  // namespace
+
+const Path* scalar_path() { return &kPath; }
+
+}  // namespace edgebnn

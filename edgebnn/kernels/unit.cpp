@@ -1,0 +1,257 @@
+#include "unit.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "path.h"
+
+namespace edgebnn {
+namespace {
+
+constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
+constexpr std::size_t kTaskPixels = 210;         // of one task: few enough for the caches, whole tiles of 6 and 7
+constexpr std::size_t kTaskCellBytes = 1 << 14;  // of one task of the preparation
+
+std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Aligned memory that only grows.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t count) { reserve(count); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { release(); }
+
+  T* reserve(std::size_t count) {
+    if (count > count_) {
+      release();
+      data_ = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(kAlignment)));
+      count_ = count;
+    }
+    return data_;
+  }
+  T* data() const { return data_; }
+  T& operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  void release() {
+    ::operator delete(data_, std::align_val_t(kAlignment));
+    data_ = nullptr;
+    count_ = 0;
+  }
+  T* data_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+// `count` values, then zeros up to `padded`; or nothing.
+void copy_padded(const float* values, std::size_t count, std::size_t padded, Buffer<float>& to) {
+  if (!values) return;
+  float* copy = to.reserve(padded);
+  std::copy(values, values + count, copy);
+  std::fill(copy + count, copy + padded, 0.0f);
+}
+
+class PathUnit final : public Unit {
+ public:
+  PathUnit(const UnitShape& shape, const UnitConstants& constants, Isa isa)
+      : Unit(shape), isa_(isa), path_(*path(isa)) {
+    const std::size_t outputs = static_cast<std::size_t>(shape.outputs);
+    const std::size_t padded = rounded_up(outputs, path_.block(outputs));
+    copy_padded(constants.threshold, inputs(), inputs(), threshold_);
+    copy_padded(constants.scale, outputs, padded, scale_);
+    copy_padded(constants.bias, outputs, padded, bias_);
+    copy_padded(constants.slope, outputs, padded, slope_);
+    copy_padded(constants.next_threshold, outputs, padded, next_threshold_);
+    padded_outputs_ = padded;
+    path_.pack_weights(shape, constants.weight, weight_.reserve(path_.weight_bytes(shape)));
+    make_base(constants.weight);
+    make_border_cell();
+  }
+
+  Isa isa() const override { return isa_; }
+
+  void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width, float* y,
+           std::uint8_t* next_bits, const Parallel& parallel) const override {
+    // One a thread, and kept: the units of a network run one after the other on the same few threads.
+    thread_local Buffer<std::uint8_t> cells;
+    const std::size_t stride = static_cast<std::size_t>(shape_.stride);
+    Image image{*this, {}, bits, nullptr};
+    Job& job = image.job;
+    job.shape = shape_;
+    job.constants = {weight_.data(), base_.data(),           scale_.data(), bias_.data(),
+                     slope_.data(),  next_threshold_.data(), padded_outputs_};
+    job.cell_bytes = path_.cell_bytes(inputs());
+    job.row_bytes = (width + 2 * border()) * job.cell_bytes;
+    job.height = height;
+    job.width = width;
+    job.out_height = height / stride;
+    job.out_width = width / stride;
+    image.cells = cells.reserve((height + 2 * border()) * job.row_bytes);
+    job.cells = image.cells;
+    const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
+    const std::size_t in_bytes = rounded_up(inputs(), 8) / 8, out_bytes = rounded_up(outputs(), 8) / 8;
+    for (std::size_t n = 0; n < batch; ++n) {
+      job.x = x + n * in_pixels * inputs();
+      image.bits = bits ? bits + n * in_pixels * in_bytes : nullptr;
+      job.y = y + n * out_pixels * outputs();
+      job.next_bits = next_bits ? next_bits + n * out_pixels * out_bytes : nullptr;
+      image.prepare(parallel);
+      image.convolve(parallel);
+    }
+  }
+
+ private:
+  std::size_t inputs() const { return static_cast<std::size_t>(shape_.inputs); }
+  std::size_t outputs() const { return static_cast<std::size_t>(shape_.outputs); }
+  std::size_t border() const { return static_cast<std::size_t>(shape_.kernel / 2); }
+
+  // One image on its way: bits into cells, then cells into outputs. Tasks are numbered pieces of each.
+  struct Image {
+    const PathUnit& unit;
+    Job job;
+    const std::uint8_t* bits;
+    std::uint8_t* cells;
+    std::size_t task_rows = 0, task_pixels = 0, blocks = 0;
+
+    void prepare(const Parallel& parallel) {
+      const std::size_t rows = job.height + 2 * unit.border();
+      task_rows = std::max<std::size_t>(1, kTaskCellBytes / job.row_bytes);
+      parallel.run(parallel.context, (rows + task_rows - 1) / task_rows, prepare_task, this);
+    }
+
+    static void prepare_task(void* state, std::size_t index) {
+      const Image& image = *static_cast<Image*>(state);
+      const std::size_t end = image.job.height + 2 * image.unit.border();
+      const std::size_t first = index * image.task_rows;
+      for (std::size_t row = first; row < std::min(end, first + image.task_rows); ++row) image.prepare_row(row);
+    }
+
+    void prepare_row(std::size_t row) const {
+      const std::size_t border = unit.border(), cell = job.cell_bytes, bytes = rounded_up(unit.inputs(), 8) / 8;
+      std::uint8_t* out = cells + row * job.row_bytes;
+      if (row < border || row >= job.height + border) {
+        unit.fill_border(out, job.width + 2 * border, cell);
+        return;
+      }
+      unit.fill_border(out, border, cell);
+      unit.fill_border(out + (job.width + border) * cell, border, cell);
+      const std::size_t first = (row - border) * job.width;
+      const std::uint8_t* packed = bits + first * bytes;
+      thread_local Buffer<std::uint8_t> compared;
+      if (!bits) {
+        std::uint8_t* own = compared.reserve(job.width * bytes);
+        unit.path_.compare(job.x + first * unit.inputs(), unit.threshold_.data(), job.width, unit.inputs(), own);
+        packed = own;
+      }
+      unit.path_.to_cells(packed, job.width, unit.inputs(), out + border * cell);
+    }
+
+    void convolve(const Parallel& parallel) {
+      const std::size_t pixels = job.out_height * job.out_width;
+      blocks = unit.padded_outputs_ / unit.path_.block(unit.outputs());
+      task_pixels = std::min(pixels, kTaskPixels);
+      const std::size_t ranges = (pixels + task_pixels - 1) / task_pixels;
+      parallel.run(parallel.context, ranges * blocks, convolve_task, this);
+    }
+
+    static void convolve_task(void* state, std::size_t index) {
+      const Image& image = *static_cast<Image*>(state);
+      Job job = image.job;
+      job.first_pixel = index / image.blocks * image.task_pixels;
+      job.last_pixel = std::min(job.out_height * job.out_width, job.first_pixel + image.task_pixels);
+      job.first_block = index % image.blocks;
+      job.last_block = job.first_block + 1;
+      image.unit.path_.convolve(job);
+    }
+  };
+
+  void fill_border(std::uint8_t* out, std::size_t count, std::size_t cell) const {
+    for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * cell, border_cell_.data(), cell);
+  }
+
+  void make_border_cell() {
+    const std::size_t bytes = rounded_up(inputs(), 8) / 8;
+    Buffer<std::uint8_t> bits(bytes);
+    std::memset(bits.data(), 0, bytes);
+    if (shape_.padding == Padding::kOne) {
+      for (std::size_t c = 0; c < inputs(); ++c) bits[c / 8] |= static_cast<std::uint8_t>(1u << (c % 8));
+    }
+    path_.to_cells(bits.data(), 1, inputs(), border_cell_.reserve(path_.cell_bytes(inputs())));
+  }
+
+  // What a channel's accumulator is without mismatches, by border case. A tap beyond a zero border counts
+  // nothing: neither its inputs, nor the mismatches of its +1 weights with the zero bits that stand there.
+  void make_base(const std::uint8_t* weight) {
+    const std::size_t bytes = rounded_up(inputs(), 8) / 8, kernel = static_cast<std::size_t>(shape_.kernel);
+    const std::size_t taps = kernel * kernel;
+    std::int32_t* base = base_.reserve(kBorderCases * padded_outputs_);
+    std::fill(base, base + kBorderCases * padded_outputs_, 0);
+    for (std::size_t o = 0; o < outputs(); ++o) {
+      for (std::size_t border_case = 0; border_case < kBorderCases; ++border_case) {
+        std::int32_t sum = 0;
+        for (std::size_t tap = 0; tap < taps; ++tap) {
+          const std::size_t row = tap / kernel, column = tap % kernel;
+          const bool outside = shape_.padding == Padding::kZero && kernel == 3 &&
+                               ((row == 0 && (border_case & 1)) || (row == 2 && (border_case & 2)) ||
+                                (column == 0 && (border_case & 4)) || (column == 2 && (border_case & 8)));
+          if (!outside) {
+            sum += shape_.inputs;
+            continue;
+          }
+          for (std::size_t byte = 0; byte < bytes; ++byte) {
+            for (unsigned set = weight[(o * taps + tap) * bytes + byte]; set; set &= set - 1) sum += 2;
+          }
+        }
+        base[border_case * padded_outputs_ + o] = sum;
+      }
+    }
+  }
+
+  const Isa isa_;
+  const Path& path_;
+  std::size_t padded_outputs_ = 0;
+  Buffer<std::uint8_t> weight_, border_cell_;
+  Buffer<std::int32_t> base_;
+  Buffer<float> threshold_, scale_, bias_, slope_, next_threshold_;
+};
+
+}  // namespace
+
+const char* Unit::complaint(const UnitShape& shape) {
+  if (shape.inputs < 1 || shape.outputs < 1) return "a unit needs at least one input and one output channel";
+  if (shape.inputs > kMaxChannels || shape.outputs > kMaxChannels) return "a unit may have at most 16384 channels";
+  if (shape.kernel != 1 && shape.kernel != 3) return "the kernel must be 1x1 or 3x3";
+  if (shape.kernel * shape.kernel * shape.inputs > kMaxTerms) return "a 3x3 unit may have at most 3640 input channels";
+  switch (shape.shortcut) {
+    case Shortcut::kIdentity:
+      if (shape.stride != 1) return "the identity shortcut needs stride 1";
+      if (shape.outputs != shape.inputs) return "the identity shortcut needs as many outputs as inputs";
+      break;
+    case Shortcut::kPool:
+      if (shape.stride != 2) return "the pool shortcut needs stride 2";
+      if (shape.outputs != shape.inputs) return "the pool shortcut needs as many outputs as inputs";
+      break;
+    case Shortcut::kRepeat:
+      if (shape.stride != 1) return "the repeat shortcut needs stride 1";
+      if (shape.outputs != 2 * shape.inputs) return "the repeat shortcut needs twice as many outputs as inputs";
+      break;
+  }
+  return nullptr;
+}
+
+const char* Unit::complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const {
+  constexpr std::int64_t kMaxSide = 1 << 14, kMaxBatch = 1 << 20;
+  if (batch < 0 || batch > kMaxBatch) return "the batch must be 0 to 1048576 images";
+  if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide) return "height and width must be 1 to 16384";
+  if (shape_.stride == 2 && (height % 2 || width % 2)) return "height and width must be even for stride 2";
+  return nullptr;
+}
+
+std::unique_ptr<Unit> Unit::make(const UnitShape& shape, const UnitConstants& constants, Isa isa) {
+  return std::make_unique<PathUnit>(shape, constants, isa);
+}
+
+}  // namespace edgebnn

@@ -1,0 +1,80 @@
+// A binary unit on packed bits: the interface of the kernels.
+//
+//     bit = x >= threshold[c]                                  (NaN gives 0, which stands for -1)
+//     acc = binary convolution of the bits with the weights    (1x1 or 3x3, stride 1 or 2, padding 0 or +1)
+//     z   = acc * scale[o] + bias[o] + shortcut(x)
+//     y   = z >= 0 ? z : slope[o] * z
+//
+// Floats are computed in that order in float32, never contracted, so every path gives the same bits as
+// edgebnn/graph/reference.py. Activations are NHWC. Packed bits are bytes: bit c % 8 of byte c / 8 belongs
+// to channel c, 1 stands for +1, and the bits beyond the last channel are 0.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace edgebnn {
+
+enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
+enum class Padding { kZero, kOne };
+enum class Shortcut { kIdentity, kPool, kRepeat };
+
+constexpr int kMaxChannels = 1 << 14;
+constexpr int kMaxTerms = (1 << 15) - 1;  // of one accumulator, kernel * kernel * inputs: 16 bits hold every sum
+
+struct UnitShape {
+  int inputs = 0;   // channels of x
+  int outputs = 0;  // identity, pool: inputs; repeat: 2 * inputs
+  int kernel = 0;   // 1 or 3
+  int stride = 0;   // 1, and 2 with the pool shortcut
+  Padding padding = Padding::kZero;
+  Shortcut shortcut = Shortcut::kIdentity;
+};
+
+struct UnitConstants {
+  const std::uint8_t* weight = nullptr;   // (outputs, kernel, kernel, ceil(inputs / 8)) packed bits
+  const float* threshold = nullptr;       // (inputs)
+  const float* scale = nullptr;           // (outputs)
+  const float* bias = nullptr;            // (outputs)
+  const float* slope = nullptr;           // (outputs)
+  const float* next_threshold = nullptr;  // (outputs), of the unit that follows; or null
+};
+
+// Runs task(state, i) once for every i in [0, count), in any order, on any threads.
+struct Parallel {
+  using Task = void (*)(void* state, std::size_t index);
+  void* context = nullptr;
+  void (*run)(void* context, std::size_t count, Task task, void* state) = nullptr;
+};
+
+class Unit {
+ public:
+  virtual ~Unit() = default;
+
+  // What is wrong with a shape, or null. `make` and `run` must be given shapes that pass.
+  static const char* complaint(const UnitShape& shape);
+
+  // What is wrong with an input of this size, or null.
+  const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const;
+
+  // Copies and rearranges the constants for an instruction set, which must be among `isas()`.
+  static std::unique_ptr<Unit> make(const UnitShape& shape, const UnitConstants& constants, Isa isa);
+
+  // The instruction set it was made for.
+  virtual Isa isa() const = 0;
+
+  // x:         (batch, height, width, inputs)
+  // bits:      x's bits, (batch, height, width, ceil(inputs / 8)); or null, and x is compared here
+  // y:         (batch, height / stride, width / stride, outputs)
+  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); or null
+  // Thread-safe: may run on several inputs at once.
+  virtual void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width,
+                   float* y, std::uint8_t* next_bits, const Parallel& parallel) const = 0;
+
+ protected:
+  explicit Unit(const UnitShape& shape) : shape_(shape) {}
+  const UnitShape shape_;
+};
+
+}  // namespace edgebnn

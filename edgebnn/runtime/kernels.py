@@ -1,0 +1,150 @@
+"""The packed kernels: where their library lies, and its C functions (edgebnn/kernels/c_api.h) for tests and benchmarks.
+
+EDGEBNN_LIBRARY names another build of the library (with sanitizers, for another processor); EDGEBNN_ISA forces a path.
+"""
+
+import ctypes
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+import edgebnn
+from edgebnn.errors import UserError, check
+from edgebnn.graph import Unit, bits
+
+
+def library_path() -> Path:
+    """The library to give to `SessionOptions.register_custom_ops_library`.
+
+    Raises:
+        UserError: the package was installed without it, or EDGEBNN_LIBRARY names no file.
+    """
+    named = os.environ.get("EDGEBNN_LIBRARY")
+    if named:
+        check(Path(named).is_file(), f"EDGEBNN_LIBRARY is {named}, which is no file; name a built library or unset it")
+        return Path(named)
+    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+    path = Path(edgebnn.__file__).parent / "kernels" / f"libedgebnn.{suffix}"
+    check(path.is_file(), f"the kernels are not built: {path} is missing; install the wheel, or run 'make kernels'")
+    return path
+
+
+def isa() -> str:
+    """Name of the path that units run on: "scalar", "avx2", "avx512" or "neon".
+
+    Raises:
+        UserError: EDGEBNN_ISA names none that this build and this processor have.
+    """
+    name = _library().edgebnn_isa()
+    check(name, _error)
+    return name.decode()
+
+
+def isas() -> tuple[str, ...]:
+    """Names of all paths that this build and this processor have."""
+    return tuple(_library().edgebnn_isas().decode().split())
+
+
+def popcount_ceiling(isa: str) -> float:
+    """Binary multiply-accumulates a second of one core that counts bits in registers, on the path `isa`."""
+    rate = _library().edgebnn_popcount_ceiling(isa.encode())
+    check(rate > 0, _error)
+    return rate
+
+
+class KernelUnit:
+    """A binary unit made ready for one path.
+
+    Args:
+        unit: its constants; binary, float32.
+        isa: the path, or None for the one that `isa()` names.
+        next_threshold: (outputs,), of the unit that follows: its bits are then written too.
+
+    Raises:
+        UserError: the path is not available here, or the kernels cannot run such a unit.
+    """
+
+    def __init__(self, unit: Unit, *, isa: str | None = None, next_threshold: np.ndarray | None = None) -> None:
+        check(unit.binary, "the kernels run units of bits by bits; run others in reference.py")
+        outputs, inputs, kernel, _ = unit.weight.shape
+        weight = bits.pack_weight(unit.weight)
+        constants = [_floats(getattr(unit, name)) for name in ("threshold", "scale", "bias", "slope")]
+        following = None if next_threshold is None else _floats(next_threshold)
+        check(following is None or following.shape == (outputs,), f"next_threshold must have {outputs} values")
+        self._library, self._inputs, self._outputs, self._stride = _library(), inputs, outputs, unit.stride
+        self._writes_bits = following is not None
+        self._handle = self._library.edgebnn_unit_create(
+            isa.encode() if isa else None,
+            *(inputs, outputs, kernel, unit.stride),
+            *(unit.padding.encode(), unit.shortcut.encode()),
+            *map(_pointer, (weight, *constants, following)),
+        )
+        check(self._handle, _error)
+
+    @property
+    def isa(self) -> str:
+        """Name of the path it was made for."""
+        return self._library.edgebnn_unit_isa(self._handle).decode()
+
+    def __call__(
+        self, x: np.ndarray, packed: np.ndarray | None = None, *, threads: int = 1
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """x (N, H, W, inputs) and its bits, or None -> y (N, H / stride, W / stride, outputs) and the next bits."""
+        x = _floats(x)
+        check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
+        batch, height, width, _ = x.shape
+        if packed is not None:
+            packed = np.ascontiguousarray(packed, np.uint8)
+            fits = packed.shape == (*x.shape[:3], bits.size(self._inputs))
+            check(fits, f"the bits of x {x.shape} are {packed.shape}; use edgebnn.graph.bits.pack")
+        y = np.empty((batch, height // self._stride, width // self._stride, self._outputs), np.float32)
+        next_bits = np.empty((*y.shape[:3], bits.size(self._outputs)), np.uint8) if self._writes_bits else None
+        pointers = [_pointer(array) for array in (x, packed, y, next_bits)]
+        status = self._library.edgebnn_unit_run(
+            self._handle, *pointers[:2], batch, height, width, *pointers[2:], threads
+        )
+        check(status == 0, _error)
+        return y, next_bits
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.edgebnn_unit_destroy(self._handle)
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(library_path()))
+    except OSError as error:
+        raise UserError(f"the kernels cannot be loaded ({error}); install the wheel for this machine") from None
+    pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    size = ctypes.c_int64
+    declare = {
+        "edgebnn_isa": (text, []),
+        "edgebnn_isas": (text, []),
+        "edgebnn_error": (text, []),
+        "edgebnn_unit_create": (pointer, [text, *[number] * 4, *[text] * 2, *[pointer] * 6]),
+        "edgebnn_unit_isa": (text, [pointer]),
+        "edgebnn_unit_run": (number, [pointer] * 3 + [size] * 3 + [pointer] * 2 + [number]),
+        "edgebnn_unit_destroy": (None, [pointer]),
+        "edgebnn_popcount_ceiling": (ctypes.c_double, [text]),
+    }
+    for name, (result, arguments) in declare.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _error() -> str:
+    return _library().edgebnn_error().decode()
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _pointer(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data

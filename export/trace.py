@@ -1,0 +1,120 @@
+"""Exported files opened so that what passes between their parts can be read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, TensorProto, helper
+
+from edgebnn import runtime
+from edgebnn.errors import UserError, check
+from edgebnn.graph import InferenceGraph, bits
+from edgebnn.runtime import kernels
+from edgebnn.runtime.ort import DOMAIN
+from export import lce
+from export.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
+from export.packed import bits_output_name
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a file gave for some images.
+
+    Attributes:
+        outputs: the stem's output and then every unit's, each (N, channels, H, W).
+        logits: (N, outputs).
+        bits: of a packed file, for each unit but the last, the bits (N, channels, H, W) it gave the next one.
+    """
+
+    outputs: list[np.ndarray]
+    logits: np.ndarray
+    bits: list[np.ndarray] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A file laid open.
+
+    Attributes:
+        format: "onnx", "onnx-packed" or "lce".
+        int8_head: whether its linear layers' weights are kept as int8.
+        run: normalised images (N, channels, H, W) -> what passed.
+    """
+
+    format: str
+    int8_head: bool
+    run: Callable[[np.ndarray], Run]
+
+
+def open_trace(path: Path, graph: InferenceGraph) -> Trace:
+    """Opens an artifact of `graph`.
+
+    Raises:
+        UserError: the file is missing, unreadable, of another network, or describes itself otherwise.
+    """
+    # The runtime's own loader tries a damaged file where it can do no harm, and reads what the file says.
+    loaded = runtime.load(path)
+    check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
+    for name in ("resolution", "mean", "std", "labels"):
+        said, meant = getattr(loaded.info, name), getattr(graph.info, name)
+        check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
+    try:
+        trace = _open_lce(path) if loaded.format == "lce" else _open_onnx(path, graph)
+        found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    channels = [graph.shape.stem_channels, *(unit.shape.out_channels for unit in graph.units), graph.outputs]
+    shown = [output.shape[1] for output in found.outputs] + [found.logits.shape[1]]
+    check(shown == channels, f"{path} was made from another network; export it again")
+    return trace
+
+
+def _open_lce(path: Path) -> Trace:
+    trace = lce.open_trace(path.read_bytes())
+    return Trace("lce", False, lambda images: Run(*trace(images)))
+
+
+def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
+    model = onnx.load(path)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
+    packed = any(entry.domain == DOMAIN for entry in model.opset_import)
+    packs = [bits_output_name(number) for number in range(len(graph.units) - 1)] if packed else []
+    missing = [name for name in [*names, *packs] if name not in makers]
+    check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
+    channels_last = makers[stem_output_name()].op_type == "Transpose"
+    session = _session(model, names, packs)
+
+    def run(images: np.ndarray) -> Run:
+        logits, *found = session.run([OUTPUT, *names, *packs], {INPUT: images})
+        outputs, packed = found[: len(names)], found[len(names) :]
+        if channels_last:
+            outputs = [_channels_first(output) for output in outputs]
+        # By the file's own channels, so that another network's file is refused as that.
+        seen = [_channels_first(bits.unpack(each, y.shape[1])) for each, y in zip(packed, outputs[1:])]
+        return Run(outputs, logits, seen)
+
+    return Trace("onnx-packed" if packed else "onnx", _has_int8_head(model), run)
+
+
+def _session(model: ModelProto, names: list[str], packs: list[str]) -> onnxruntime.InferenceSession:
+    """`model` with further outputs: floats of these names, and packed bits of those."""
+    for kind, outputs in ((TensorProto.FLOAT, names), (TensorProto.UINT8, packs)):
+        model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
+    options = onnxruntime.SessionOptions()
+    if any(entry.domain == DOMAIN for entry in model.opset_import):
+        options.register_custom_ops_library(str(kernels.library_path()))
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _has_int8_head(model: ModelProto) -> bool:
+    return any(
+        tensor.name.startswith("head.") and tensor.data_type == TensorProto.INT8 for tensor in model.graph.initializer
+    )
+
+
+def _channels_first(value: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(value.transpose(0, 3, 1, 2))

@@ -1,0 +1,53 @@
+"""A packed ReActNet-A with what the reference makes of it, for processors where only onnxruntime and NumPy are.
+
+    python -m tests.kernels.packed_model FOLDER
+
+The stem's weights and the images are whole numbers of sixteenths, so that its sums are exact in any order: what
+the units see is the same on every processor, and so is every bit they give.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+MODEL, ARRAYS = "model.onnx", "arrays.npz"
+
+
+def make(folder: Path, *, resolution: int = 64) -> Path:
+    """Writes the model, images and the outputs of the reference into `folder`; gives that."""
+    import onnx
+    from onnx import helper
+
+    from edgebnn.graph import reference
+    from export import packed
+    from tests.export.random_graph import random_graph
+
+    rng = np.random.default_rng(0)
+    graph = random_graph(rng, width=1, resolution=resolution)
+    stem = replace(graph.stem, weight=_sixteenths(graph.stem.weight), bias=_sixteenths(graph.stem.bias))
+    graph = replace(graph, stem=stem)
+    images = _sixteenths(rng.normal(size=(2, 3, resolution, resolution)))
+
+    model = onnx.load_from_string(packed.convert(graph))
+    arrays = {"image": images, "stem": reference.stem(graph.stem, images)}
+    x = arrays["stem"]
+    for number, unit in enumerate(graph.units):
+        arrays[f"unit_{number:02d}"] = x = reference.unit(unit, x)
+    for name in arrays.keys() - {"image"}:
+        arrays[name] = arrays[name].transpose(0, 2, 3, 1)
+        model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    arrays["logits"] = reference.head(graph.head, x)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).write_bytes(model.SerializeToString())
+    np.savez(folder / ARRAYS, **arrays)
+    return folder
+
+
+def _sixteenths(values: np.ndarray) -> np.ndarray:
+    return (np.rint(values * 16) / 16).astype(np.float32)
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

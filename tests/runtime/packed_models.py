@@ -1,0 +1,71 @@
+"""Small packed files written by hand: image -> three units that hand on their bits -> mean over the pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgebnn.graph import ModelInfo, Unit, bits, reference
+from edgebnn.graph.shapes import Shortcut
+
+SIDE = 6
+CHANNELS = 3
+SHORTCUTS: tuple[tuple[Shortcut, int], ...] = (("repeat", 1), ("identity", 3), ("pool", 3))
+INFO = ModelInfo(name="packed", resolution=SIDE, mean=(0.5,) * 3, std=(0.2,) * 3)
+
+
+def random_units(rng: np.random.Generator, channels: int = CHANNELS) -> list[Unit]:
+    """Units of all shortcuts and paddings, from `channels` to twice as many."""
+    units = []
+    for number, (shortcut, kernel) in enumerate(SHORTCUTS):
+        outputs = channels * (2 if shortcut == "repeat" else 1)
+        threshold, scale, bias, slope = (
+            rng.normal(0, 0.5, size).astype(np.float32) for size in (channels, *[outputs] * 3)
+        )
+        weight = rng.choice((-1, 1), (outputs, channels, kernel, kernel)).astype(np.int8)
+        stride = 2 if shortcut == "pool" else 1
+        units.append(Unit(threshold, weight, scale, bias, slope, stride, ("zero", "one")[number % 2], shortcut))
+        channels = outputs
+    return units
+
+
+def logits(units: list[Unit], images: np.ndarray) -> np.ndarray:
+    """What the model gives for images (N, channels, H, W)."""
+    for unit in units:
+        images = reference.unit(unit, images)
+    return images.mean(axis=(2, 3))
+
+
+def make(units: list[Unit], *, side: object = SIDE, batch: object = "batch", version: int = 1) -> onnx.ModelProto:
+    """A model of the units, as the exporter would write it but for stem and head."""
+    nodes = [helper.make_node("Transpose", ["image"], ["unit"], perm=[0, 2, 3, 1])]
+    constants: dict[str, np.ndarray] = {}
+    x, seen = "unit", ""
+    for number, unit in enumerate(units):
+        name, last = f"unit_{number:02d}", number == len(units) - 1
+        arrays = {"weight": bits.pack_weight(unit.weight)}
+        arrays |= {each: getattr(unit, each) for each in ("threshold", "scale", "bias", "slope")}
+        constants |= {f"{name}.{each}": array for each, array in arrays.items()}
+        inputs = [x, *(f"{name}.{each}" for each in arrays), seen]
+        inputs += [] if last else [f"unit_{number + 1:02d}.threshold"]
+        outputs = [name] if last else [name, f"{name}.bits"]
+        attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": unit.shortcut}
+        nodes.append(helper.make_node("BinaryUnit", inputs, outputs, name, domain="ai.edgebnn", **attributes))
+        x, seen = name, f"{name}.bits"
+    nodes.append(helper.make_node("ReduceMean", [x], ["logits"], axes=[1, 2], keepdims=0))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, units[0].shape.in_channels, side, side])
+    answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, units[-1].shape.out_channels])
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "packed", [image], [answer], initializers),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.edgebnn", version)],
+        ir_version=8,
+    )
+    helper.set_model_props(model, {"edgebnn": INFO.to_json()})
+    return model
+
+
+def write(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -1,0 +1,81 @@
+"""The wheel, as a device has it: NumPy, ONNX Runtime of the oldest and the newest version, and nothing else."""
+
+import json
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime import packed_models
+
+ROOT = Path(__file__).parents[2]
+OLDEST = ("onnxruntime==1.17.1", "numpy<2")  # the oldest that pyproject.toml allows; it was built against NumPy 1
+NEWEST = ("onnxruntime",)
+UNITS = packed_models.random_units(np.random.default_rng(0))
+
+
+def pip(*arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_library_and_no_sources(wheel: Path) -> None:
+    assert wheel.name.startswith("edgebnn-")
+    assert "-py3-none-" in wheel.name
+    assert "-any" not in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    library = [name for name in names if name.startswith("edgebnn/kernels/")]
+    assert [Path(name).stem for name in library] == ["libedgebnn"]
+    assert [name for name in names if not name.endswith(".py") and ".dist-info/" not in name] == library
+
+
+@pytest.mark.parametrize("versions", [OLDEST, NEWEST], ids=["oldest", "newest"])
+def test_a_device_runs_a_packed_file(wheel: Path, tmp_path: Path, versions: tuple[str, ...]) -> None:
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip("--python", python, "install", "--no-compile", wheel, *versions)
+    absent = "import importlib.util as i; assert not [m for m in ('torch', 'PIL', 'onnx') if i.find_spec(m)]"
+    subprocess.run([python, "-c", absent], check=True, cwd=tmp_path)
+
+    def edgebnn(*arguments: object) -> str:
+        command = [python.with_name("edgebnn"), *map(str, arguments)]
+        # Away from the clone, whose edgebnn would be imported instead.
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    model = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS))
+    for threads in (1, 2):
+        answer = json.loads(edgebnn("bench", model, "--runs", 3, "--threads", threads, "--json"))
+        assert answer["results"][0]["isa"] in ("scalar", "avx2", "avx512", "neon")
+    if versions is OLDEST:
+        assert answer["machine"]["onnxruntime"] == "1.17.1"
+    pixels = np.random.default_rng(0).integers(0, 256, (packed_models.SIDE, packed_models.SIDE, 3), np.uint8)
+    np.save(tmp_path / "image.npy", pixels)
+    (image,) = json.loads(edgebnn("predict", model, tmp_path / "image.npy", "--top", 6, "--json"))
+    info = packed_models.INFO
+    normalised = (pixels / np.float32(255) - np.float32(info.mean)) / np.float32(info.std)
+    logits = packed_models.logits(UNITS, normalised.transpose(2, 0, 1)[None].astype(np.float32))[0].astype(float)
+    shares = np.exp(logits) / np.exp(logits).sum()
+    found = {each["class"]: each["probability"] for each in image["classes"]}
+    np.testing.assert_allclose([found[number] for number in range(6)], shares, rtol=1e-3)
+
+    broken = packed_models.make(UNITS)
+    broken.graph.node[1].attribute.pop()
+    packed_models.write(model, broken)
+    done = subprocess.run([python.with_name("edgebnn"), "bench", model], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "BinaryUnit 'unit_00': attribute stride is missing" in done.stderr
