@@ -6,13 +6,14 @@ DEMO := runs/demo
 DASHBOARD ?= 1
 PORT ?= 8501
 
-.PHONY: help setup kernels demo dashboard test lint bench results clean
+.PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-aarch64 lint bench results clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       train, export, verify, time and compare a small binary network (DASHBOARD=0: no dashboard)"
 	@echo "make dashboard  the dashboard of all runs"
 	@echo "make test       every test            make lint     ruff and mypy"
+	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
 	@echo "make results    the figures of docs/results.md, measured anew"
 	@echo "make kernels    the C++ library, built anew after a change"
@@ -82,6 +83,30 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The kernels in other builds, and on processors that are not at hand. .ci/run says which Debian packages this takes.
+# Each is asked for by its own name; CI runs them all.
+
+test-kernels: test-sanitize test-simde test-aarch64
+
+# Every path this processor has, watched for wrong accesses and undefined behaviour. What Python leaves behind when it
+# ends is its own business.
+test-sanitize: setup
+	cmake -S edgebnn/kernels -B build/sanitize -DEDGEBNN_SANITIZE=ON >/dev/null
+	cmake --build build/sanitize
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
+	  EDGEBNN_LIBRARY=$(CURDIR)/build/sanitize/libedgebnn.so \
+	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py tests/export/test_packed.py
+
+# The logic of avx512.cpp, its instructions computed by others.
+test-simde: setup
+	cmake -S tests/kernels -B build/simde >/dev/null
+	cmake --build build/simde --target edgebnn_simde
+	EDGEBNN_LIBRARY=$(CURDIR)/build/simde/libedgebnn_simde.so $(RUN) -m pytest tests/kernels/test_unit.py -k avx512
+
+test-aarch64: setup
+	tests/kernels/aarch64.sh $(RUN) build/aarch64
 
 # ---- figures
 

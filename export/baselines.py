@@ -3,8 +3,7 @@
 The weights are random (`export.random_networks`): these files are for timing.
 
 Float: BatchNorms folded into the convolutions by torch's exporter. It is the one based on TorchScript, since the newer
-one needs a further package. Import this module before TensorFlow: importing torchvision after it ends the process,
-since each brings an LLVM.
+one needs a further package.
 
 Int8: ONNX Runtime's own static quantisation as its documentation advises for convolutional networks: pre-processed,
 calibrated, quantise-dequantise pairs (QDQ), a scale an output channel. Activations are uint8, weights int8 of 7 bits

@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         setting = QUICK if args.quick else FULL
         runs = setting.runs if args.runs is None else args.runs
         check(runs >= 1, f"{runs} runs cannot be measured; give 1 or more")
+        check(min(args.threads) >= 1, f"{min(args.threads)} threads cannot run a model; give 1 or more")
         out = args.out or Path("build/bench-quick" if args.quick else "runs/bench")
         run(Setting(setting.config, setting.resolution, runs, setting.seconds), args.threads, out)
 
@@ -169,7 +170,16 @@ def _time(files: dict[str, Path], setting: Setting, threads: Sequence[int], say:
         own = models[list(files).index(PACKED)]
         (found[ALONE][count],) = measure([own], runs=setting.runs, seconds=setting.seconds)
     return [
-        Row(label, model.info.name, model.path, model.runtime, model.runtime_version, found[label])
+        Row(
+            label,
+            model.info.name,
+            model.path,
+            model.format,
+            model.runtime,
+            model.runtime_version,
+            model.isa,
+            found[label],
+        )
         for label, model in [*zip(files, models), (ALONE, own)]
     ]
 

@@ -18,13 +18,15 @@ ALONE = "packed, back to back"
 
 @dataclass(frozen=True)
 class Row:
-    """A file and its latency on each number of threads."""
+    """A file, what `edgebnn.runtime.Model` says of it, and its latency on each number of threads."""
 
     label: str
     model: str
     path: Path
+    format: str
     runtime: str
     runtime_version: str
+    isa: str | None
     latencies: dict[int, Latency]
 
 
@@ -127,12 +129,12 @@ def to_records(
         if row.label == ALONE:
             continue
         artifact = {"artifact": row.path.name, "sha256": sha256(row.path)}
-        format_ = {".onnx": "onnx", ".tflite": "lce"}[row.path.suffix]
-        yield Record("size", row.model, {"bytes": row.path.stat().st_size}, artifact | {"format": format_})
+        yield Record("size", row.model, {"bytes": row.path.stat().st_size}, artifact | {"format": row.format})
         for threads, latency in row.latencies.items():
             values = asdict(latency)
             context = {"runs": values.pop("runs"), "threads": threads, "batch": 1, "machine": machine}
             context |= {"runtime": row.runtime, "runtime_version": row.runtime_version}
+            context |= {"isa": row.isa} if row.isa else {}
             yield Record("latency", row.model, values, artifact | context)
     own = next(row for row in rows if row.label == PACKED)
     for path in paths:

@@ -14,6 +14,7 @@ Batch 1, NHWC: LCE's converter sets a free batch to 1.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -81,6 +82,7 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
         outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
         an image.
     """
+    _load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     interpreter = Interpreter(tflite_file.tap_units(data))
@@ -92,7 +94,14 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
     return trace
 
 
+def _load_triton() -> None:
+    """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
+    with suppress(ImportError):
+        import triton  # noqa: F401
+
+
 def _flatbuffer(graph: InferenceGraph) -> bytes:
+    _load_triton()
     with quietly():
         try:
             import tensorflow as tf

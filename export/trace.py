@@ -90,11 +90,11 @@ def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
 
     def run(images: np.ndarray) -> Run:
         logits, *found = session.run([OUTPUT, *names, *packs], {INPUT: images})
-        outputs, packed = found[: len(names)], found[len(names) :]
+        outputs, handed_on = found[: len(names)], found[len(names) :]
         if channels_last:
             outputs = [_channels_first(output) for output in outputs]
         # By the file's own channels, so that another network's file is refused as that.
-        seen = [_channels_first(bits.unpack(each, y.shape[1])) for each, y in zip(packed, outputs[1:])]
+        seen = [_channels_first(bits.unpack(each, y.shape[1])) for each, y in zip(handed_on, outputs[1:])]
         return Run(outputs, logits, seen)
 
     return Trace("onnx-packed" if packed else "onnx", _has_int8_head(model), run)

@@ -15,8 +15,9 @@ def size(channels: int) -> int:
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
-    """Booleans (..., channels) to uint8 (..., size(channels)); True is the bit 1."""
-    return np.packbits(bits, axis=-1, bitorder="little")
+    """Booleans (..., channels) to uint8 (..., size(channels)) in C order; True is the bit 1."""
+    # NumPy keeps the order of what lies in Fortran order, and the kernels read by address.
+    return np.packbits(np.ascontiguousarray(bits), axis=-1, bitorder="little")
 
 
 def unpack(packed: np.ndarray, channels: int) -> np.ndarray:

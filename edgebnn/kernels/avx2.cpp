@@ -119,11 +119,7 @@ void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8
 
 // sum += entry. Written out because compilers spend a copy of the sum on each of these additions.
 EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
-#if defined(__GNUC__)
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
-#else
-  sum = _mm256_add_epi8(sum, entry);
-#endif
 }
 
 // The mismatches over `groups` groups are added to byte sums, which may see kMostGroups in all.
@@ -183,9 +179,11 @@ __attribute__((noinline)) void finish(const Job& job, const Pixel* pixels, std::
     }
     return;
   }
-  const float* thresholds = job.next_bits ? job.constants.next_threshold : job.constants.scale;
+  const Constants constants = job.constants;  // a copy, which the stores cannot change
+  const bool writes_bits = job.next_bits != nullptr;
+  const float* thresholds = writes_bits ? constants.next_threshold : constants.scale;
   for (int sum = 0; sum < kPixels * kVectors; ++sum) {
-    const Pixel& pixel = pixels[sum / kVectors];
+    const Pixel pixel = pixels[sum / kVectors];
     const std::size_t channel = first + 32 * static_cast<std::size_t>(sum % kVectors);
     __m256 lanes[4];
     repeat<4>([&](auto byte) __attribute__((always_inline)) {
@@ -193,11 +191,11 @@ __attribute__((noinline)) void finish(const Job& job, const Pixel* pixels, std::
       const std::size_t source = kShortcut == Shortcut::kRepeat && eight >= inputs ? eight - inputs : eight;
       const __m256i counts = unfold_twice<byte>(even[sum], odd[sum]);
       const __m256 y =
-          finish_vector<Vector, kShortcut>(job.constants, pixel, eight, source, inputs, row, counts);
+          finish_vector<Vector, kShortcut>(constants, pixel, eight, source, inputs, row, counts);
       lanes[byte] = Vector::at_least(y, thresholds + eight);
     });
     const std::uint32_t bits = to_bits(lanes);
-    if (job.next_bits) std::memcpy(pixel.next_bits + channel / 8, &bits, sizeof bits);
+    if (writes_bits) std::memcpy(pixel.next_bits + channel / 8, &bits, sizeof bits);
   }
 }
 

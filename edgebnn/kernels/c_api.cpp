@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,15 +18,13 @@ namespace {
 
 thread_local std::string error;
 
-constexpr Isa kAll[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};
-
 // The available path of that name, or the chosen one for null. Null with `error` set.
 const Isa* find(const char* wanted) {
   if (!wanted) {
     if (!chosen_isa()) error = isa_complaint();
     return chosen_isa();
   }
-  for (const Isa& isa : kAll) {
+  for (const Isa& isa : kFastestFirst) {
     if (available(isa) && std::strcmp(name(isa), wanted) == 0) return &isa;
   }
   error = std::string("no path ") + wanted + " here";
@@ -46,13 +45,23 @@ bool read(const char* padding, const char* shortcut, UnitShape& shape) {
 void run_on_threads(void* context, std::size_t count, Parallel::Task task, void* state) {
   const std::size_t threads = std::min<std::size_t>(*static_cast<int*>(context), count);
   std::atomic<std::size_t> next{0};
+  std::atomic<bool> failed{false};
   const auto work = [&] {
-    for (std::size_t i = next++; i < count; i = next++) task(state, i);
+    try {
+      for (std::size_t i = next++; i < count; i = next++) task(state, i);
+    } catch (...) {  // would end the process if it left a thread
+      failed = true;
+    }
   };
   std::vector<std::thread> others;
-  for (std::size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  try {
+    for (std::size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  } catch (const std::exception&) {
+    // No more threads are to be had; those there are do all the work.
+  }
   work();
   for (std::thread& other : others) other.join();
+  if (failed) throw std::runtime_error("a task failed; there may be too little memory");
 }
 
 }  // namespace
@@ -68,7 +77,7 @@ const char* edgebnn_isa() {
 const char* edgebnn_isas() {
   static const std::string names = [] {
     std::string text;
-    for (const Isa isa : kAll) {
+    for (const Isa isa : kFastestFirst) {
       if (available(isa)) text += (text.empty() ? "" : " ") + std::string(name(isa));
     }
     return text;
@@ -103,6 +112,10 @@ int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits,
                      std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits, int threads) try {
   if (const char* complaint = static_cast<const Unit*>(unit)->complaint(batch, height, width)) {
     error = complaint;
+    return -1;
+  }
+  if (next_bits && !static_cast<const Unit*>(unit)->writes_bits()) {
+    error = "next_bits for a unit that was made without next_threshold";
     return -1;
   }
   threads = std::max(threads, 1);

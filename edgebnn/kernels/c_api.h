@@ -4,11 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(_WIN32)
-#define EDGEBNN_EXPORT extern "C" __declspec(dllexport)
-#else
 #define EDGEBNN_EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 // Name of the path that runs ("avx2"), or null with the reason in edgebnn_error().
 EDGEBNN_EXPORT const char* edgebnn_isa();
@@ -29,7 +25,8 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 // Name of the path a unit was made for.
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
-// Runs a unit on `threads` threads of its own; bits and next_bits may be null. 0, or -1.
+// Runs a unit on `threads` threads of its own; bits may be null, and next_bits must be for a unit made without
+// next_threshold. 0, or -1.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
                                     std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits,
                                     int threads);

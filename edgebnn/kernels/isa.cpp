@@ -34,8 +34,6 @@ bool processor_has(Isa isa) {
 }
 #endif
 
-constexpr Isa kFastestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};
-
 struct Choice {
   const Isa* isa = nullptr;
   std::string complaint;

@@ -5,6 +5,8 @@
 
 namespace edgebnn {
 
+constexpr Isa kFastestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};
+
 // "scalar", "avx2", "avx512" (F, BW, VL and VPOPCNTDQ), "neon".
 const char* name(Isa isa);
 

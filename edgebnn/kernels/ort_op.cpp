@@ -6,8 +6,9 @@
 //
 // There is no function for shape inference: ONNX Runtime 1.17 dereferences a null pointer before it calls one for a
 // node that leaves an optional input out before one it gives, as a first unit does (`bits`).
-// ONNX Runtime takes a node of a newer domain version for the newest it knows. `edgebnn.runtime` refuses such files; for
-// those who use the library alone, what follows this operator and differs must take another name.
+//
+// ONNX Runtime takes a node of a newer domain version for the newest it knows. `edgebnn.runtime` refuses such files;
+// for those who use the library alone, what follows this operator and differs must take another name.
 #include <atomic>
 #include <exception>
 #include <map>

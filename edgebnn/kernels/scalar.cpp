@@ -1,4 +1,4 @@
-// The path of any processor: 32-bit words, one pixel by four channels at a time.
+// The path of any processor: 32-bit words, one pixel by eight channels at a time.
 #include "words.h"
 
 namespace edgebnn {
@@ -7,13 +7,7 @@ namespace {
 constexpr std::size_t kBlock = 8;
 
 EDGEBNN_INLINE std::uint32_t popcount(std::uint32_t word) {
-#if defined(__GNUC__)
   return static_cast<std::uint32_t>(__builtin_popcount(word));
-#else
-  word -= (word >> 1) & 0x55555555u;
-  word = (word & 0x33333333u) + ((word >> 2) & 0x33333333u);
-  return (((word + (word >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
-#endif
 }
 
 void convolve(const Job& job) {
@@ -46,9 +40,7 @@ std::uint64_t ceiling(std::uint64_t steps) {
   std::uint32_t seen = 0x12345678u, counts[4] = {};
   for (std::uint64_t step = 0; step < steps; ++step) {
     for (std::uint32_t i = 0; i < 4; ++i) {
-#if defined(__GNUC__)
       __asm__ volatile("" : "+r"(seen));  // or the loop would be counted once
-#endif
       counts[i] += popcount(seen ^ i);
     }
   }

@@ -8,11 +8,7 @@
 
 #include "path.h"
 
-#if defined(__GNUC__)
-#define EDGEBNN_INLINE __attribute__((always_inline)) inline
-#else
-#define EDGEBNN_INLINE __forceinline
-#endif
+#define EDGEBNN_INLINE __attribute__((always_inline)) inline  // GCC and Clang
 
 namespace edgebnn {
 namespace {

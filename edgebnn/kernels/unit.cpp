@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "path.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
 constexpr std::size_t kTaskPixels = 210;         // of one task: few enough for the caches, whole tiles of 6 and 7
-constexpr std::size_t kTaskCellBytes = 1 << 14;  // of one task of the preparation
+constexpr std::size_t kTaskBytes = 1 << 16;      // of one task of the preparation: what is worth waking a thread for
 
 std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -21,8 +22,12 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t count) { reserve(count); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+    return *this;
+  }
   ~Buffer() { release(); }
 
   T* reserve(std::size_t count) {
@@ -71,12 +76,16 @@ class PathUnit final : public Unit {
     make_border_cell();
   }
 
+  bool writes_bits() const override { return next_threshold_.data() != nullptr; }
+
   Isa isa() const override { return isa_; }
 
   void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width, float* y,
            std::uint8_t* next_bits, const Parallel& parallel) const override {
-    // One a thread, and kept: the units of a network run one after the other on the same few threads.
-    thread_local Buffer<std::uint8_t> cells;
+    // One a thread is kept, warm in its cache: the units of a network run one after the other on the same few threads.
+    // It is taken out for the time of the run, should the thread be given another unit while it waits for its tasks.
+    thread_local Buffer<std::uint8_t> kept;
+    Buffer<std::uint8_t> cells = std::move(kept);
     const std::size_t stride = static_cast<std::size_t>(shape_.stride);
     Image image{*this, {}, bits, nullptr};
     Job& job = image.job;
@@ -101,6 +110,7 @@ class PathUnit final : public Unit {
       image.prepare(parallel);
       image.convolve(parallel);
     }
+    kept = std::move(cells);
   }
 
  private:
@@ -118,8 +128,17 @@ class PathUnit final : public Unit {
 
     void prepare(const Parallel& parallel) {
       const std::size_t rows = job.height + 2 * unit.border();
-      task_rows = std::max<std::size_t>(1, kTaskCellBytes / job.row_bytes);
-      parallel.run(parallel.context, (rows + task_rows - 1) / task_rows, prepare_task, this);
+      const std::size_t row_bytes = bits ? job.row_bytes : job.width * unit.inputs() * sizeof(float);
+      task_rows = std::max<std::size_t>(1, kTaskBytes / row_bytes);
+      run_tasks(parallel, (rows + task_rows - 1) / task_rows, prepare_task);
+    }
+
+    void run_tasks(const Parallel& parallel, std::size_t count, Parallel::Task task) {
+      if (count == 1) {
+        task(this, 0);
+      } else {
+        parallel.run(parallel.context, count, task, this);
+      }
     }
 
     static void prepare_task(void* state, std::size_t index) {
@@ -154,7 +173,7 @@ class PathUnit final : public Unit {
       blocks = unit.padded_outputs_ / unit.path_.block(unit.outputs());
       task_pixels = std::min(pixels, kTaskPixels);
       const std::size_t ranges = (pixels + task_pixels - 1) / task_pixels;
-      parallel.run(parallel.context, ranges * blocks, convolve_task, this);
+      run_tasks(parallel, ranges * blocks, convolve_task);
     }
 
     static void convolve_task(void* state, std::size_t index) {

@@ -58,6 +58,8 @@ class Unit {
   // What is wrong with an input of this size, or null.
   const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const;
 
+  virtual bool writes_bits() const = 0;
+
   // Copies and rearranges the constants for an instruction set, which must be among `isas()`.
   static std::unique_ptr<Unit> make(const UnitShape& shape, const UnitConstants& constants, Isa isa);
 
@@ -67,7 +69,8 @@ class Unit {
   // x:         (batch, height, width, inputs)
   // bits:      x's bits, (batch, height, width, ceil(inputs / 8)); or null, and x is compared here
   // y:         (batch, height / stride, width / stride, outputs)
-  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); or null
+  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); null for a unit
+  //            that `writes_bits` says has no next_threshold, and wherever they are not wanted
   // Thread-safe: may run on several inputs at once.
   virtual void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width,
                    float* y, std::uint8_t* next_bits, const Parallel& parallel) const = 0;

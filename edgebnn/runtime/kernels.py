@@ -26,7 +26,7 @@ def library_path() -> Path:
     if named:
         check(Path(named).is_file(), f"EDGEBNN_LIBRARY is {named}, which is no file; name a built library or unset it")
         return Path(named)
-    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+    suffix = {"darwin": "dylib"}.get(sys.platform, "so")
     path = Path(edgebnn.__file__).parent / "kernels" / f"libedgebnn.{suffix}"
     check(path.is_file(), f"the kernels are not built: {path} is missing; install the wheel, or run 'make kernels'")
     return path
@@ -99,7 +99,7 @@ class KernelUnit:
         if packed is not None:
             packed = np.ascontiguousarray(packed, np.uint8)
             fits = packed.shape == (*x.shape[:3], bits.size(self._inputs))
-            check(fits, f"the bits of x {x.shape} are {packed.shape}; use edgebnn.graph.bits.pack")
+            check(fits, f"the bits of x {x.shape} are {packed.shape}; use edgebnn.graph.bits.pack_activations")
         y = np.empty((batch, height // self._stride, width // self._stride, self._outputs), np.float32)
         next_bits = np.empty((*y.shape[:3], bits.size(self._outputs)), np.uint8) if self._writes_bits else None
         pointers = [_pointer(array) for array in (x, packed, y, next_bits)]

@@ -34,7 +34,7 @@ def _fields(file: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, int | bytes
         number, kind = key >> 3, key & 7
         if kind == VARINT and (value := _varint(file)) is not None:
             yield number, value
-        elif kind == BYTES and (size := _varint(file)) is not None and size < 1 << 31:
+        elif kind == BYTES and (size := _varint(file)) is not None and 0 <= size < 1 << 31:
             content = file.read(size) if number in wanted else b""
             if number not in wanted:
                 file.seek(size, 1)

@@ -21,7 +21,7 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
     resolution, 3), red, green, blue.
 
     Raises:
-        UserError: Pillow is not installed, or the file is missing or no image.
+        UserError: the file is missing, is no image, or holds pixels of another size; or Pillow is not installed.
     """
     if Path(path).suffix == ".npy":
         return _normalised(_pixels(existing_file(path, "image"), info.resolution), info)
@@ -51,7 +51,7 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
 def _pixels(path: Path, side: int) -> np.ndarray:
     try:
         pixels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # damaged headers and archives raise of many kinds
         raise UserError(f"{path} is no array NumPy can read ({error}); save one with numpy.save") from None
     found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else "several arrays"
     check(found == f"uint8 {(side, side, 3)}", f"{path} holds {found}; the model takes uint8 {(side, side, 3)}")

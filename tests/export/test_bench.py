@@ -118,6 +118,11 @@ def test_records_say_the_same(ran: tuple[Path, str, dict[str, Any]]) -> None:
     for record in found:
         if record.kind == "latency":
             assert record.values["median_ms"] == medians[record.context["artifact"]][record.context["threads"]]
+            of_kernels = record.context["artifact"].startswith("packed")
+            assert record.context.get("isa") == (kernels.isa() if of_kernels else None)
+    formats = {record.context["artifact"]: record.context["format"] for record in found if record.kind == "size"}
+    assert formats["packed.onnx"] == formats["packed-int8-head.onnx"] == "onnx-packed"
+    assert (formats["portable.onnx"], formats["lce.tflite"]) == ("onnx", "lce")
     (chosen,) = [record for record in found if record.kind == "kernels" and record.context["isa"] == kernels.isa()]
     units = [value for name, value in chosen.context["nodes"].items() if name.startswith("unit_")]
     assert chosen.values["units_ms"] == pytest.approx(sum(units), rel=1e-9)
@@ -158,7 +163,7 @@ def test_a_profile_of_the_whole_network_adds_up() -> None:
 def test_a_share_beyond_the_ceiling_is_shown_as_it_is() -> None:
     found = summarise(events([f"unit_{number:02d}" for number in range(26)], 1), [1e12], ops.reactnet_a(), 224, "avx2")
     one = Latency(1.0, 1.0, 1.0, 1.0, 1)
-    row = Row(PACKED, "m", Path(__file__), "onnxruntime", "1", {1: one})
+    row = Row(PACKED, "m", Path(__file__), "onnx-packed", "onnxruntime", "1", "avx2", {1: one})
     table = bench_report.report([row], found, [PathRow("avx2", {PACKED: one}, 1000.0, 4.8)])
     assert "116%" in split_lines(table)["unit_00"]
     assert split_lines(table)["avx2"][-1] == "480%"
@@ -188,8 +193,9 @@ def test_a_profile_runs_on_the_path_it_names(tmp_path: Path) -> None:
     assert 0 < found.gmacs_p10 <= found.gmacs <= found.gmacs_p90
 
 
-def test_no_runs_are_a_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flags", [["--runs", "0"], ["--threads", "1", "0"]])
+def test_no_runs_and_no_threads_are_a_users_mistake(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        bench.main(["--quick", "--runs", "0"])
+        bench.main(["--quick", *flags])
     assert stopped.value.code == 2
     assert "give 1 or more" in capsys.readouterr().err

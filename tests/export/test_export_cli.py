@@ -122,6 +122,19 @@ def test_bundled_sets_are_what_training_evaluates_on(name: str) -> None:
     assert 1.3 < found.max() <= 1.5
 
 
+def test_images_can_be_read_after_an_lce_export(trained: Path, tmp_path: Path) -> None:
+    """TensorFlow is loaded first, then what torchvision brings: in a process that has loaded neither."""
+    out = tmp_path / "model.tflite"
+    program = f"""
+from export.cli import main
+main(["lce", {str(trained)!r}, {str(out)!r}])
+main(["verify", {str(trained)!r}, {str(out)!r}, "--data", "digits", "--images", "2", "--bits-differing", "100"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("verified\n")
+
+
 def test_a_published_file_exports_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = make_state("s2-bnn-linear")
     file = tmp_path / "model_best.pth.tar"

@@ -39,6 +39,14 @@ def test_weights_are_packed_over_their_inputs(seed: int, inputs: int, outputs: i
     np.testing.assert_array_equal(unpacked, weight)
 
 
+def test_bytes_lie_in_c_order_however_the_weights_lie() -> None:
+    """The kernels read them by address. TensorFlow's weights, seen as ours, lie in Fortran order."""
+    weight = np.random.default_rng(1).choice(np.array([-1, 1], np.int8), (1, 1, 20, 16)).transpose(3, 2, 0, 1)
+    packed = bits.pack_weight(weight)
+    assert packed.flags.c_contiguous
+    np.testing.assert_array_equal(bits.unpack_weight(packed, 20), weight)
+
+
 def test_an_activation_on_its_threshold_is_plus_one_and_nan_minus_one() -> None:
     x = np.array(
         [0.5, np.nextafter(np.float32(0.5), np.float32(0)), np.inf, -np.inf, np.nan, -0.0, 0.0, 1.0, 2.0], np.float32

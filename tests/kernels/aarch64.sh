@@ -32,6 +32,11 @@ if [ ! -e "$root/complete" ]; then
   touch "$root/complete"
 fi
 
+# The package is run from the clone; its version is looked up among what is installed.
+mkdir -p "$root/site/edgebnn.dist-info"
+printf 'Metadata-Version: 2.1\nName: edgebnn\nVersion: %s\n' "$("$python" -c 'import edgebnn; print(edgebnn.__version__)')" \
+  > "$root/site/edgebnn.dist-info/METADATA"
+
 cmake -S edgebnn/kernels -B "$folder/kernels" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
   -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > "$folder/cmake.log"
 cmake --build "$folder/kernels" >> "$folder/cmake.log"

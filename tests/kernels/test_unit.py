@@ -24,6 +24,8 @@ from tests.kernels.cases import Case, Values, assert_same, expected, make_case
 EXAMPLES = int(os.environ.get("EDGEBNN_EXAMPLES", 200))
 MOST_WORK = 1 << 25  # binary multiply-accumulates of one random case
 
+HUGE = [(16384, 1), (3640, 3)]
+huge = pytest.mark.skipif(EXAMPLES < 100, reason="hundreds of millions of weights are too many for a quick run")
 paths = pytest.mark.parametrize("isa", kernels.isas())
 FORMS: list[tuple[int, Shortcut]] = [
     (3, "identity"),
@@ -130,8 +132,13 @@ def test_deep_and_narrow_units(
 
 
 @paths
-@pytest.mark.skipif(EXAMPLES < 100, reason="hundreds of millions of weights are too many for a quick run")
-@pytest.mark.parametrize(("channels", "kernel"), [(16384, 1), (3640, 3)])
+@pytest.mark.parametrize(
+    ("channels", "kernel"),
+    [
+        *[(248, 1), (256, 1), (1000, 1), (84, 3), (85, 3), (512, 3)],
+        *(pytest.param(*sizes, marks=huge) for sizes in HUGE),
+    ],
+)
 @pytest.mark.parametrize("bit", [0, 1])
 def test_the_largest_accumulators(isa: str, channels: int, kernel: int, bit: int) -> None:
     """All bits agree, or none: sums beyond those of 8 and of 16 bits, up to the most channels allowed."""

@@ -82,6 +82,8 @@ def test_pixels_of_the_right_size_need_no_pillow(tmp_path: Path, monkeypatch: py
         np.save(tmp_path / "p.npy", wrong)
         with pytest.raises(UserError, match=r"the model takes uint8 \(32, 32, 3\)"):
             preprocess.image(tmp_path / "p.npy", info)
-    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(UserError, match="no array NumPy can read"):
-        preprocess.image(tmp_path / "p.npy", info)
+    # A header cut short, one whose brackets do not close, an archive that is none.
+    for damaged in (b"\x93NUMPY", b"\x93NUMPY\x01\x00\x02\x00((", b"PK\x03\x04"):
+        (tmp_path / "p.npy").write_bytes(damaged)
+        with pytest.raises(UserError, match="no array NumPy can read"):
+            preprocess.image(tmp_path / "p.npy", info)

@@ -213,3 +213,7 @@ def test_operator_sets_are_read_from_any_file(tmp_path: Path) -> None:
     for data in (b"", b"\xff" * 40, b"\x42\xff\xff\xff\xff\x07ab", b"\x42\x03\x0a\x05a", b"\x45"):
         path.write_bytes(data)
         assert "ai.edgebnn" not in onnx_file.operator_sets(path)
+    # Sizes below 0 (-11 in ten bytes) would step back for ever, and cannot be read.
+    for key in (b"\x0a", b"\x42"):
+        path.write_bytes(key + b"\xf5" + b"\xff" * 8 + b"\x01")
+        assert onnx_file.operator_sets(path) == {}
