@@ -122,27 +122,22 @@ EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
 }
 
-// The mismatches over `groups` groups are added to byte sums, which may see kMostGroups in all.
+// The step of one group of inputs.
 template <int kPixels, int kVectors>
-EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], const std::uint8_t* weight, std::size_t groups,
+EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], std::size_t group, const std::uint8_t* weight,
                           __m256i (&sums)[kPixels * kVectors]) {
   const auto* tables = reinterpret_cast<const std::uint64_t*>(kTables.mismatches);
-  __m256i sum[kPixels * kVectors];
-  repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) { sum[i] = sums[i]; });
-  for (std::size_t group = 0; group < groups; ++group, weight += 32 * kVectors) {
-    __m256i choices[kVectors];
+  __m256i choices[kVectors];
+  repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+    choices[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(weight + 32 * v));
+  });
+  repeat<kPixels>([&](auto pixel) __attribute__((always_inline)) {
+    const __m256i table = _mm256_broadcastsi128_si256(
+        _mm_load_si128(reinterpret_cast<const __m128i*>(tables + cells[pixel][group])));
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      choices[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(weight + 32 * v));
+      add_bytes(sums[pixel * kVectors + v], _mm256_shuffle_epi8(table, choices[v]));
     });
-    repeat<kPixels>([&](auto pixel) __attribute__((always_inline)) {
-      const __m256i table = _mm256_broadcastsi128_si256(
-          _mm_load_si128(reinterpret_cast<const __m128i*>(tables + cells[pixel][group])));
-      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-        add_bytes(sum[pixel * kVectors + v], _mm256_shuffle_epi8(table, choices[v]));
-      });
-    });
-  }
-  repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) { sums[i] = sum[i]; });
+  });
 }
 
 // Twice byte kByte of every 32 bits of a sum: of eight neighbouring channels. Sums stay below 2^15 (kMaxTerms).
@@ -214,36 +209,35 @@ void Tile<kVectors>::run(const Job& job, const Pixel (&pixels)[kPixels], std::si
   const std::size_t run = static_cast<std::size_t>(job.shape.kernel) * job.cell_bytes;
   const std::uint8_t* weight =
       job.constants.weight + block * kBlock * run * static_cast<std::size_t>(job.shape.kernel);
-  __m256i bytes[kSums], even[kSums], odd[kSums];  // even, odd: 16-bit sums of the even and of the odd bytes
-  const auto widen = [&]() __attribute__((always_inline)) {
-    repeat<kSums>([&](auto i) __attribute__((always_inline)) {
-      const __m256i low = _mm256_and_si256(bytes[i], _mm256_set1_epi16(0xff)), high = _mm256_srli_epi16(bytes[i], 8);
-      even[i] = _mm256_add_epi16(even[i], low);
-      odd[i] = _mm256_add_epi16(odd[i], high);
-      bytes[i] = _mm256_setzero_si256();
-    });
-  };
-  repeat<kSums>([&](auto i) __attribute__((always_inline)) { bytes[i] = even[i] = odd[i] = _mm256_setzero_si256(); });
-  std::size_t room = kMostGroups;
-  for (int row = 0; row < job.shape.kernel; ++row) {
-    const std::uint8_t* cells[kPixels];
-    repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-      cells[p] = pixels[p].window + static_cast<std::size_t>(row) * job.row_bytes;
-    });
-    for (std::size_t left = run; left;) {
-      if (!room) {
-        widen();
-        room = kMostGroups;
-      }
+  __m256i even[kSums], odd[kSums];  // 16-bit sums of the even and of the odd bytes
+  repeat<kSums>([&](auto i) __attribute__((always_inline)) { even[i] = odd[i] = _mm256_setzero_si256(); });
+  const std::uint8_t* cells[kPixels];
+  repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
+  int rows = job.shape.kernel;
+  std::size_t left = run;  // groups of this row
+  while (rows) {
+    __m256i bytes[kSums];
+    repeat<kSums>([&](auto i) __attribute__((always_inline)) { bytes[i] = _mm256_setzero_si256(); });
+    std::size_t room = kMostGroups;
+    do {
       const std::size_t groups = left < room ? left : room;
-      count<kPixels, kVectors>(cells, weight, groups, bytes);
-      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] += groups; });
-      weight += groups * kBlock;
+      for (std::size_t group = 0; group < groups; ++group, weight += kBlock) {
+        count<kPixels, kVectors>(cells, group, weight, bytes);
+      }
       left -= groups;
       room -= groups;
-    }
+      const std::size_t step = left ? groups : groups + job.row_bytes - run;
+      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] += step; });
+      if (!left) {
+        left = run;
+        --rows;
+      }
+    } while (room && rows);
+    repeat<kSums>([&](auto i) __attribute__((always_inline)) {
+      even[i] = _mm256_add_epi16(even[i], _mm256_and_si256(bytes[i], _mm256_set1_epi16(0xff)));
+      odd[i] = _mm256_add_epi16(odd[i], _mm256_srli_epi16(bytes[i], 8));
+    });
   }
-  widen();
   finish<kPixels, kVectors, kShortcut>(job, pixels, block * kBlock, even, odd);
 }
 
