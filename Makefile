@@ -6,7 +6,8 @@ DEMO := runs/demo
 DASHBOARD ?= 1
 PORT ?= 8501
 
-.PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-aarch64 lint bench results clean
+.PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
+.PHONY: results clean
 .DELETE_ON_ERROR:
 
 help:
@@ -87,7 +88,7 @@ lint: setup
 # The kernels in other builds, and on processors that are not at hand. .ci/run says which Debian packages this takes.
 # Each is asked for by its own name; CI runs them all.
 
-test-kernels: test-sanitize test-simde test-aarch64
+test-kernels: test-sanitize test-simde test-avx512 test-aarch64
 
 # Every path this processor has, watched for wrong accesses and undefined behaviour. What Python leaves behind when it
 # ends is its own business.
@@ -104,6 +105,10 @@ test-simde: setup
 	cmake -S tests/kernels -B build/simde >/dev/null
 	cmake --build build/simde --target edgebnn_simde
 	EDGEBNN_LIBRARY=$(CURDIR)/build/simde/libedgebnn_simde.so $(RUN) -m pytest tests/kernels/test_unit.py -k avx512
+
+# The same file's machine code, on a processor that Bochs emulates (Debian: bochs, bochs-term): half a minute.
+test-avx512:
+	tests/kernels/bochs/run.sh build/bochs
 
 test-aarch64: setup
 	tests/kernels/aarch64.sh $(RUN) build/aarch64
