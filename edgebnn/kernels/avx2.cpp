@@ -117,7 +117,7 @@ void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8
   }
 }
 
-// sum += entry. Written out because compilers spend a copy of the sum on each of these additions.
+// sum += entry. Written out because GCC 12 spends a copy of the sum on each of these additions.
 EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
 }

@@ -46,7 +46,7 @@ void compare(const float* x, const float* threshold, std::size_t pixels, std::si
   }
 }
 
-// sum += counts. Written out because compilers spend a copy of the sum on each of these additions.
+// sum += counts. Written out because GCC 12 spends a copy of the sum on each of these additions.
 EDGEBNN_INLINE void add_words(__m512i& sum, __m512i counts) {
 #if defined(__AVX512F__)  // not where tests have the instructions computed by others
   __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(counts));

@@ -27,7 +27,7 @@ const Isa* find(const char* wanted) {
   for (const Isa& isa : kFastestFirst) {
     if (available(isa) && std::strcmp(name(isa), wanted) == 0) return &isa;
   }
-  error = std::string("no path ") + wanted + " here";
+  error = std::string("no path ") + wanted + " here; there are " + edgebnn_isas();
   return nullptr;
 }
 
@@ -92,7 +92,8 @@ void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, 
                           const float* bias, const float* slope, const float* next_threshold) try {
   UnitShape shape{inputs, outputs, kernel, stride, Padding::kZero, Shortcut::kIdentity};
   if (!read(padding, shortcut, shape)) {
-    error = "unknown padding or shortcut";
+    error = std::string("padding is '") + padding + "', shortcut '" + shortcut +
+            "'; valid are zero and one, and identity, pool and repeat";
     return nullptr;
   }
   if (const char* complaint = Unit::complaint(shape)) {
