@@ -5,22 +5,20 @@ weights; step 2 binarises both and starts from step 1 (`init`); one-step trainin
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
-from edgebnn.nn import ReActNet
 from edgebnn.ssl.losses import distillation
 from train.data import Images
-from train.method import Method, Student, check_network, check_normalisation
+from train.method import Method, check_normalisation
 from train.optim import OptimizerConfig
+from train.student import Student, start_from
 
 ADAM = OptimizerConfig()
-TEACHER = "teacher."
 
 
 class Distill(Method):
@@ -33,6 +31,8 @@ class Distill(Method):
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every step.
         temperature: T of the loss.
     """
+
+    external: ClassVar[tuple[str, ...]] = ("teacher.",)
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Distill(Method):
         with torch.no_grad():
             dim = self.teacher(torch.zeros(1, 3, data.resolution, data.resolution)).shape[1]
         self.network = self.student.with_projection(dim)
-        check_network(self.network, data)
+        self.network.check_resolution(data.resolution)
         if self.init is not None:
             start_from(self.network, self.init)
 
@@ -75,31 +75,3 @@ class Distill(Method):
         loss = distillation(self.network(images), target, self.temperature)
         self.log("train/loss", loss, prog_bar=True)
         return loss
-
-    # A teacher may be many times the student, and its own file holds it: it stays out of `last.ckpt`.
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(TEACHER)}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        teacher = {TEACHER + key: value for key, value in self.teacher.state_dict().items()}
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **teacher}
-
-
-def start_from(network: ReActNet, path: str) -> None:
-    """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
-
-    Raises:
-        UserError: the file cannot be read, or holds a network of another shape.
-    """
-    found = checkpoint.load(path, what="initial checkpoint").model
-    binary = {
-        name: getattr(network.config, name)
-        for name in ("binary_activations", "binary_weights", "activation_gradient", "weight_gradient")
-    }
-    if replace(found.config, **binary) != network.config:
-        raise UserError(
-            f"initial checkpoint {path} holds {found.config}, the student is {network.config}; "
-            "give both the same width, stem_stride, padding and teacher outputs"
-        )
-    network.load_state_dict(found.state_dict())

@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
 from edgebnn.files import sha256
-from edgebnn.nn import ReActNet
+from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.data import Images
-from train.method import Method, Student, check_network, check_normalisation
+from train.method import Method, check_normalisation
 from train.optim import OptimizerConfig
+from train.student import Student
 
 SGD = OptimizerConfig(name="sgd", lr=0.1, schedule="steps", milestones=(60, 80))
 PROTOCOL = "linear, frozen features"
@@ -53,16 +54,16 @@ class LinearEvaluation(Method):
         self.network = with_classifier(self._backbone(data), len(data.labels))
         self.network.requires_grad_(False).head.requires_grad_(True)
 
-    def _backbone(self, data: Images) -> ReActNet:
+    def _backbone(self, data: Images) -> Network:
         if (self.checkpoint is None) == (self.student is None):
             raise UserError("linear evaluation takes a checkpoint or an untrained student; give one of the two")
         if self.student is not None:
             network = self.student.with_head(())
-            check_network(network, data)
+            network.check_resolution(data.resolution)
             measure_norms(network, data.fixed_train_dataloader())
             return network
         found = checkpoints.load(str(self.checkpoint))
-        check_network(found.model, data)
+        found.model.check_resolution(data.resolution)
         check_normalisation(found.info, data, f"checkpoint {self.checkpoint}")
         return found.model
 
@@ -106,9 +107,9 @@ class LinearEvaluation(Method):
         return [Record("accuracy", name, values, context)]
 
 
-def with_classifier(network: ReActNet, classes: int) -> ReActNet:
+def with_classifier(network: Network, classes: int) -> Network:
     """A copy of `network` whose head is a new linear layer with `classes` outputs."""
-    result = ReActNet(replace(network.config, head=(classes,), head_relu=False))
+    result = type(network)(replace(network.config, head=(classes,), head_relu=False))
     backbone = {name: value for name, value in network.state_dict().items() if not name.startswith("head.")}
     result.load_state_dict({**result.state_dict(), **backbone})
     weight, bias = result.head.parameters()
@@ -118,7 +119,7 @@ def with_classifier(network: ReActNet, classes: int) -> ReActNet:
 
 
 @torch.no_grad()
-def measure_norms(network: ReActNet, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
+def measure_norms(network: Network, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
     """Sets BatchNorm's running statistics to their averages over `batches`; no weight moves."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

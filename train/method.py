@@ -1,46 +1,19 @@
 """What every training method shares: a student, an optimiser, and checks before anything is written."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
-from edgebnn.graph.shapes import Padding, check_resolution, reactnet_channels
-from edgebnn.nn import ReActNet, ReActNetConfig
-from edgebnn.nn.estimators import Gradient
+from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.data import Images
 from train.optim import OptimizerConfig
-
-
-@dataclass(frozen=True)
-class Student:
-    """What a configuration chooses of a ReActNet; its head follows from the method.
-
-    The attributes are those of `edgebnn.nn.ReActNetConfig`. Step 1 is `binary_weights: false`, a
-    real-valued network `binary_activations: false` besides.
-    """
-
-    width: float = 1.0
-    stem_stride: int = 2
-    padding: Padding = "zero"
-    binary_activations: bool = True
-    binary_weights: bool = True
-    activation_gradient: Gradient = "polynomial"
-    weight_gradient: Gradient = "clipped"
-
-    def with_head(self, head: tuple[int, ...]) -> ReActNet:
-        """A new network with that head."""
-        return ReActNet(ReActNetConfig(head=head, **asdict(self)))
-
-    def with_projection(self, dim: int) -> ReActNet:
-        """A new network with MoCo v2's MLP head: features -> as many -> ReLU -> dim."""
-        return self.with_head((reactnet_channels(self.width)[-1], dim))
 
 
 class Method(LightningModule):
@@ -50,11 +23,16 @@ class Method(LightningModule):
 
     Attributes:
         views: how many views of an image `training_step` gets.
+        small_views: how many small views besides, after the others (SwAV's multi-crop).
+        external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
+            times the student and stays out of `last.ckpt`.
         network: the network that leaves training.
     """
 
     views: ClassVar[int] = 1
-    network: ReActNet
+    small_views: int = 0
+    external: ClassVar[tuple[str, ...]] = ()
+    network: Network
 
     def __init__(self, optimizer: OptimizerConfig) -> None:
         super().__init__()
@@ -95,14 +73,23 @@ class Method(LightningModule):
         if loss is not None and not torch.isfinite(loss):
             raise UserError(f"the loss is {loss:g} in epoch {self.current_epoch}; lower model.optimizer.lr")
 
+    def generator(self) -> torch.Generator:
+        """A generator for what this step draws: the same in every process, and in a run that was resumed."""
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        seed = np.random.SeedSequence([data.seed, self.global_step]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed) >> 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(self.external)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = {key: value for key, value in self.state_dict().items() if key.startswith(self.external)}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **kept}
+
     def records(self, name: str, epochs: int) -> list[Record]:
         """The facts that a run of so many finished epochs measured about the model `name`."""
         return []
-
-
-def check_network(network: ReActNet, data: Images) -> None:
-    """Raises `UserError` unless `network` can take images of the data's resolution."""
-    check_resolution(data.resolution, network.config.stem_stride, network.shapes)
 
 
 def check_normalisation(info: ModelInfo, data: Images, what: str) -> None:

@@ -13,8 +13,9 @@ from edgebnn.errors import UserError
 from edgebnn.ssl.losses import info_nce
 from edgebnn.ssl.queue import KeyQueue
 from train.data import Images
-from train.method import Method, Student, check_network
+from train.method import Method
 from train.optim import OptimizerConfig
+from train.student import Student
 
 ADAM = OptimizerConfig(weight_decay=1e-4)
 
@@ -61,7 +62,7 @@ class MoCoV2(Method):
         if not 0 <= self.momentum <= 1:
             raise UserError(f"a momentum of {self.momentum} is not from 0 to 1; MoCo v2 has 0.999")
         self.network = self.student.with_projection(self.dim)
-        check_network(self.network, data)
+        self.network.check_resolution(data.resolution)
         self.key_encoder = deepcopy(self.network).requires_grad_(False)
         self.queue = KeyQueue(self.queue_size, self.dim)
 

@@ -17,6 +17,7 @@ from edgebnn.errors import check
 from edgebnn.graph.shapes import Padding, UnitShape, check_resolution, reactnet_channels, reactnet_units
 from edgebnn.nn.estimators import Gradient
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
+from edgebnn.nn.network import Network, linear_layers
 
 MAX_OUTPUTS = 1 << 20
 
@@ -98,7 +99,7 @@ class BinaryUnit(nn.Module):
         return self.act(out + x)
 
 
-class ReActNet(nn.Module):
+class ReActNet(Network):
     """ReActNet-A of any width, its step-1 form and its real-valued twin."""
 
     def __init__(self, config: ReActNetConfig) -> None:
@@ -112,29 +113,12 @@ class ReActNet(nn.Module):
         self.head = linear_layers(self.num_features, config.head, relu_last=config.head_relu)
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled features (N, num_features) of normalised images (N, 3, H, W).
-
-        Raises:
-            UserError: the height or the width does not divide by the network's total stride.
-        """
         for side in images.shape[2:]:
-            check_resolution(side, self.config.stem_stride, self.shapes)
+            self.check_resolution(side)
         x = self.stem_norm(self.stem(images))
         for unit in self.units:
             x = unit(x)
         return x.mean(dim=(2, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Outputs (N, head[-1]) of normalised images (N, 3, H, W)."""
-        return self.head(self.features(images))
-
-
-def linear_layers(inputs: int, widths: tuple[int, ...], *, relu_last: bool = False) -> nn.Sequential:
-    """Linear layers of the given widths with a ReLU after each but the last, and after it if asked."""
-    layers: list[nn.Module] = []
-    for number, outputs in enumerate(widths):
-        layers.append(nn.Linear(inputs, outputs))
-        if relu_last or number + 1 < len(widths):
-            layers.append(nn.ReLU())
-        inputs = outputs
-    return nn.Sequential(*layers)
+    def check_resolution(self, resolution: int) -> None:
+        check_resolution(resolution, self.config.stem_stride, self.shapes)

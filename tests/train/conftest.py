@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from edgebnn import checkpoint
 from edgebnn.graph import ModelInfo
 from train.data import Digits
-from train.method import Method, Student
+from train.method import Method
+from train.student import Student
 
 WIDTH = 1 / 16
 BINARY = Student(width=WIDTH)

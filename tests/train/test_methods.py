@@ -12,8 +12,8 @@ from tests.train.conftest import BINARY, REAL, STEP1, moved, snapshot, train_one
 from train.data import Digits
 from train.distill import Distill
 from train.linear import LinearEvaluation, measure_norms, with_classifier
-from train.method import Student
 from train.moco import MoCoV2
+from train.student import Student
 
 
 def parameters(module: torch.nn.Module) -> set[str]:
