@@ -8,10 +8,11 @@ held as distances forward. The field numbers are those of TensorFlow's `schema.f
 
 import struct
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 
 MAGIC = b"TFL3"
-MODEL_BUFFERS, MODEL_METADATA = 4, 6
+MODEL_OPERATOR_CODES, MODEL_BUFFERS, MODEL_METADATA = 1, 4, 6
+CODE_CUSTOM = 1
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
 
@@ -47,6 +48,17 @@ def metadata(data: bytes, name: str, what: str) -> bytes | None:
     except (_DamagedError, IndexError):
         raise UserError(f"{what} is cut off or damaged; export or copy it again") from None
     return None
+
+
+def custom_operators(data: bytes, what: str) -> set[str]:
+    """Names of the operators of a TFLite file that are not TensorFlow Lite's own. Raises `UserError` as `metadata`."""
+    check(data[4:8] == MAGIC, f"{what} is no TFLite file; export it again")
+    try:
+        codes = _tables(data, _forward(data, 0), MODEL_OPERATOR_CODES)
+        names = {_bytes(data, _contents(data, _field(data, code, CODE_CUSTOM))) for code in codes}
+    except _DamagedError:
+        raise UserError(f"{what} is cut off or damaged; export or copy it again") from None
+    return {name.decode(errors="replace") for name in names if name}
 
 
 def _number(data: bytes, code: str, position: int) -> int:
