@@ -35,17 +35,17 @@ def doubts(found: Findings) -> list[str]:
     if load is not None and load > cores - found.threads + 0.5:
         reasons.append(f"the device was busy (load {load:.1f} on {cores} cores before measuring); end what else runs")
     for each in found.measured:
-        latency = each.latency
+        latency, name = each.latency, printable(each.subject.path.name)
         spread = (latency.p90_ms - latency.p10_ms) / latency.median_ms
         if spread > SPREAD:
             reasons.append(
-                f"{printable(each.subject.path.name)}: p10 to p90 spans {spread:.0%} of the median; end what else runs, set "
+                f"{name}: p10 to p90 spans {spread:.0%} of the median; end what else runs, set "
                 "the governor to performance, take more --rounds"
             )
         drift = _drift(each)
         if abs(drift) > DRIFT:
             reasons.append(
-                f"{printable(each.subject.path.name)}: the last rounds took {drift:+.0%} against the first; let the device reach "
+                f"{name}: the last rounds took {drift:+.0%} against the first; let the device reach "
                 "an even temperature first"
             )
     return reasons
