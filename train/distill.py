@@ -63,7 +63,7 @@ class Distill(Method):
         self.network = self.student.with_projection(dim)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init)
+            start_from(self.network, self.init, data)
 
     def frozen(self) -> Iterable[nn.Module]:
         return (self.teacher,)
