@@ -86,7 +86,7 @@ def start_from(network: Network, path: str, data: Images) -> None:
     if type(held) is not type(wanted) or replace(held, **precision) != wanted:
         raise UserError(
             f"initial checkpoint {path} holds {held}, the student is {wanted}; "
-            "give both the same arch, width, stem_stride, padding and teacher outputs"
+            "give both the same width, arch, stem_stride, padding and teacher outputs"
         )
     check_normalisation(found.info, data, f"initial checkpoint {path}")
     network.load_state_dict(found.model.state_dict())
