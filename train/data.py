@@ -84,7 +84,15 @@ class Images(LightningDataModule):
         return self._shuffled(self.dataset("train", self._fixed(), 1), epoch=0)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("val", self._fixed(), 1))
+        return self.ordered_dataloader("val")
+
+    def ordered_dataloader(self, part: Part) -> DataLoader:
+        """All images of one part in their order, seen as in evaluation."""
+        return self._loader(self.dataset(part, self._fixed(), 1))
+
+    def count(self, part: Part) -> int:
+        """Number of images of one part; known after `setup`."""
+        return len(self.dataset(part, self._fixed(), 1))  # type: ignore[arg-type]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         # Images and networks (`fit` sees to those) keep a pixel's channels together: on CPUs and GPUs alike
