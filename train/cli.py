@@ -21,14 +21,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import existing_file, write_bytes
+from train.burn import BURN
+from train.burn_code import BURNCode
 from train.callbacks import CONFIG, AtomicCheckpointIO, SaveModel, last_checkpoint
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
 from train.linear import LinearEvaluation
 from train.method import Method
 from train.moco import MoCoV2
+from train.moco_distill import MoCoV2Distill
 
-METHODS = (MoCoV2, Distill, LinearEvaluation)
+METHODS = (MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, LinearEvaluation)
 DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
