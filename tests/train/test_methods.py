@@ -16,7 +16,8 @@ from train.burn_code import BURNCode
 from train.callbacks import LastCheckpoint
 from train.data import Digits
 from train.distill import Distill
-from train.linear import LinearEvaluation, measure_norms, with_classifier
+from train.evaluation import measure_norms
+from train.linear import LinearEvaluation, with_classifier
 from train.moco import MoCoV2
 from train.moco_distill import MoCoV2Distill
 from train.optim import OptimizerConfig
