@@ -66,7 +66,7 @@ class Evaluation(Method):
             self.found = None
             network = self.student.with_head(())
             network.check_resolution(data.resolution)
-            measure_norms(network, data.fixed_train_dataloader())
+            measure_norms(network, data.fixed_train_dataloader(shuffled=True))
             return network
         self.found = checkpoints.load(str(self.checkpoint))
         self.found.model.check_resolution(data.resolution)
