@@ -28,11 +28,12 @@ def measured(method: FeatureEvaluation, data: Digits, **trainer: object) -> list
     return method.records("tiny", epochs=0)
 
 
+@torch.no_grad()
 def slow_knn(network: Network, data: Digits, k: int, temperature: float) -> tuple[float, float, int]:
     """Top-1 and top-5 in percent and the images counted: one query, one bank image at a time."""
     images, labels = {}, {}
-    for part in ("train", "val"):
-        batches = list(data.ordered_dataloader(part))
+    for part, loader in (("train", data.fixed_train_dataloader()), ("val", data.val_dataloader())):
+        batches = list(loader)
         images[part] = torch.cat([network.features(views[0]) for views, _ in batches]).double()
         labels[part] = [int(label) for _, some in batches for label in some]
     first = fifth = 0
@@ -53,7 +54,7 @@ def slow_knn(network: Network, data: Digits, k: int, temperature: float) -> tupl
 @pytest.fixture
 def few() -> Digits:
     """180 digits to look among and 40 to classify."""
-    data = Digits(batch_size=32, group=32)
+    data = Digits(batch_size=32)
     data.setup("fit")
     (images, labels), (held, held_labels) = data.parts["train"], data.parts["val"]
     data.parts = {"train": (images[::8], labels[::8]), "val": (held[::9], held_labels[::9])}
