@@ -43,8 +43,8 @@ def convert(model: nn.Module, name: str, resolution: int) -> bytes:
     return tflite_file.add_metadata(data, METADATA_KEY, ModelInfo(name=name, resolution=resolution).to_json())
 
 
-def _run(tf: Any, graph: fx.GraphModule, image: Any) -> Any:
-    """What the traced network gives, as TensorFlow's operations on (1, height, width, channels)."""
+def _run(tf: Any, graph: Any, image: Any) -> Any:
+    """What the traced network, a GraphModule, gives, as TensorFlow's operations on (1, height, width, channels)."""
     values: dict[fx.Node, Any] = {}
     modules = dict(graph.named_modules())
     functions: dict[Any, Callable[..., Any]] = {
@@ -76,7 +76,8 @@ def _layer(tf: Any, layer: nn.Module, x: Any) -> Any:
     if isinstance(layer, nn.Linear):
         return tf.matmul(x, layer.weight.detach().numpy().T) + layer.bias.detach().numpy()
     if isinstance(layer, nn.MaxPool2d):
-        edge = int(layer.padding)
+        assert isinstance(layer.padding, int)
+        edge = layer.padding
         x = tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]], constant_values=LOWEST)
         return tf.nn.max_pool2d(x, layer.kernel_size, layer.stride, "VALID")
     if isinstance(layer, nn.ReLU6):
