@@ -33,6 +33,9 @@ MOST_OUTPUT = 8 << 20
 
 FOLDER, REMOVED = "edgebnn folder ", "edgebnn removed"
 
+SAY = """say() { printf '%s\\n' "$1" 2>/dev/null || echo "$1"; }"""
+"""sh: a line, whatever it holds. Not every small shell has printf."""
+
 KILL = """kill_program() {
   p=$(cat "$d/pid" 2>/dev/null)
   case $p in ''|*[!0-9]*) return ;; esac
@@ -46,15 +49,16 @@ cd "$1" || exit 73
 d=$(mktemp -d "$(pwd)/edgebnn.XXXXXXXX") || exit 73
 cd /
 {KILL}
-printf '%s%s\\n' '{FOLDER}' "$d"
-if command -v timeout >/dev/null 2>&1; then timeout {LIFETIME} cat >/dev/null; else cat >/dev/null; fi
+{SAY}
+say "{FOLDER}$d"
+if timeout 9 true 2>/dev/null; then timeout {LIFETIME} cat >/dev/null; else cat >/dev/null; fi
 n=0
 while kill_program; rm -rf "$d" 2>/dev/null; [ -e "$d" ]; do
   n=$((n + 1))
   [ $n -gt 20 ] && exit 74
   sleep 1
 done
-printf '%s\\n' '{REMOVED}'
+say '{REMOVED}'
 """
 
 PROGRAM = """cd "$1" || exit 125
