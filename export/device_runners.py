@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from edgebnn.errors import UserError, check
 from export import device_parse
 from export.device_parse import RUNS, Sample
-from export.device_session import SAY, Device, Finished
+from export.device_process import Finished
+from export.device_session import SAY, Device
 
 WARMUP_SECONDS = 0.5
 """How long every program warms up in every call, benchmark_model's own default: enough for a clock to rise."""
