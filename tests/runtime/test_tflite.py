@@ -62,3 +62,29 @@ def test_garbage_behind_the_magic_gives_a_user_error_or_a_value(garbage: bytes) 
 def test_another_kind_of_file_is_named() -> None:
     with pytest.raises(UserError, match=r"^model x\.tflite is no TFLite file; "):
         tflite.metadata(b"PK\x03\x04 some zip archive", "edgebnn", "model x.tflite")
+
+
+def test_operators_that_are_not_tensorflows_own() -> None:
+    flatbuffers = pytest.importorskip("flatbuffers")
+    builder = flatbuffers.Builder(256)
+    codes = []
+    for name in (b"LceBconv2d", None, b"LceQuantize"):
+        text = None if name is None else builder.CreateString(name)
+        builder.StartObject(4)
+        if text is not None:
+            builder.PrependUOffsetTRelativeSlot(tflite.CODE_CUSTOM, text, 0)
+        codes.append(builder.EndObject())
+    builder.StartVector(4, len(codes), 4)
+    for code in reversed(codes):
+        builder.PrependUOffsetTRelative(code)
+    vector = builder.EndVector()
+    builder.StartObject(7)
+    builder.PrependUOffsetTRelativeSlot(tflite.MODEL_OPERATOR_CODES, vector, 0)
+    builder.Finish(builder.EndObject(), file_identifier=tflite.MAGIC)
+    data = bytes(builder.Output())
+    assert tflite.custom_operators(data, "it") == {"LceBconv2d", "LceQuantize"}
+    with pytest.raises(UserError, match="it is no TFLite file"):
+        tflite.custom_operators(b"x" * 100, "it")
+    for size in range(8, len(data), 3):
+        with suppress(UserError):
+            tflite.custom_operators(data[:size], "it")
