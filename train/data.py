@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
@@ -18,7 +18,10 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.views import Augmentation, fixed_view, random_view
-from train.datasets import Batch, FileViews, MemoryViews, Shuffled, seed_worker
+from train.datasets import Batch, FileViews, MemoryViews
+from train.distributed import rank, world_size
+from train.loader import Loader, Plan
+from train.order import epoch_order, evaluation_batches, part_size, training_batches
 
 Part = Literal["train", "val"]
 Labelled = tuple[Tensor, Tensor]
@@ -60,31 +63,87 @@ class Images(LightningDataModule):
         self.augmentation = augmentation
         self.seed = seed
 
-    def check(self) -> None:
-        """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`."""
+    def check(self, world: int = 1, accumulate: int = 1) -> None:
+        """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`.
+
+        Args:
+            world: processes that will train together.
+            accumulate: batches that make one step.
+        """
         if self.resolution < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
             raise UserError(
                 f"resolution {self.resolution}, batch_size {self.batch_size}, workers {self.workers}, std {self.std} "
                 "make no data; give 1 or more of the first two, 0 or more workers, and a positive std"
             )
+        part_size(self.batch_size, world, accumulate)
 
-    def dataset(self, part: Part, transform: v2.Transform, views: int) -> Dataset:
+    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
         """One part, seen through `views` draws of `transform`."""
         raise NotImplementedError
 
-    def train_dataloader(self) -> DataLoader:
-        # Lightning asks for a new loader every epoch (train/cli.py), since each has a seed of its own.
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        views = getattr(self.trainer and self.trainer.lightning_module, "views", 1)
-        transform = random_view(self.resolution, self.mean, self.std, self.augmentation)
-        return self._shuffled(self.dataset("train", transform, views), epoch)
+    def count(self, part: Part) -> int:
+        """Number of a part's images."""
+        raise NotImplementedError
 
-    def fixed_train_dataloader(self) -> DataLoader:
-        """The training images in random order, seen as in evaluation."""
-        return self._shuffled(self.dataset("train", self._fixed(), 1), epoch=0)
+    def epoch(self) -> int:
+        """The epoch in training, from 0."""
+        return self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
 
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.dataset("val", self._fixed(), 1))
+    def start_batch(self) -> int:
+        """How many batches of this epoch are done: more than 0 in a run that goes on in the middle of one.
+
+        It is the trainer's count of a process' batches, accumulated ones each by itself, and right from the moment
+        that the trainer asks for the epoch's first batch, when it has settled what a checkpoint brought.
+        """
+        training = self.trainer is not None and self.trainer.training
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0  # type: ignore[union-attr]
+
+    def accumulate(self) -> int:
+        """Number of batches that make one step."""
+        return self.trainer.accumulate_grad_batches if self.trainer else 1
+
+    def train_dataloader(self) -> Loader:
+        """This process' share of an epoch; which epoch, and from where in it, is settled at its first batch."""
+        count = self._checked_count()
+        part_size(self.batch_size, world_size(), self.accumulate())
+
+        def plan() -> Plan:
+            views = getattr(self.trainer and self.trainer.lightning_module, "views", 1)
+            transform = random_view(self.resolution, self.mean, self.std, self.augmentation)
+            order = epoch_order(count, self.seed, self.epoch())
+            batches = training_batches(order, self.batch_size, world_size(), rank(), self.accumulate())
+            return self.dataset("train", transform, views, self.epoch()), batches[self.start_batch() :]
+
+        return Loader(plan, count // self.batch_size * self.accumulate(), self.workers)
+
+    def fixed_train_dataloader(self, *, shuffled: bool = False) -> Loader:
+        """The training images as evaluation sees them, in order, shared among the processes.
+
+        Args:
+            shuffled: whole batches in random order, every process all of them, as BatchNorm's statistics need.
+        """
+        if not shuffled:
+            return self._evaluation("train")
+        order = epoch_order(self._checked_count(), self.seed, 0)
+        batches = training_batches(order, self.batch_size)
+        return Loader(lambda: (self.dataset("train", self._fixed(), 1), batches), len(batches), self.workers)
+
+    def val_dataloader(self) -> Loader:
+        """The held-out images in order, shared among the processes."""
+        return self._evaluation("val")
+
+    def _evaluation(self, part: Part) -> Loader:
+        size = -(-self.batch_size // (world_size() * self.accumulate()))
+        batches = evaluation_batches(self.count(part), size, world_size(), rank())
+        return Loader(lambda: (self.dataset(part, self._fixed(), 1), batches), len(batches), self.workers)
+
+    def _checked_count(self) -> int:
+        count = self.count("train")
+        if count < self.batch_size:
+            raise UserError(
+                f"a batch of {self.batch_size} is more than all {count} training images; lower data.batch_size"
+            )
+        return count
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         # Images and networks (`fit` sees to those) keep a pixel's channels together: on CPUs and GPUs alike
@@ -94,29 +153,6 @@ class Images(LightningDataModule):
 
     def _fixed(self) -> v2.Transform:
         return fixed_view(self.resolution, self.mean, self.std)
-
-    def _shuffled(self, dataset: Dataset, epoch: int) -> DataLoader:
-        count = len(dataset)  # type: ignore[arg-type]
-        if count < self.batch_size:
-            raise UserError(
-                f"a batch of {self.batch_size} is more than all {count} training images; lower data.batch_size"
-            )
-        # torch's generator looks at 32 bits of a seed and no more, so the two are mixed into that many.
-        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
-        # BatchNorm should see batches of one size, so training drops what is left over.
-        return self._loader(
-            dataset, sampler=Shuffled(count, seed), worker_init_fn=partial(seed_worker, seed), drop_last=True
-        )
-
-    def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
-        return DataLoader(
-            dataset,
-            self.batch_size,
-            num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=getattr(dataset, "collate", default_collate),
-            **options,
-        )
 
 
 class Memory(Images):
@@ -128,8 +164,6 @@ class Memory(Images):
         batch_size: images a step.
         workers: processes that make views; 0 makes them in the training process.
         augmentation: random views of training.
-        group: how many images of a batch share one draw of the augmentation. 1 draws for each; a few
-            cost little variety and save most of the time, which is overhead of tiny operations.
         seed: the seed of the run.
     """
 
@@ -144,17 +178,10 @@ class Memory(Images):
         batch_size: int = 128,
         workers: int = 0,
         augmentation: Augmentation = MOCO_V2,
-        group: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(resolution, mean or self.MEAN, std or self.STD, batch_size, workers, augmentation, seed)
-        self.group = group
         self.parts: dict[Part, Labelled] = {}
-
-    def check(self) -> None:
-        super().check()
-        if self.group < 1:
-            raise UserError(f"a group of {self.group} images holds none; use 1 or more")
 
     def read(self) -> tuple[Labelled, Labelled]:
         """The training part and the held-out part, at any resolution."""
@@ -172,9 +199,11 @@ class Memory(Images):
     def _fixed(self) -> v2.Transform:
         return fixed_view(self.resolution, self.mean, self.std, resize=False)
 
-    def dataset(self, part: Part, transform: v2.Transform, views: int) -> Dataset:
-        images, labels = self.parts[part]
-        return MemoryViews(images, labels, transform, views, self.group if part == "train" else self.batch_size)
+    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
+        return MemoryViews(*self.parts[part], transform, views, self.seed, epoch)
+
+    def count(self, part: Part) -> int:
+        return len(self.parts[part][1])
 
 
 class Digits(Memory):
@@ -272,8 +301,11 @@ class ImageFolder(Images):
         self.labels = tuple(classes[0])
         self.samples = dict(zip(parts, samples))
 
-    def dataset(self, part: Part, transform: v2.Transform, views: int) -> Dataset:
-        return FileViews(self.samples[part], transform, views)
+    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
+        return FileViews(self.samples[part], transform, views, self.seed, epoch)
+
+    def count(self, part: Part) -> int:
+        return len(self.samples[part])
 
 
 def _scan(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:

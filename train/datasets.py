@@ -1,11 +1,10 @@
-"""Data sets as views of images, and the order they come in."""
+"""Data sets as views of images: what a loader's worker does."""
 
-from collections.abc import Iterator
-
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from edgebnn.errors import UserError
@@ -14,20 +13,29 @@ Batch = tuple[list[Tensor], Tensor]
 """Views (N, 3, H, W), and class numbers (N,)."""
 
 
-class MemoryViews(Dataset):
-    """Views of images held in memory, a whole batch at a time."""
+class Views(Dataset):
+    """Views of images, each drawn from (seed, epoch, image, view) alone."""
 
-    def __init__(self, images: Tensor, labels: Tensor, transform: v2.Transform, views: int, group: int) -> None:
-        self.images, self.labels = images, labels
-        self.transform, self.views, self.group = transform, views, group
+    def __init__(self, transform: v2.Transform, views: int, seed: int, epoch: int) -> None:
+        self.transform, self.views, self.seed, self.epoch = transform, views, seed, epoch
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def image(self, index: int) -> tuple[Tensor | Image.Image, int]:
+        """The image and its class number."""
+        raise NotImplementedError
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        groups = self.images[indices].split(self.group)
-        views = [torch.cat([self.transform(group) for group in groups]) for _ in range(self.views)]
-        return views, self.labels[indices]
+        images, labels = zip(*(self.image(index) for index in indices))
+        views = [
+            torch.stack([self.view(image, index, view) for image, index in zip(images, indices)])
+            for view in range(self.views)
+        ]
+        return views, torch.tensor(labels)
+
+    def view(self, image: Tensor | Image.Image, index: int, view: int) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            seed = np.random.SeedSequence([self.seed, self.epoch, index, view]).generate_state(1)[0]
+            torch.manual_seed(int(seed))
+            return self.transform(image)
 
     @staticmethod
     def collate(batch: Batch) -> Batch:
@@ -35,43 +43,28 @@ class MemoryViews(Dataset):
         return batch
 
 
-class FileViews(Dataset):
-    """Views of image files, one image at a time."""
+class MemoryViews(Views):
+    """Views of images held in memory."""
 
-    def __init__(self, samples: list[tuple[str, int]], transform: v2.Transform, views: int) -> None:
-        self.samples, self.transform, self.views = samples, transform, views
+    def __init__(self, images: Tensor, labels: Tensor, transform: v2.Transform, *draws: int) -> None:
+        super().__init__(transform, *draws)
+        self.images, self.labels = images, labels
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    def image(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
 
-    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+
+class FileViews(Views):
+    """Views of image files."""
+
+    def __init__(self, samples: list[tuple[str, int]], transform: v2.Transform, *draws: int) -> None:
+        super().__init__(transform, *draws)
+        self.samples = samples
+
+    def image(self, index: int) -> tuple[Image.Image, int]:
         path, label = self.samples[index]
         try:
             with Image.open(path) as file:
-                image = file.convert("RGB")
+                return file.convert("RGB"), label
         except Exception as error:  # Pillow raises whatever a damaged file leads its decoders to
             raise UserError(f"cannot read the image {path} ({error}); remove it or fetch it again") from None
-        return [self.transform(image) for _ in range(self.views)], label
-
-
-class Shuffled(Sampler[int]):
-    """A random order that, with all that is drawn after it, depends on `seed` alone.
-
-    A resumed run so sees the very batches that a run never stopped would have seen, however often
-    Lightning has drawn random numbers before.
-    """
-
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed = count, seed
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        torch.manual_seed(self.seed)
-        yield from torch.randperm(self.count).tolist()
-
-
-def seed_worker(seed: int, worker: int) -> None:
-    """Seeds a loader's worker process, each differently."""
-    torch.manual_seed(seed + 1 + worker)

@@ -60,7 +60,7 @@ class LinearEvaluation(Method):
         if self.student is not None:
             network = self.student.with_head(())
             network.check_resolution(data.resolution)
-            measure_norms(network, data.fixed_train_dataloader())
+            measure_norms(network, data.fixed_train_dataloader(shuffled=True))
             return network
         found = checkpoints.load(str(self.checkpoint))
         found.model.check_resolution(data.resolution)

@@ -22,7 +22,7 @@ from train.data import Digits
 
 WIDTH = 1 / 16
 TRAINER = {"max_epochs": 2, "limit_train_batches": 2, "accelerator": "cpu", "enable_progress_bar": False}
-DATA = {"class_path": "Digits", "init_args": {"batch_size": 32, "group": 32}}
+DATA = {"class_path": "Digits", "init_args": {"batch_size": 32}}
 REAL = {"width": WIDTH, "binary_activations": False, "binary_weights": False}
 
 
@@ -212,7 +212,6 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--trainer.devices", "2"): "one process",
         ("fit", "--config", moco_, "--model.key_groups", "17"): "use 1 to 16",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
-        ("fit", "--config", moco_, "--data.group", "0"): "group of 0",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
         ("recipe", str(wrong["name"])): "no stage's name",
         ("recipe", str(wrong["set"])): "stage a's `set`",

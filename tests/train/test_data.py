@@ -33,18 +33,21 @@ def test_stated_normalisation_is_that_of_the_images() -> None:
         assert 0.8 * data.std[0] < images.std().item() <= data.std[0] + 0.001
 
 
-def test_an_epoch_shows_every_image_once_and_depends_on_its_seed_alone() -> None:
-    def labels(seed: int) -> torch.Tensor:
-        data = Digits(batch_size=1438, group=1438, seed=seed)
+def test_fixed_training_images_come_in_order_or_shuffled_by_the_seed_alone() -> None:
+    def labels(seed: int, **how: bool) -> torch.Tensor:
+        data = Digits(batch_size=1438, seed=seed)
         data.setup()
         torch.rand(seed + 1)
-        ((views, found),) = data.fixed_train_dataloader()
+        ((views, found),) = data.fixed_train_dataloader(**how)
         assert len(views) == 1
         assert torch.equal(found.bincount(), data.parts["train"][1].bincount())
         return found
 
-    assert torch.equal(labels(3), labels(3))
-    assert not torch.equal(labels(3), labels(4))
+    data = Digits()
+    data.setup()
+    assert torch.equal(labels(3), data.parts["train"][1])
+    assert torch.equal(labels(3, shuffled=True), labels(3, shuffled=True))
+    assert not torch.equal(labels(3, shuffled=True), labels(4, shuffled=True))
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, list[int]]:

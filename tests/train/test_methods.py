@@ -101,14 +101,16 @@ def test_linear_evaluation_moves_the_classifier_alone(student: Student, digits: 
 def test_untrained_baseline_measures_its_norms_and_trains_no_weight(digits: Digits) -> None:
     network = BINARY.with_head(())
     before = snapshot(network)
-    measure_norms(network, digits.fixed_train_dataloader())
+    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
     assert moved(network, before) == buffers(network)
     # The stem's statistics are those of its outputs over all batches, one by one.
     torch.manual_seed(0)
-    outputs = [network.stem(images).transpose(0, 1).flatten(1) for (images,), _ in digits.fixed_train_dataloader()]
+    outputs = [
+        network.stem(images).transpose(0, 1).flatten(1) for (images,), _ in digits.fixed_train_dataloader(shuffled=True)
+    ]
     network.load_state_dict(before)
     torch.manual_seed(0)
-    measure_norms(network, digits.fixed_train_dataloader())
+    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
     mean = torch.stack([output.mean(dim=1) for output in outputs]).mean(dim=0)
     torch.testing.assert_close(network.stem_norm.running_mean, mean, rtol=1e-4, atol=1e-5)
     variance = torch.stack([output.var(dim=1) for output in outputs]).mean(dim=0)
