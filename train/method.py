@@ -22,6 +22,7 @@ class Method(LightningModule):
     Its constructor keeps values and opens no file: a configuration can be read without running it.
 
     Attributes:
+        trains: whether there is anything to train; if not, the command measures and writes records alone.
         views: how many views of an image `training_step` gets.
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
@@ -34,10 +35,10 @@ class Method(LightningModule):
     checkpoint within an epoch is written before that.
     """
 
+    trains: ClassVar[bool] = True
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
-    trains: ClassVar[bool] = True
     may_collapse: ClassVar[bool] = True
     network: Network
 
