@@ -52,7 +52,7 @@ def through(norm: nn.Module, batches: torch.Tensor, targets: torch.Tensor) -> Fo
         "outputs": outputs.detach(),
         "inputs": batches.grad,
         "evaluated": norm(batches[0]).detach(),
-        **{name: gradient for name, gradient in gradients.items() if gradient is not None},
+        **{name: gradient.clone() for name, gradient in gradients.items() if gradient is not None},
         **{name: buffer.clone() for name, buffer in norm.named_buffers()},
     }
 
