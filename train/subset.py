@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebnn.errors import UserError, check
+from edgebnn.errors import check
 from edgebnn.files import existing_file
 
 
@@ -56,8 +56,13 @@ class Subset:
 def _named(path: str, names: Sequence[str]) -> np.ndarray:
     existing_file(path, "data.subset.files")
     wanted = {line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()}
+    check(wanted, f"data.subset.files {path} names no file; give one name a line")
     missing = sorted(wanted.difference(names))
-    if missing or not wanted:
-        what = f"{len(missing)} of its {len(wanted)} files ({missing[0]}) are" if missing else "no file it names is"
-        raise UserError(f"data.subset.files {path}: {what} among the training images; check data.root and the list")
+    check(
+        not missing,
+        lambda: (
+            f"data.subset.files {path} names {len(missing)} files, {missing[0]} one of them, that are not among "
+            "the training images; check data.root"
+        ),
+    )
     return np.array([number for number, name in enumerate(names) if name in wanted])

@@ -32,7 +32,7 @@ def augment(images: Tensor, draws: Draws, resolution: int, mean: Sequence[float]
     if draws.boxes is not None:
         views = resized_crop(views, draws.boxes, draws.flip, resolution)
     views = jitter(views, draws)
-    views = on_rows(views, np.flatnonzero(draws.gray), lambda rows, _: gray(rows).expand_as(rows))
+    views = on_rows(views, np.flatnonzero(draws.gray), lambda rows, _: gray(rows).repeat(1, 3, 1, 1))
     views = on_rows(views, np.flatnonzero(draws.sigma), gaussian_blur, draws.sigma)
     views = on_rows(views, np.flatnonzero(draws.solarize), lambda rows, _: torch.where(rows >= 0.5, 1 - rows, rows))
     shift, scale = (views.new_tensor(values)[:, None, None] for values in (mean, std))

@@ -108,6 +108,15 @@ def test_whole_views_are_torchvisions(side: int) -> None:
         assert differs <= (1e-3 if draws.solarize[row] else 0), row
 
 
+def test_a_step_for_all_images_is_as_one_for_some() -> None:
+    everything = Augmentation((0.2, 1.0), (0.4, 0.4, 0.4, 0.1), 1, 1, (0.1, 2.0), 1, 1, 1)
+    images, draws = pictures(), drawn(everything)
+    found = augment(images, draws, 32, MEAN, STD)
+    for row, image in enumerate(images):
+        expected = torchvision_view(image.float() / 255, draws, row, 32)
+        assert ((found[row] - expected).abs() > 2e-5).float().mean() < 5e-3
+
+
 def test_ready_crops_and_float_images_are_taken_too() -> None:
     images, draws = pictures(32, 32), drawn(height=32, width=32)
     whole = np.array([[0, 0, 32, 32]] * COUNT)
