@@ -55,7 +55,7 @@ class Parity:
     explains (`export.rounding`): up to 1, the part computes exactly the same.
 
     Attributes:
-        format: what the file is: "onnx", "onnx-packed" or "lce".
+        format: what the file is: "onnx", "onnx-packed", "lce" or "tflite".
         int8_head: whether its linear layers' weights are int8.
         units: number of units.
         units_exact: units whose error is at most 1 on every image.

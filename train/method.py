@@ -22,16 +22,24 @@ class Method(LightningModule):
     Its constructor keeps values and opens no file: a configuration can be read without running it.
 
     Attributes:
+        trains: whether there is anything to train; if not, the command measures and writes records alone.
         views: how many views of an image `training_step` gets.
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
             times the student and stays out of `last.ckpt`.
+        trains: False where there is nothing to train, as in kNN: `fit` then validates and writes records, no model.
+        may_collapse: whether outputs that hardly differ between images are worth a warning (`train.monitor`).
         network: the network that leaves training.
+
+    Whatever a step changes it changes in `training_step` or the optimiser's step, not in `on_train_batch_end`: a
+    checkpoint within an epoch is written before that.
     """
 
+    trains: ClassVar[bool] = True
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
+    may_collapse: ClassVar[bool] = True
     network: Network
 
     def __init__(self, optimizer: OptimizerConfig) -> None:
@@ -41,7 +49,8 @@ class Method(LightningModule):
     def prepare(self, data: Images) -> None:
         """Builds the networks and checks that they fit the data.
 
-        Runs once, after `data.setup()` and before the trainer writes a file.
+        Runs once in every process, after `data.setup()` and before the trainer writes a file. The same random numbers
+        are drawn in each, so weights, key encoders and queues start out equal.
 
         Raises:
             UserError: a file cannot be read, or the networks do not fit.
@@ -50,6 +59,17 @@ class Method(LightningModule):
 
     def frozen(self) -> Iterable[nn.Module]:
         """Modules that stay in eval mode: neither their weights nor their BatchNorm statistics move."""
+        return ()
+
+    def unsynchronised(self) -> Iterable[nn.Module]:
+        """Modules whose BatchNorm stays each process' own under `trainer.sync_batchnorm`.
+
+        MoCo's key encoder: it normalises random groups on purpose.
+        """
+        return ()
+
+    def synchronised(self) -> Iterable[nn.Module]:
+        """Modules whose BatchNorm is over the batch of all processes, whatever `trainer.sync_batchnorm` says."""
         return ()
 
     def train(self, mode: bool = True) -> "Method":
@@ -66,12 +86,6 @@ class Method(LightningModule):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         assert self.trainer.max_epochs is not None  # `fit` sees to that
         return self.optimizer_config.build(trained, self.trainer.max_epochs)
-
-    def on_train_epoch_end(self) -> None:
-        # Before anything is saved: the last good files stay.
-        loss = self.trainer.callback_metrics.get("train/loss")
-        if loss is not None and not torch.isfinite(loss):
-            raise UserError(f"the loss is {loss:g} in epoch {self.current_epoch}; lower model.optimizer.lr")
 
     def generator(self) -> torch.Generator:
         """A generator for what this step draws: the same in every process, and in a run that was resumed."""

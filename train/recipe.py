@@ -28,7 +28,9 @@ from edgebnn.errors import UserError
 from edgebnn.files import existing_file, sha256, write_bytes
 from edgebnn.text import columns
 from train.callbacks import CONFIG, LAST, MODEL
-from train.cli import Reader, fit, one_line_errors
+from train.cli import Reader, fit
+from train.failures import one_line_errors
+from train.resume import flat
 
 INPUTS = "inputs.json"
 """Written before a stage starts: the digests of the files of earlier stages that it uses."""
@@ -157,17 +159,6 @@ def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
         return "${run}" + value[len(str(root)) :] if inside else value
 
     return {key: shown(value) for key, value in flat(config).items()}
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their dotted keys."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config}
-    return {
-        name: leaf
-        for key, value in config.items()
-        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
 
 
 def is_finished(stage: Stage) -> bool:

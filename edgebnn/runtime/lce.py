@@ -11,6 +11,7 @@ along. So every file is first loaded and run once in a process of its own:
 import importlib.util
 import subprocess
 import sys
+import time
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -24,6 +25,9 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.runtime import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
+BINARY_CONVOLUTION = b"LceBconv2d"
+"""The name of LCE's operator, as its files hold it."""
+
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 TRIAL_SECONDS = 120
 TRIAL_BYTES = 8 << 30
@@ -35,7 +39,9 @@ def load(path: Path, threads: int) -> Model:
     text = tflite.metadata(data, METADATA_KEY, f"model {path}")
     extension = _extension()
     _trial(data, path)
+    begin = time.perf_counter_ns()
     interpreter = _interpreter(extension, data, threads)
+    init_ms = (time.perf_counter_ns() - begin) / 1e6
     shapes, types = interpreter.input_shapes, interpreter.input_types
     check(
         len(shapes) == 1 and types == [np.dtype(np.float32)] and len(interpreter.output_shapes) == 1,
@@ -50,7 +56,7 @@ def load(path: Path, threads: int) -> Model:
 
     return Model(
         path=path,
-        format="lce",
+        format="lce" if BINARY_CONVOLUTION in data else "tflite",
         runtime="lce",
         runtime_version=metadata.version("larq-compute-engine"),
         threads=threads,
@@ -59,6 +65,7 @@ def load(path: Path, threads: int) -> Model:
         channels=channels,
         batch=batch,
         _infer=infer,
+        init_ms=init_ms,
     )
 
 

@@ -69,7 +69,6 @@ def test_a_resumed_run_sees_what_is_left(tmp_path: Path, stop: int, accumulate: 
 
 
 def test_every_epoch_shows_every_image_anew() -> None:
-    # Four images of a class in a batch of ten classes: one class' views put together are its images' views.
     epochs = seen(Watched(), batch_size=40)
     assert len(epochs) == 2
     (first, labels), (second, other_labels) = epochs

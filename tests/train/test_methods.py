@@ -11,7 +11,8 @@ from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, REAL, STEP1, moved, snapshot, train_one_step
 from train.data import Digits
 from train.distill import Distill
-from train.linear import LinearEvaluation, measure_norms, with_classifier
+from train.evaluation import measure_norms
+from train.linear import LinearEvaluation, with_classifier
 from train.moco import MoCoV2
 from train.student import Student
 
