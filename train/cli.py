@@ -160,6 +160,8 @@ def fit(arguments: list[str]) -> None:
         with alone():
             data.train_dataloader()
             model.prepare(data)
+        # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
+        trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
         # The first thing written, so that a run folder that cannot be is found in one line.
         if trainer.is_global_zero:
