@@ -251,7 +251,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     run = tmp_path / "moco"
     before = {name: (run / name).read_bytes() for name in ("model.safetensors", "last.ckpt")}
     line = refused(["fit", "--config", str(moco)], capsys)
-    assert line == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
+    assert (
+        line
+        == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
+    )
     on = ["fit", "--config", str(moco), "--ckpt_path", str(run / "last.ckpt")]
     line = refused([*on, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "3"], capsys)
     assert "another model.init_args.optimizer.lr (was 0.0003, is 1e+30), trainer.max_epochs (was 1, is 3)" in line

@@ -1,14 +1,12 @@
 """Training in two processes: the same weights as in one, and one line when something goes wrong."""
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.train.conftest import WIDTH
-from tests.train.runs import assert_equal_runs, kill_when, last, run, write_config
+from tests.train.runs import assert_equal_runs, last, run, write_config
 
 STUDENT = {"student": {"width": WIDTH}}
 METHODS = {

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.train.conftest import WIDTH
-from tests.train.runs import assert_equal_runs, kill_when, last, run, write_config
+from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 from train.__main__ import main
 
 ARGUMENTS = {
@@ -45,7 +44,9 @@ def test_any_step_is_a_place_to_go_on_from(distill: Path, tmp_path: Path, steps:
     main([*options, str(broken), "--trainer.max_steps", str(steps)])
     assert last(broken)["global_step"] == steps
     # Other workers, and a save in between: the same.
-    main([*options, str(broken), "--ckpt_path", f"{broken}/last.ckpt", "--data.workers", "2", "--checkpoint_steps", "3"])
+    main(
+        [*options, str(broken), "--ckpt_path", f"{broken}/last.ckpt", "--data.workers", "2", "--checkpoint_steps", "3"]
+    )
     main([*options, str(whole)])
     assert last(whole)["global_step"] == 8
     assert_equal_runs(broken, whole)
