@@ -13,7 +13,6 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
-from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.views import Augmentation, fixed_view
 from train.datasets import FileImages, MemoryImages
 from train.images import MOCO_V2, Images, Part
@@ -28,12 +27,8 @@ class Memory(Images):
 
     Its crops are made where the training is, out of whole images; others' come cropped from the workers.
 
-    Args (others as for `Images`):
-        mean, std: normalisation; None takes the data set's own.
+    Args: as for `Images`.
     """
-
-    MEAN: tuple[float, ...] = IMAGENET_MEAN
-    STD: tuple[float, ...] = IMAGENET_STD
 
     def __init__(
         self,
@@ -48,9 +43,8 @@ class Memory(Images):
         subset: Subset | None = None,
         seed: int = 0,
     ) -> None:
-        mean, std = mean or self.MEAN, std or self.STD  # type: ignore[assignment]
         drawing = augmentation, second_augmentation, small_resolution
-        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)  # type: ignore[arg-type]
+        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)
         self.parts: dict[Part, Labelled] = {}
 
     def read(self) -> tuple[Labelled, Labelled]:
@@ -153,8 +147,8 @@ class ImageFolder(Images):
         self,
         root: str,
         resolution: int = 224,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
         batch_size: int = 256,
         workers: int = 8,
         augmentation: Augmentation = MOCO_V2,

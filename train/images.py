@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torchvision.transforms import v2
 
 from edgebnn.errors import UserError
+from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.views import Augmentation, fixed_view
 from train.datasets import Batch, DrawnBatch, FileImages, MemoryImages, View
@@ -33,7 +34,7 @@ class Images(LightningDataModule):
 
     Args:
         resolution: side of the views.
-        mean, std: normalisation.
+        mean, std: normalisation; None takes a pretrained network's, or else the data set's own.
         batch_size: images of an optimiser's step, over all processes and accumulated batches.
         workers: processes that load, for each training process; 0 loads in that itself.
         augmentation: random views of training.
@@ -47,12 +48,14 @@ class Images(LightningDataModule):
     """
 
     labels: tuple[str, ...] = ()
+    MEAN: tuple[float, ...] = IMAGENET_MEAN
+    STD: tuple[float, ...] = IMAGENET_STD
 
     def __init__(
         self,
         resolution: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         batch_size: int,
         workers: int,
         augmentation: Augmentation,
@@ -63,8 +66,10 @@ class Images(LightningDataModule):
     ) -> None:
         super().__init__()
         self.resolution = resolution
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        # A pretrained network brings its own normalisation where the configuration gives none (train/method.py).
+        self.normalisation_given = mean is not None or std is not None
+        self.mean = tuple(mean or self.MEAN)
+        self.std = tuple(std or self.STD)
         self.batch_size = batch_size
         self.workers = workers
         self.augmentation = augmentation
@@ -95,6 +100,10 @@ class Images(LightningDataModule):
     def images(self, part: Part) -> MemoryImages | FileImages:
         """One part's images; of train, the subset in use."""
         raise NotImplementedError
+
+    def count(self, part: Part) -> int:
+        """Number of a part's images."""
+        return len(self.images(part))
 
     def fixed(self) -> v2.Transform:
         """What evaluation sees of an image."""
@@ -188,8 +197,11 @@ class Images(LightningDataModule):
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
     def _fixed(self, images: MemoryImages | FileImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
-        read = partial(images.fixed, transform=self.fixed())
-        return Loader(lambda: (read, batches), len(batches), self.workers, self.broken)
+        def plan() -> Plan:
+            # Not before the first batch, when the normalisation is settled.
+            return partial(images.fixed, transform=self.fixed()), batches
+
+        return Loader(plan, len(batches), self.workers, self.broken)
 
     def _checked_count(self, images: MemoryImages | FileImages) -> int:
         if len(images) < self.batch_size:
