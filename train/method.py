@@ -23,7 +23,6 @@ class Method(LightningModule):
     Its constructor keeps values and opens no file: a configuration can be read without running it.
 
     Attributes:
-        trains: whether there is anything to train; if not, the command measures and writes records alone.
         views: how many views of an image `training_step` gets.
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
@@ -36,7 +35,6 @@ class Method(LightningModule):
     checkpoint within an epoch is written before that.
     """
 
-    trains: ClassVar[bool] = True
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
@@ -125,9 +123,18 @@ class Method(LightningModule):
 
 
 def check_normalisation(info: ModelInfo, data: Images, what: str) -> None:
-    """Raises `UserError` unless a network described by `info` was made for images normalised as `data` does."""
+    """Sees to it that the data are normalised as the network described by `info` expects.
+
+    Data whose configuration gives no `mean` and `std` take the network's: a pretrained network so keeps its
+    normalisation on other data.
+
+    Raises:
+        UserError: the configuration, or another network before this one, says otherwise.
+    """
+    if not data.normalisation_given:
+        data.mean, data.std, data.normalisation_given = tuple(info.mean), tuple(info.std), True
     if (tuple(info.mean), tuple(info.std)) != (data.mean, data.std):
         raise UserError(
             f"{what} expects images normalised by mean {list(info.mean)}, std {list(info.std)}, the data gives "
-            f"mean {list(data.mean)}, std {list(data.std)}; set data.mean and data.std to the former"
+            f"mean {list(data.mean)}, std {list(data.std)}; set data.mean and data.std to the former, or leave them out"
         )
