@@ -10,8 +10,8 @@ from edgebnn.errors import UserError
 from edgebnn.ssl.losses import unit_distance
 from edgebnn.ssl.momentum import follow
 from edgebnn.ssl.schedules import half_cosine
-from train.data import Images
 from train.heads import HeadedMethod
+from train.images import Images
 from train.optim import OptimizerConfig
 from train.student import Student
 

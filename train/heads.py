@@ -10,7 +10,7 @@ from torch import nn
 
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
-from train.data import Images
+from train.images import Images
 from train.method import Method
 from train.student import start_from
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from edgebnn.ssl.losses import soft_cross_entropy
-from train.data import Images
 from train.evaluation import Classification
+from train.images import Images
 from train.optim import OptimizerConfig
 from train.student import Student, start_from
 from train.teacher import load_teacher

@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 from edgebnn.errors import UserError
 from edgebnn.ssl.queue import KeyQueue, check_queue
-from train.data import Images
 from train.distributed import gather, rank, world_size
 from train.heads import HeadedMethod
+from train.images import Images
 from train.optim import OptimizerConfig
 from train.student import Student
 
