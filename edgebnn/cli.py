@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--threads", type=_positive, default=1, help="threads a run may use (default 1)")
     command.add_argument("--runs", type=_positive, default=50, help="measured runs of each (default 50)")
     command.add_argument("--seconds", type=_positive, default=60, help="stop measuring after this time (default 60)")
+    text = "warm up for as long, and for 3 runs at least (default 0)"
+    command.add_argument("--warmup-seconds", type=float, default=0.0, help=text)
     command.add_argument("--record", metavar="RUN_FOLDER", help="write latency and size records into this run")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_bench)
@@ -102,10 +104,12 @@ def _grouped(number: float) -> str:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here so that `edgebnn ops` starts without onnxruntime.
-    from edgebnn.runtime import load, machine, measure
+    from edgebnn.runtime import Latency, load, machine, peak_memory, single_runs
 
     models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
-    latencies = measure(models, runs=arguments.runs, seconds=arguments.seconds)
+    limits = {"seconds": arguments.seconds, "warmup_seconds": arguments.warmup_seconds}
+    times = single_runs(models, runs=arguments.runs, **limits)
+    latencies = [Latency.of(each) for each in times]
     described = machine.describe()
     if arguments.record:
         for model, latency in zip(models, latencies):
@@ -115,9 +119,10 @@ def _bench(arguments: argparse.Namespace) -> None:
             {"model": model.info.name, "path": str(model.path), "bytes": model.bytes}
             | _circumstances(model)
             | asdict(latency)
-            for model, latency in zip(models, latencies)
+            | {"init_ms": model.init_ms, "first_ms": model.first_ms, "milliseconds": each}
+            for model, latency, each in zip(models, latencies, times)
         ]
-        print(json.dumps({"machine": described, "results": results}, indent=1))
+        print(json.dumps({"machine": described, "peak_memory_bytes": peak_memory(), "results": results}, indent=1))
         return
     fastest = min(latency.median_ms for latency in latencies)
     rows = [

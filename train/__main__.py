@@ -3,6 +3,7 @@
 import sys
 
 from edgebnn.errors import UserError, exit_on_user_error
+from train.launch import one_voice
 
 USAGE = """usage: python -m train fit --config FILE.yaml [--key value ...]     train one stage
        python -m train recipe FILE.yaml [--runs FOLDER]            run stages in order; goes on where it stopped
@@ -27,5 +28,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_user_error():
+    with exit_on_user_error(), one_voice():
         main(sys.argv[1:])

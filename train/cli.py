@@ -1,60 +1,55 @@
 """`python -m train fit`: Lightning's command line, with a run folder and one-line errors."""
 
-import logging
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from edgebnn import records
 from edgebnn.errors import UserError
-from edgebnn.files import existing_file, write_bytes
-from train.callbacks import CONFIG, AtomicCheckpointIO, SaveModel, last_checkpoint
+from edgebnn.files import write_bytes
+from train import launch
+from train.burn import BURN
+from train.burn_code import BURNCode
+from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
-from train.linear import LinearEvaluation
+from train.distributed import alone
+from train.failures import one_line_errors
+from train.finetune import FineTune
+from train.knn import KNN
+from train.linear import BurnLinearEvaluation, LinearEvaluation
 from train.method import Method
 from train.moco import MoCoV2
+from train.moco_distill import MoCoV2Distill
+from train.monitor import Flips, Spread, Throughput
+from train.processes import cluster, devices_and_nodes, strategy
+from train.resume import check_start
+from train.svm import LowShotSVM
+from train.sync_batchnorm import BatchNormSync
 
-METHODS = (MoCoV2, Distill, LinearEvaluation)
+METHODS = (
+    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode),
+    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
+)
 DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
 DEFAULTS = {
     "num_sanity_val_steps": 0,
-    # MoCo's keys are not gathered over processes yet, nor are views drawn apart in each.
-    "devices": 1,
+    # Each process takes its part of a batch itself (train/data.py).
+    "use_distributed_sampler": False,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
-    # Each epoch's loader is seeded anew (Images.train_dataloader), so that resuming repeats nothing.
-    "reload_dataloaders_every_n_epochs": 1,
 }
-HARMLESS = (
-    ".*does not have many workers.*",
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ".*you defined a `validation_step`.*",
-    ".*passed in a `val_dataloader` but have no `validation_step`.*",
-    ".*number of training batches .* is smaller than the logging interval.*",
-    ".*LightningCLI's args parameter is intended to run from within Python.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*GPU available but not used.*",
-    "(?s).*deprecated in v4.*removed in v5.*",
-    ".*module\\(s\\) in eval mode at the start of training.*",
-    ".*Trying to infer the `batch_size`.*",
-)
-
 
 # TensorBoard imports all of TensorFlow to write its files, unless it finds this module (tensorboard/compat).
 sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
@@ -64,7 +59,8 @@ class Cli(LightningCLI):
     """Reads a configuration and builds what it names.
 
     Added to Lightning's keys: `run`, the folder of everything the run writes; `name`, the model's name in
-    records and files; `ckpt_path`, a `last.ckpt` to go on from.
+    records and files; `ckpt_path`, a `last.ckpt` to go on from; `checkpoint_minutes` and `checkpoint_steps`, how
+    often that file is written within an epoch.
     """
 
     def __init__(self, arguments: list[str]) -> None:
@@ -87,6 +83,12 @@ class Cli(LightningCLI):
         parser.add_argument("--run", type=str, required=True, help="folder of everything the run writes")
         parser.add_argument("--name", type=str, default="model", help="the model's name in records and files")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a last.ckpt to go on from")
+        parser.add_argument(
+            "--checkpoint_minutes", type=float | None, default=10, help="last.ckpt within an epoch, so often"
+        )
+        parser.add_argument(
+            "--checkpoint_steps", type=PositiveInt | None, default=None, help="last.ckpt every so many steps"
+        )
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def resolved(self) -> dict[str, Any]:
@@ -105,14 +107,26 @@ class Cli(LightningCLI):
         logger = chosen.logger
         if logger in (None, True):
             logger = [CSVLogger(run / "logs", "csv"), TensorBoardLogger(run / "logs", "tensorboard")]
-        callbacks = [SaveModel(run, self.config.name, self.saved())]
+        callbacks = [Finite(), SaveModel(run, self.config.name, self.saved())]
         if logger:
-            callbacks.append(LearningRateMonitor("epoch"))  # type: ignore[arg-type]
+            callbacks += [LearningRateMonitor(), Spread(), Flips(), Throughput()]
+        last = LastCheckpoint(run, self.config.checkpoint_minutes, self.config.checkpoint_steps)
+        devices, nodes = devices_and_nodes(chosen.devices, chosen.num_nodes)
         return super().instantiate_trainer(
             default_root_dir=run,
             logger=logger,
-            callbacks=[*(chosen.callbacks or []), *callbacks, last_checkpoint(run)],
-            plugins=[*(chosen.plugins or []), AtomicCheckpointIO()],
+            callbacks=[*(chosen.callbacks or []), *callbacks, last],
+            plugins=[
+                *(chosen.plugins or []),
+                AtomicCheckpointIO(),
+                cluster(),
+                BatchNormSync(everywhere=bool(chosen.sync_batchnorm)),
+            ],
+            # Lightning takes its own plugin or another's, not both.
+            sync_batchnorm=False,
+            strategy=strategy(chosen.strategy),
+            devices=devices,
+            num_nodes=nodes,
         )
 
 
@@ -131,64 +145,49 @@ def fit(arguments: list[str]) -> None:
     """
     with one_line_errors():
         cli = Cli(arguments)
-        check_trainer(cli.trainer)
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
-        if start is not None:
-            check_resumable(start)
+        if trainer.world_size > 1 and launch.place() is None:
+            return launch.start(trainer.world_size, ["fit", *arguments])
+        check_trainer(trainer)
+        if model.trains:
+            check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check()
+        data.check(trainer.world_size, trainer.accumulate_grad_batches)
         model.optimizer_config.check()
         data.setup("fit")
-        data.train_dataloader()
-        model.prepare(data)
+        torch.manual_seed(data.seed)
+        with alone():
+            data.train_dataloader()
+            model.prepare(data)
+        # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
+        trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
         # The first thing written, so that a run folder that cannot be is found in one line.
-        write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
-        try:
+        if trainer.is_global_zero:
+            write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
+        epochs = run(trainer, model, data, start)
+        found = model.records(cli.config.name, epochs)
+        for record in found if trainer.is_global_zero else ():
+            records.write(record, cli.config.run)
+
+
+def run(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
+    """Trains and validates, or validates alone; gives the number of finished epochs."""
+    epochs = 0
+    try:
+        if model.trains:
             trainer.fit(model, datamodule=data, ckpt_path=start)
             epochs = trainer.current_epoch
-            if type(model).validation_step is not Method.validation_step:
-                trainer.validate(model, datamodule=data, verbose=False)
-        except SystemExit:
-            # Lightning's answer to Ctrl+C.
-            raise KeyboardInterrupt from None
-        for record in model.records(cli.config.name, epochs):
-            records.write(record, cli.config.run)
+        if type(model).validation_step is not Method.validation_step:
+            trainer.validate(model, datamodule=data, verbose=False)
+    except SystemExit:
+        # Lightning's answer to Ctrl+C.
+        raise KeyboardInterrupt from None
+    return epochs
 
 
 def check_trainer(trainer: Trainer) -> None:
     """Raises `UserError` if the trainer would train otherwise than its configuration reads."""
-    if trainer.world_size > 1:
-        raise UserError("training runs in one process so far; give trainer.devices 1 and trainer.num_nodes 1")
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise UserError("the learning rate's schedule counts epochs; give trainer.max_epochs, 1 or more")
-
-
-def check_resumable(path: str) -> None:
-    """Raises `UserError` unless the file can be gone on from."""
-    existing_file(path, "ckpt_path")
-    try:
-        found = torch.load(path, map_location="meta", weights_only=True)
-        complete = isinstance(found, dict) and "loops" in found and "optimizer_states" in found
-    except Exception:  # torch.load raises whatever the bytes lead it to
-        complete = False
-    if not complete:
-        raise UserError(f"ckpt_path {path} is damaged or no last.ckpt of a run; delete it and start the run anew")
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turns what a wrong configuration raises into `UserError`, and keeps Lightning's hints quiet."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in HARMLESS:
-            warnings.filterwarnings("ignore", message)
-        try:
-            yield
-        except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
-            raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
-        except UserError as error:
-            # A loader's worker hands on an error as the text of its traceback, whose last line says it.
-            raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None

@@ -4,19 +4,16 @@ Distillation only: no queue, no contrastive loss. Step 1 is a student with binar
 weights; step 2 binarises both and starts from step 1 (`init`); one-step training is step 2 without `init`.
 """
 
-from collections.abc import Iterable
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgebnn import checkpoint
-from edgebnn.errors import UserError
 from edgebnn.ssl.losses import distillation
 from train.data import Images
-from train.method import Method, check_normalisation
+from train.method import Method
 from train.optim import OptimizerConfig
 from train.student import Student, start_from
+from train.teacher import load_teacher
 
 ADAM = OptimizerConfig()
 
@@ -49,29 +46,14 @@ class Distill(Method):
         self.temperature = temperature
 
     def prepare(self, data: Images) -> None:
-        found = checkpoint.load(self.teacher_path, what="teacher")
-        check_normalisation(found.info, data, "the teacher")
-        if len(found.model.config.head) < 2 or found.model.config.head_relu:
-            raise UserError(
-                f"teacher {self.teacher_path} has no projection head; give the file of its pretraining, "
-                "not of its linear evaluation"
-            )
-        self.teacher = found.model
-        # Any network may be a teacher, so its number of outputs is found by asking it.
-        with torch.no_grad():
-            dim = self.teacher(torch.zeros(1, 3, data.resolution, data.resolution)).shape[1]
-        self.network = self.student.with_projection(dim)
+        self.teacher = load_teacher(self.teacher_path, data, projection=True)
+        self.network = self.student.with_projection(self.teacher.outputs)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init)
-
-    def frozen(self) -> Iterable[nn.Module]:
-        return (self.teacher,)
+            start_from(self.network, self.init, data)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), _ = batch
-        with torch.no_grad():
-            target = self.teacher(images)
-        loss = distillation(self.network(images), target, self.temperature)
+        loss = distillation(self.network(images), self.teacher(images), self.temperature)
         self.log("train/loss", loss, prog_bar=True)
         return loss

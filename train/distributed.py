@@ -1,17 +1,40 @@
 """What a method needs of its sister processes; in a single process all of it is trivial."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, distributed
+
+_alone = False
 
 
 def world_size() -> int:
     """Number of processes that train together."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if _together() else 1
 
 
 def rank() -> int:
     """This process' number among them."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return distributed.get_rank() if _together() else 0
+
+
+def _together() -> bool:
+    return not _alone and distributed.is_available() and distributed.is_initialized()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it a process is by itself: `Method.prepare` does the same whole work in each of them.
+
+    In the second stage of a recipe the processes know each other before `prepare`, in the first not yet.
+    """
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 @torch.no_grad()
@@ -22,6 +45,6 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows.detach()
-    parts = [torch.empty_like(rows) for _ in range(world_size())]
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
     distributed.all_gather(parts, rows.detach().contiguous())
     return torch.cat(parts)

@@ -3,40 +3,31 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
-from edgebnn.files import sha256
 from edgebnn.nn import Network
-from edgebnn.records import Record
 from train.data import Images
-from train.method import Method, check_normalisation
+from train.evaluation import Classification
 from train.optim import OptimizerConfig
 from train.student import Student
 
 SGD = OptimizerConfig(name="sgd", lr=0.1, schedule="steps", milestones=(60, 80))
-PROTOCOL = "linear, frozen features"
+BURN_SGD = OptimizerConfig(name="sgd", lr=0.01, schedule="steps", milestones=(60, 80))
 
 
-class LinearEvaluation(Method):
+class LinearEvaluation(Classification):
     """Trains a linear classifier on a frozen network and measures its accuracy (MoCo's strict protocol).
 
     The backbone is frozen and in eval, so neither its weights nor its BatchNorm statistics move; the
     head it was trained with is dropped; the classifier's weights start as N(0, 0.01).
 
-    The baseline that shows what training gave is the same shape with random weights: `checkpoint: null`
-    and a `student`. Random features are only comparable if normalised, so BatchNorm's statistics (and
-    nothing else) are taken from one pass over the training images before the classifier is trained.
-
     Args:
-        checkpoint: the network to evaluate, binary or real-valued; null for the untrained baseline.
-        student: shape of the untrained network.
+        checkpoint, student, method: as `Evaluation` has them.
         optimizer: S2-BNN's: SGD 0.1, momentum 0.9, a tenth of it from epoch 60 and again from 80.
-        method: how the backbone was trained, for the record.
     """
+
+    protocol = "linear, frozen features"
 
     def __init__(
         self,
@@ -45,91 +36,64 @@ class LinearEvaluation(Method):
         optimizer: OptimizerConfig = SGD,
         method: str = "unknown",
     ) -> None:
-        super().__init__(optimizer)
-        self.checkpoint = checkpoint
-        self.student = student
-        self.method = method
+        super().__init__(checkpoint, student, optimizer, method)
 
     def prepare(self, data: Images) -> None:
-        self.network = with_classifier(self._backbone(data), len(data.labels))
+        self.network = with_classifier(self.backbone(data), len(data.labels))
         self.network.requires_grad_(False).head.requires_grad_(True)
-
-    def _backbone(self, data: Images) -> Network:
-        if (self.checkpoint is None) == (self.student is None):
-            raise UserError("linear evaluation takes a checkpoint or an untrained student; give one of the two")
-        if self.student is not None:
-            network = self.student.with_head(())
-            network.check_resolution(data.resolution)
-            measure_norms(network, data.fixed_train_dataloader())
-            return network
-        found = checkpoints.load(str(self.checkpoint))
-        found.model.check_resolution(data.resolution)
-        check_normalisation(found.info, data, f"checkpoint {self.checkpoint}")
-        return found.model
 
     def frozen(self) -> Iterable[nn.Module]:
         return (self.network,)
 
-    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
-        (images,), labels = batch
-        loss = F.cross_entropy(self.network(images), labels)
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
 
-    def validation_step(self, batch: tuple[list[Tensor], Tensor]) -> None:
-        (images,), labels = batch
-        ranked = self.network(images).topk(min(5, self.network.config.head[-1]), dim=1).indices
-        hits = ranked == labels[:, None]
-        self.evaluated += len(labels)
-        self.log("val/top1", 100 * hits[:, 0].float().mean(), prog_bar=True, batch_size=len(labels))
-        # Among five classes the right one is always within the first five.
-        if self.network.config.head[-1] > 5:
-            top5 = 100 * hits.any(dim=1).float().mean()
-            self.log("val/top5", top5, batch_size=len(labels))
+class BurnLinearEvaluation(LinearEvaluation):
+    """Linear evaluation as BURN's public code does it: its extra layer after pooling is trained as well.
 
-    def on_validation_epoch_start(self) -> None:
-        self.evaluated = 0
+    The backbone is frozen and in eval. BURN's layer (features -> as many, ReLU) keeps the weights of
+    its pretraining and is trained together with the classifier, so this is a classifier of two layers:
+    its accuracy is not to be set against the strict protocol's.
 
-    def records(self, name: str, epochs: int) -> list[Record]:
-        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
-        metrics = {key: round(float(value), 4) for key, value in self.trainer.callback_metrics.items()}
-        values = {key.removeprefix("val/"): value for key, value in metrics.items() if key.startswith("val/")}
-        context = {
-            "protocol": PROTOCOL,
-            "data": type(data).__name__,
-            "images": self.evaluated,
-            "epochs": epochs,
-            "seed": data.seed,
-            "method": "untrained" if self.checkpoint is None else self.method,
-            "checkpoint": self.checkpoint,
-            "sha256": None if self.checkpoint is None else sha256(self.checkpoint),
-        }
-        return [Record("accuracy", name, values, context)]
+    Args:
+        checkpoint, method: as `Evaluation` has them.
+        optimizer: BURN's: SGD 0.01, momentum 0.9, a tenth of it from epoch 60 and again from 80.
+    """
+
+    protocol = "linear, BURN's fc trained"
+
+    def __init__(self, checkpoint: str, optimizer: OptimizerConfig = BURN_SGD, method: str = "unknown") -> None:
+        super().__init__(checkpoint, None, optimizer, method)
+
+    def prepare(self, data: Images) -> None:
+        found = self.backbone(data)
+        assert self.found is not None  # it takes no untrained student
+        # A published file of BURN's linear evaluation has the layer and a classifier, its pretraining the layer alone.
+        alone = len(found.config.head) == 1 and found.config.head_relu
+        if not alone and not (self.found.layout == "burn" and len(found.config.head) == 2):
+            raise UserError(
+                f"checkpoint {self.checkpoint} has no fc of BURN's (its head is {list(found.config.head)}); "
+                "give a checkpoint of Burn's pretraining, or use LinearEvaluation"
+            )
+        self.network = with_classifier(found, len(data.labels), keep=found.config.head[:1])
+        self.network.requires_grad_(False).head.requires_grad_(True)
 
 
-def with_classifier(network: Network, classes: int) -> Network:
-    """A copy of `network` whose head is a new linear layer with `classes` outputs."""
-    result = type(network)(replace(network.config, head=(classes,), head_relu=False))
-    backbone = {name: value for name, value in network.state_dict().items() if not name.startswith("head.")}
-    result.load_state_dict({**result.state_dict(), **backbone})
-    weight, bias = result.head.parameters()
-    nn.init.normal_(weight, std=0.01)
-    nn.init.zeros_(bias)
+def with_classifier(network: Network, classes: int, keep: tuple[int, ...] = ()) -> Network:
+    """A copy of `network` whose head is a new linear layer with `classes` outputs.
+
+    Args:
+        network: its backbone is kept.
+        classes: outputs of the new layer; its weights start as N(0, 0.01), its bias as 0.
+        keep: widths of the first layers of the head that stay before it, with a ReLU after each.
+    """
+    result = type(network)(replace(network.config, head=(*keep, classes), head_relu=False))
+    # Layers and ReLUs take turns in a head.
+    new = f"head.{2 * len(keep)}."
+    kept = {key for key in result.state_dict() if not key.startswith(new)}
+    result.load_state_dict(
+        {**result.state_dict(), **{key: value for key, value in network.state_dict().items() if key in kept}}
+    )
+    classifier = result.head[-1]
+    assert isinstance(classifier, nn.Linear)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)
     return result
-
-
-@torch.no_grad()
-def measure_norms(network: Network, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
-    """Sets BatchNorm's running statistics to their averages over `batches`; no weight moves."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    network.train()
-    for norm in norms:
-        norm.reset_running_stats()
-        # None is torch's word for a plain average over all batches.
-        norm.momentum = None
-    for (images,), _ in batches:
-        network.features(images)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    network.eval()

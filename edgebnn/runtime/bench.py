@@ -1,8 +1,9 @@
 """Latency of models, measured side by side."""
 
 import random
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,19 @@ class Latency:
 def measure(
     models: Sequence[Model], *, runs: int = 50, warmup: int = 3, seconds: float = 60.0, seed: int = 0
 ) -> list[Latency]:
+    """Times the models as `single_runs` does, and gives one `Latency` a model, in the order given."""
+    return [Latency.of(each) for each in single_runs(models, runs=runs, warmup=warmup, seconds=seconds, seed=seed)]
+
+
+def single_runs(
+    models: Sequence[Model],
+    *,
+    runs: int = 50,
+    warmup: int = 3,
+    warmup_seconds: float = 0.0,
+    seconds: float = 60.0,
+    seed: int = 0,
+) -> list[list[float]]:
     """Times the models on one image (or one fixed batch) each, taking turns.
 
     In every round each model runs once, in an order drawn anew, so that a change of the machine's
@@ -41,11 +55,12 @@ def measure(
         models: the models.
         runs: rounds to measure.
         warmup: rounds before those, not measured.
+        warmup_seconds: warm up for as long at least.
         seconds: no round is begun after that time, though one is always measured.
         seed: of the image and the orders.
 
     Returns:
-        One `Latency` a model, in the order given.
+        Milliseconds of every measured run, a list a model, in the order given.
     """
     check(models and runs >= 1, "there is nothing to measure; give models, and 1 run or more")
     rng = np.random.default_rng(seed)
@@ -53,18 +68,32 @@ def measure(
     order = list(range(len(models)))
     shuffle = random.Random(seed).shuffle
     times: list[list[float]] = [[] for _ in models]
-    end = time.perf_counter() + seconds
-    for number in range(-warmup, runs):
-        late = time.perf_counter() > end
-        if late and number > 0:
-            break
-        if late and number < 0:
-            continue
+
+    def round_() -> Iterator[tuple[int, float]]:
         shuffle(order)
         for index in order:
             start = time.perf_counter_ns()
             models[index].run(images[index])
-            elapsed = time.perf_counter_ns() - start
-            if number >= 0:
-                times[index].append(elapsed / 1e6)
-    return [Latency.of(each) for each in times]
+            yield index, (time.perf_counter_ns() - start) / 1e6
+
+    begin = time.perf_counter()
+    done = 0
+    while time.perf_counter() < begin + seconds and (done < warmup or time.perf_counter() < begin + warmup_seconds):
+        list(round_())
+        done += 1
+    for number in range(runs):
+        if number and time.perf_counter() > begin + seconds:
+            break
+        for index, elapsed in round_():
+            times[index].append(elapsed)
+    return times
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory this process has held at most (its resident set), None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else held * 1024  # getrusage(2): kilobytes on Linux

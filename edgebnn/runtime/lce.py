@@ -11,6 +11,7 @@ along. So every file is first loaded and run once in a process of its own:
 import importlib.util
 import subprocess
 import sys
+import time
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -38,7 +39,9 @@ def load(path: Path, threads: int) -> Model:
     text = tflite.metadata(data, METADATA_KEY, f"model {path}")
     extension = _extension()
     _trial(data, path)
+    begin = time.perf_counter_ns()
     interpreter = _interpreter(extension, data, threads)
+    init_ms = (time.perf_counter_ns() - begin) / 1e6
     shapes, types = interpreter.input_shapes, interpreter.input_types
     check(
         len(shapes) == 1 and types == [np.dtype(np.float32)] and len(interpreter.output_shapes) == 1,
@@ -62,6 +65,7 @@ def load(path: Path, threads: int) -> Model:
         channels=channels,
         batch=batch,
         _infer=infer,
+        init_ms=init_ms,
     )
 
 

@@ -1,5 +1,6 @@
 """A model file ready to run, whatever its runtime."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Model:
         channels: channels of the image.
         batch: images a run takes; None where that is free.
         isa: what the packed kernels run on ("avx2"); None where the file needs none.
+        init_ms: milliseconds its runtime took to load it; None if nobody looked.
     """
 
     path: Path
@@ -41,6 +43,13 @@ class Model:
     batch: int | None
     _infer: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     isa: str | None = None
+    init_ms: float | None = None
+    _first: list[float] = field(default_factory=list, repr=False)
+
+    @property
+    def first_ms(self) -> float | None:
+        """Milliseconds of the first run since it was loaded; None before that."""
+        return self._first[0] if self._first else None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -74,7 +83,10 @@ class Model:
                 f"{self.path} takes {batch} images at a time, not {len(images)}; give a multiple, or export it again"
             ),
         )
+        begin = time.perf_counter_ns()
         logits = [self._infer(images[start : start + batch]) for start in range(0, len(images), batch)]
+        if not self._first:
+            self._first.append((time.perf_counter_ns() - begin) / 1e6)
         return np.concatenate([part.reshape(batch, -1) for part in logits])
 
 

@@ -1,6 +1,7 @@
 """ONNX files through ONNX Runtime on the CPU; packed ones with the project's own operator."""
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ FATAL = 4
 
 def load(path: Path, threads: int) -> Model:
     """Loads an ONNX image classifier; see `edgebnn.runtime.load`."""
+    begin = time.perf_counter_ns()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -28,6 +30,7 @@ def load(path: Path, threads: int) -> Model:
     try:
         # To "fall back" would be to try the same again and to print.
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
+        init_ms = (time.perf_counter_ns() - begin) / 1e6
         metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # its exceptions share no base of their own
         raise UserError(
@@ -67,6 +70,7 @@ def load(path: Path, threads: int) -> Model:
         batch=batch,
         _infer=infer,
         isa=isa,
+        init_ms=init_ms,
     )
     if isa is not None:
         _try(model)

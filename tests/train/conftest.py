@@ -26,7 +26,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def digits() -> Digits:
-    data = Digits(batch_size=32, group=32)
+    data = Digits(batch_size=32)
     data.setup("fit")
     return data
 

@@ -1,0 +1,73 @@
+"""What goes wrong in a run, as one line: the thing, then the remedy."""
+
+import errno
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jsonargparse import ArgumentError
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from edgebnn.errors import UserError
+from train.launch import SisterError, place
+from train.loader import worker_error
+
+HARMLESS = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*you defined a `validation_step`.*",
+    ".*passed in a `val_dataloader` but have no `validation_step`.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*LightningCLI's args parameter is intended to run from within Python.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*GPU available but not used.*",
+    "(?s).*deprecated in v4.*removed in v5.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*The `srun` command is available on your system but is not used.*",
+    # A 1x1 kernel's memory may be called channels_last or not: it is the same.
+    "(?s).*Grad strides do not match bucket view strides.*",
+    ".*It is recommended to use .*sync_dist=True.*",
+)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SISTER = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|store->get|TCPStore", re.DOTALL)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a configuration, a machine or a sister process can do into `UserError`, and keeps hints quiet."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message)
+        try:
+            yield
+        except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
+            raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
+        except SisterError:
+            raise
+        except UserError as error:
+            # A loader's worker hands on an error as the text of its traceback, whose last line says it.
+            raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "the GPU's memory is too small for this batch; raise trainer.accumulate_grad_batches or give "
+                "trainer.precision bf16-mixed"
+            ) from None
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            raise UserError(
+                f"no room left on the disk ({error.strerror}); free some and go on with --ckpt_path RUN/last.ckpt"
+            ) from None
+        except RuntimeError as error:
+            if (died := worker_error(error)) is not None:
+                raise died from None
+            # What the others see when a process ends depends on the backend; their launcher ends them soon.
+            if place() is not None and SISTER.search(str(error)):
+                raise SisterError("another process of the run has ended; its own line says why") from None
+            raise

@@ -1,0 +1,70 @@
+"""The trainer's arguments that say in how many processes it trains, taken from whoever started them."""
+
+from inspect import signature
+from typing import Any
+
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
+
+from edgebnn.errors import UserError
+from train.launch import place
+
+
+def devices_and_nodes(devices: Any, nodes: int) -> tuple[Any, int]:
+    """Devices of this machine and number of machines: the launcher's, or the configuration's `devices`, `nodes`.
+
+    Raises:
+        UserError: the two contradict each other.
+    """
+    here = place()
+    if here is None:
+        if nodes > 1:
+            raise UserError(
+                f"trainer.num_nodes {nodes} takes a launcher on each machine; start with torchrun or srun "
+                "(docs/distributed.md)"
+            )
+        return devices, nodes
+    count = len(devices) if isinstance(devices, list) else devices
+    if str(count) not in ("auto", "-1", str(here.local_size)) or nodes not in (1, here.nodes):
+        raise UserError(
+            f"{here.launcher} started {here.local_size} processes on each of {here.nodes} machines, the configuration "
+            f"says trainer.devices {devices}, trainer.num_nodes {nodes}; leave both out, the launcher decides"
+        )
+    return here.local_size, here.nodes
+
+
+def cluster() -> ClusterEnvironment:
+    """How Lightning learns of the other processes. Raises `UserError` if srun was given too little."""
+    here = place()
+    if here is None:
+        return LightningEnvironment()
+    if here.launcher == "torchrun":
+        return TorchElasticEnvironment()
+    try:
+        # A job that SLURM starts again goes on by the recipe, or by its script's --ckpt_path.
+        return SLURMEnvironment(auto_requeue=False)
+    except RuntimeError:
+        raise UserError("srun needs to know the tasks of a machine; give it --ntasks-per-node") from None
+
+
+def strategy(chosen: Any) -> Any:
+    """DistributedDataParallel where there are several processes. Raises `UserError` for anything else."""
+    if chosen not in ("auto", "ddp"):
+        raise UserError(f"trainer.strategy {chosen} is none that training knows; leave it out (auto), or give ddp")
+    here = place()
+    if here is None or here.world_size == 1:
+        return "auto"
+    # Buffers are not sent around before every step: running statistics of BatchNorm are those of the first process or
+    # synchronised, queues are filled with all processes' keys in each. Every parameter trained has a gradient in every
+    # step, so none needs to be looked for.
+    names = signature(DistributedDataParallel).parameters
+    # torch has renamed it.
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {buffers: False}
+    return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **options)
