@@ -1,4 +1,4 @@
-"""The commands of `python -m export`: a checkpoint to ONNX or LCE TFLite, and proof that it is the same network."""
+"""The commands of `python -m export`: a checkpoint to ONNX or LCE TFLite, proof that it is the same, and its speed."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from edgebnn import records
 from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.files import existing_file, sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
-from export import images, lce, onnx, packed, tflite
+from export import device_cli, images, lce, onnx, packed, tflite
 from export.fold import fold
 from export.verify import Limits, Parity, verify
 
@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "tflite":
             twin_text = "the real-valued twin: the same shapes without signs, for timing"
             command.add_argument("--real-valued", action="store_true", help=twin_text)
+    text = "measure files on a device: this machine, or one behind ssh or adb"
+    command = commands.add_parser("device", help=text, description=text)
+    device_cli.add_arguments(command)
+    command.set_defaults(run=device_cli.run)
     command = commands.add_parser("verify", help="compare an exported file with PyTorch and the reference")
     _add_checkpoint(command)
     command.add_argument("artifact", metavar="ARTIFACT", type=Path, help=".onnx or .tflite file")

@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgebnn.errors import check
+from edgebnn.errors import UserError, check
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit
-from edgebnn.nn import BinaryUnit, ReActNet
+from edgebnn.nn import BinaryUnit, Network, ReActNet
 
 
-def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
+def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
     """The inference graph of `model` in eval mode.
 
     Args:
@@ -39,8 +39,11 @@ def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.floa
         dtype: type of the graph's floats.
 
     Raises:
-        UserError: a weight is not finite, or the network cannot take `info.resolution`.
+        UserError: the network has no inference graph, a weight is not finite, or it cannot take `info.resolution`.
     """
+    if not isinstance(model, ReActNet):
+        name = getattr(model.config, "arch", type(model).__name__)
+        raise UserError(f"a {name} cannot be exported; give a checkpoint of a ReActNet-A")
     for name, tensor in model.state_dict().items():
         check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
 

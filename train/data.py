@@ -43,12 +43,14 @@ class Images(LightningDataModule):
     """
 
     labels: tuple[str, ...] = ()
+    MEAN: tuple[float, ...] = IMAGENET_MEAN
+    STD: tuple[float, ...] = IMAGENET_STD
 
     def __init__(
         self,
         resolution: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
         batch_size: int,
         workers: int,
         augmentation: Augmentation,
@@ -56,8 +58,10 @@ class Images(LightningDataModule):
     ) -> None:
         super().__init__()
         self.resolution = resolution
-        self.mean = tuple(mean)
-        self.std = tuple(std)
+        # A pretrained network brings its own normalisation where the configuration gives none (train/method.py).
+        self.normalisation_given = mean is not None or std is not None
+        self.mean = tuple(mean or self.MEAN)
+        self.std = tuple(std or self.STD)
         self.batch_size = batch_size
         self.workers = workers
         self.augmentation = augmentation
@@ -160,15 +164,12 @@ class Memory(Images):
 
     Args:
         resolution: side the images are resized to, once.
-        mean, std: normalisation; None takes the data set's own.
+        mean, std: normalisation; None takes a pretrained network's, or else the data set's own.
         batch_size: images a step.
         workers: processes that make views; 0 makes them in the training process.
         augmentation: random views of training.
         seed: the seed of the run.
     """
-
-    MEAN: tuple[float, ...] = IMAGENET_MEAN
-    STD: tuple[float, ...] = IMAGENET_STD
 
     def __init__(
         self,
@@ -180,7 +181,7 @@ class Memory(Images):
         augmentation: Augmentation = MOCO_V2,
         seed: int = 0,
     ) -> None:
-        super().__init__(resolution, mean or self.MEAN, std or self.STD, batch_size, workers, augmentation, seed)
+        super().__init__(resolution, mean, std, batch_size, workers, augmentation, seed)
         self.parts: dict[Part, Labelled] = {}
 
     def read(self) -> tuple[Labelled, Labelled]:
@@ -265,7 +266,7 @@ class ImageFolder(Images):
     Args:
         root: the folder that holds train/ and val/.
         resolution: side of the views; evaluation resizes to 256/224 of it and takes the centre.
-        mean, std: normalisation.
+        mean, std: normalisation; None takes a pretrained network's, or else ImageNet's.
         batch_size: images a step.
         workers: processes that read files and make views.
         augmentation: random views of training.
@@ -276,8 +277,8 @@ class ImageFolder(Images):
         self,
         root: str,
         resolution: int = 224,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
         batch_size: int = 256,
         workers: int = 8,
         augmentation: Augmentation = MOCO_V2,

@@ -183,7 +183,8 @@ def is_finished(stage: Stage) -> bool:
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
     if inputs != stage.digests():
         raise UserError(f"stage {stage.name} was trained from another {' or '.join(stage.digests())}; {remedy}")
-    if finished.exists():
+    # An evaluation that trains nothing leaves neither.
+    if finished.exists() and (stage.folder / LAST).exists():
         existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
     return finished.exists()
 

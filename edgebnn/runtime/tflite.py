@@ -3,11 +3,12 @@
 A TFLite file is a flatbuffer; the field numbers are those of TensorFlow's `schema.fbs`.
 """
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.runtime.flatbuffer import DamagedError, contents, field, forward, integer, tables, text
 
 MAGIC = b"TFL3"
-MODEL_BUFFERS, MODEL_METADATA = 4, 6
+MODEL_OPERATOR_CODES, MODEL_BUFFERS, MODEL_METADATA = 1, 4, 6
+CODE_CUSTOM = 1
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
 
@@ -37,3 +38,14 @@ def metadata(data: bytes, name: str, what: str) -> bytes | None:
     except (DamagedError, IndexError):
         raise UserError(f"{what} is cut off or damaged; export or copy it again") from None
     return None
+
+
+def custom_operators(data: bytes, what: str) -> set[str]:
+    """Names of the operators of a TFLite file that are not TensorFlow Lite's own. Raises `UserError` as `metadata`."""
+    check(data[4:8] == MAGIC, f"{what} is no TFLite file; export it again")
+    try:
+        codes = tables(data, forward(data, 0), MODEL_OPERATOR_CODES)
+        names = {text(data, contents(data, field(data, code, CODE_CUSTOM))) for code in codes}
+    except DamagedError:
+        raise UserError(f"{what} is cut off or damaged; export or copy it again") from None
+    return {name.decode(errors="replace") for name in names if name}
