@@ -1,17 +1,15 @@
 """Fine-tuning: the whole network trained on labels, on a share of them in semi-supervised evaluation."""
 
-from collections.abc import Iterable
-
-from torch import nn
+from typing import Any
 
 from edgebnn.errors import UserError
 from train.data import Images
 from train.evaluation import Classification
 from train.linear import with_classifier
-from train.optim import Group, OptimizerConfig
+from train.optim import OptimizerConfig
 from train.student import Student
 
-SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", milestones=(12, 16), step_factor=0.2)
+SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", milestones=(12, 16))
 
 
 class FineTune(Classification):
@@ -46,7 +44,9 @@ class FineTune(Classification):
             raise UserError(f"head_lr {self.head_lr} is no factor on the learning rate; give more than 0")
         self.network = with_classifier(self.backbone(data), len(data.labels))
 
-    def trained(self) -> Iterable[nn.Parameter | Group]:
+    def configure_optimizers(self) -> Any:
         head = list(self.network.head.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("head.")]
-        return [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
+        groups: Any = [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
+        assert self.trainer.max_epochs is not None  # `fit` sees to that
+        return self.optimizer_config.build(groups, self.trainer.max_epochs)
