@@ -1,13 +1,15 @@
 """Checkpoints: this project's own, and published ones as they are.
 
-Ours is a safetensors file: tensors by the names of `edgebnn.nn.ReActNet`, and in the header's metadata
-the network's configuration and its `ModelInfo`, so that a file needs nothing else to be used.
+Ours is a safetensors file: tensors by the names of the networks in `edgebnn.nn`, and in the header's
+metadata the network's configuration, under the name of its kind, and its `ModelInfo`, so that a file
+needs nothing else to be used.
 Published files are read by `edgebnn.layouts`. No file is ever unpickled beyond tensors and plain values.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,9 +20,10 @@ from edgebnn import layouts
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
-from edgebnn.nn import ReActNet, ReActNetConfig
+from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
-CONFIG_KEY = "reactnet"
+KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
+"""What a network is made from, by the metadata key of its configuration."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,16 @@ class Checkpoint:
             either in the network or here.
     """
 
-    model: ReActNet
+    model: Network
     info: ModelInfo
     layout: str
     ignored: dict[str, str]
 
 
-def save(path: str | Path, model: ReActNet, info: ModelInfo) -> None:
+def save(path: str | Path, model: Network, info: ModelInfo) -> None:
     """Writes `model` and `info` to `path`, whole or not at all. Raises `UserError` if it cannot."""
-    metadata = {CONFIG_KEY: json.dumps(asdict(model.config)), METADATA_KEY: info.to_json()}
+    kind = next(kind for kind, config in KINDS.items() if type(model.config) is config)
+    metadata = {kind: json.dumps(asdict(model.config)), METADATA_KEY: info.to_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(path) as temporary:
         try:
@@ -53,7 +57,7 @@ def save(path: str | Path, model: ReActNet, info: ModelInfo) -> None:
 
 
 def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
-    """Reads one of this project's checkpoints, or a published S2-BNN, BURN or ReActNet file.
+    """Reads one of this project's checkpoints, or a published file as it is (`edgebnn.layouts`).
 
     Args:
         path: the file.
@@ -85,10 +89,11 @@ def _load_own(path: Path, what: str) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{what} {path} is cut off or damaged ({error}); fetch or train it again") from None
-    if CONFIG_KEY not in metadata or METADATA_KEY not in metadata:
+    kind = next((kind for kind in KINDS if kind in metadata), None)
+    if kind is None or METADATA_KEY not in metadata:
         raise UserError(f"{what} {path} is a safetensors file of another program; give one written by `train fit`")
-    fields = json.loads(metadata[CONFIG_KEY])
-    config = ReActNetConfig(**{**fields, "head": tuple(fields["head"])})
+    fields = json.loads(metadata[kind])
+    config = KINDS[kind](**{**fields, "head": tuple(fields["head"])})
     try:
         info = ModelInfo.from_json(metadata[METADATA_KEY])
     except UserError as error:
@@ -112,11 +117,11 @@ def _load_published(path: Path, what: str) -> Checkpoint:
     return Checkpoint(model, ModelInfo(name=path.name.split(".")[0]), published.layout, published.ignored)
 
 
-def build(config: ReActNetConfig, state: dict[str, Tensor]) -> ReActNet:
+def build(config: Any, state: dict[str, Tensor]) -> Network:
     """A network of that configuration with that state, floats as float32, in eval mode."""
     # The weights come from the state, so the initialisation would be work for nothing.
     with torch.device("meta"):
-        model = ReActNet(config)
+        model: Network = config.build()
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     model.load_state_dict(floats, assign=True)
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The commands of `python -m export`: a checkpoint to ONNX or LCE TFLite, and proof that it is the same network."""
+"""The commands of `python -m export`: a checkpoint to ONNX or LCE TFLite, proof that it is the same, and its speed."""
 
 import argparse
 import sys
@@ -10,11 +10,11 @@ from edgebnn import records
 from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.files import existing_file, sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
-from export import images, lce, onnx, packed
+from export import device_cli, images, lce, onnx, packed, tflite
 from export.fold import fold
 from export.verify import Limits, Parity, verify
 
-SUFFIXES = {"onnx": ".onnx", "lce": ".tflite"}
+SUFFIXES = {"onnx": ".onnx", "lce": ".tflite", "tflite": ".tflite"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,7 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    texts = {"onnx": "write an ONNX file: portable, or packed", "lce": "write a Larq Compute Engine TFLite file"}
+    texts = {
+        "onnx": "write an ONNX file: portable, or packed",
+        "lce": "write a Larq Compute Engine TFLite file",
+        "tflite": "write a plain TFLite file, every convolution in floats: to be timed beside the others",
+    }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_checkpoint(command)
@@ -35,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=_export, format=name)
         if name == "onnx":
             _add_forms(command)
+        if name == "tflite":
+            twin_text = "the real-valued twin: the same shapes without signs, for timing"
+            command.add_argument("--real-valued", action="store_true", help=twin_text)
+    text = "measure files on a device: this machine, or one behind ssh or adb"
+    command = commands.add_parser("device", help=text, description=text)
+    device_cli.add_arguments(command)
+    command.set_defaults(run=device_cli.run)
     command = commands.add_parser("verify", help="compare an exported file with PyTorch and the reference")
     _add_checkpoint(command)
     command.add_argument("artifact", metavar="ARTIFACT", type=Path, help=".onnx or .tflite file")
@@ -106,6 +117,8 @@ def _export(args: argparse.Namespace) -> None:
     suffix = SUFFIXES[args.format]
     check(args.out.suffix == suffix, f"{args.out} does not end in {suffix}; name the file OUT{suffix}")
     _, graph = _load(args)
+    if args.format == "tflite" and args.real_valued:
+        graph = tflite.real_valued(graph)
     format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
@@ -122,6 +135,8 @@ def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, byte
     """What the file is, for records, and its content."""
     if args.format == "lce":
         return "lce", lce.convert(graph)
+    if args.format == "tflite":
+        return "tflite", tflite.convert(graph)
     if args.packed:
         return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
     return "onnx", onnx.convert(graph, floats=args.floats, int8_head=args.int8_head)

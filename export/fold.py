@@ -5,9 +5,9 @@ The network computes, for the unit with sign shift s, weights alpha * sign(W), B
 
     out = PReLU(BN(alpha * conv(sign(x + s), sign(W))) + shortcut(x) + p) + q
 
-Let every unit hand on its output without q, x' = x - c, where c is the q of the unit before (0 after
-the stem). A shortcut only copies or averages, so shortcut(x) = shortcut(x') + shortcut(c), and with
-g = gamma / sqrt(var + eps):
+Let every unit hand on its output without q, x' = x - c, where c is the q of the unit before. The stem hands on its
+output with the first unit's s added, c = -s, so that this unit compares with 0: LCE then needs no subtraction for it.
+A shortcut only copies or averages, so shortcut(x) = shortcut(x') + shortcut(c), and with g = gamma / sqrt(var + eps):
 
     threshold = -(s + c)                              x + s >= 0  <=>  x' >= -(s + c)
     scale     = alpha * g                             a negative gain makes a negative scale, no more
@@ -16,7 +16,7 @@ g = gamma / sqrt(var + eps):
     c         = q
 
 The head averages, so its first linear layer takes W c into its bias. The stem is BN(conv(x)): its
-weights become W * g, its bias beta - mean * g. All of it is worked out in float64 and rounded once.
+weights become W * g, its bias beta - mean * g - c. All of it is worked out in float64 and rounded once.
 """
 
 from typing import cast
@@ -25,12 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgebnn.errors import check
+from edgebnn.errors import UserError, check
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit
-from edgebnn.nn import BinaryUnit, ReActNet
+from edgebnn.nn import BinaryUnit, Network, ReActNet
 
 
-def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
+def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
     """The inference graph of `model` in eval mode.
 
     Args:
@@ -39,21 +39,25 @@ def fold(model: ReActNet, info: ModelInfo, *, dtype: type[np.floating] = np.floa
         dtype: type of the graph's floats.
 
     Raises:
-        UserError: a weight is not finite, or the network cannot take `info.resolution`.
+        UserError: the network has no inference graph, a weight is not finite, or it cannot take `info.resolution`.
     """
+    if not isinstance(model, ReActNet):
+        name = getattr(model.config, "arch", type(model).__name__)
+        raise UserError(f"a {name} cannot be exported; give a checkpoint of a ReActNet-A")
     for name, tensor in model.state_dict().items():
         check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
 
     gain, bias = _affine(model.stem_norm)
+    modules = [cast(BinaryUnit, module) for module in model.units]
+    carried = -_f64(modules[0].sign.shift) if modules else np.zeros(len(gain))
     stem = Stem(
         (_f64(model.stem.weight) * gain[:, None, None, None]).astype(dtype),
-        bias.astype(dtype),
+        (bias - carried).astype(dtype),
         model.config.stem_stride,
     )
-    carried = np.zeros(len(gain))
     units = []
-    for module in model.units:
-        unit, carried = _unit(cast(BinaryUnit, module), carried, dtype)
+    for module in modules:
+        unit, carried = _unit(module, carried, dtype)
         units.append(unit)
     return InferenceGraph(stem, tuple(units), _head(model.head, carried, dtype), info)
 
@@ -65,7 +69,7 @@ def _unit(module: BinaryUnit, carried: np.ndarray, dtype: type[np.floating]) -> 
     weight = _f64(conv.weight)
     alpha = np.abs(weight).mean(axis=(1, 2, 3)) if conv.binary else np.ones(len(weight))
     unit = Unit(
-        threshold=(-(_f64(module.sign.shift) + carried)).astype(dtype),
+        threshold=(0 - (_f64(module.sign.shift) + carried)).astype(dtype),
         weight=np.where(weight >= 0, 1, -1).astype(np.int8) if conv.binary else weight.astype(dtype),
         scale=(alpha * gain).astype(dtype),
         bias=(bias + _f64(module.act.shift_in) + over_shortcut).astype(dtype),

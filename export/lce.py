@@ -2,33 +2,33 @@
 
 Two turns make the file exact, both forced by what LCE's converter does (v0.16):
 
-- It turns a 3x3 stride-2 convolution's border of 1 into SAME padding, which pads bottom and right alone; the
-  network pads top and left too, and its output would be shifted by a pixel. Seen from the opposite
-  corner, SAME pads what the network needs. So the image is rotated by 180 degrees once, every kernel
-  is rotated with it, and global pooling forgets the rotation.
-- Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out
-  on both sides or reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the
-  dense binary layer that it is.
+- It turns a 3x3 stride-2 convolution's border of 1 into SAME padding, which pads bottom and right alone. So the image
+  is rotated by 180 degrees (`export.tflite_graph`).
+- Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out on both sides or
+  reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the dense binary layer that it is.
+
+A unit is five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first has none of
+the five too many: `export.fold` makes the stem hand on its output with the threshold taken off. docs/lce.md says what
+else was tried.
 
 Batch 1, NHWC: LCE's converter sets a free batch to 1.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from edgebnn.errors import UserError, check
-from edgebnn.graph import Head, InferenceGraph, Stem, Unit
+from edgebnn.errors import check
+from edgebnn.graph import InferenceGraph, Unit
 from edgebnn.graph.info import METADATA_KEY
 from export import tflite_file
-from export.tflite_file import STEM_SCOPE, UNIT_SCOPE, quietly
+from export.tflite_file import UNIT_SCOPE, quietly
+from export.tflite_graph import export_needed, floats, load_triton, pad_ones, rotated, saved_model, second_pixels
 
 BINARY_CONVOLUTION = "LceBconv2d"
-UNIT_KINDS = {BINARY_CONVOLUTION, "SUB", "LceQuantize", "ADD", "PRELU"}
+UNIT_KINDS = {BINARY_CONVOLUTION, "LceQuantize", "ADD", "PRELU"}
 SHORTCUT_AND_SHAPE_KINDS = {"AVERAGE_POOL_2D", "CONCATENATION", "RESHAPE", "STRIDED_SLICE"}
 
 SMALLEST_CORRECTED_SIDE = 3
@@ -82,7 +82,7 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
         outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
         an image.
     """
-    _load_triton()
+    load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     interpreter = Interpreter(tflite_file.tap_units(data))
@@ -94,52 +94,20 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
     return trace
 
 
-def _load_triton() -> None:
-    """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
-    with suppress(ImportError):
-        import triton  # noqa: F401
-
-
 def _flatbuffer(graph: InferenceGraph) -> bytes:
-    _load_triton()
+    load_triton()
     with quietly():
-        try:
+        with export_needed("the LCE export"):
             import tensorflow as tf
             from larq_compute_engine import convert_saved_model
-        except ImportError as error:
-            raise UserError(f"the LCE export needs {error.name}; pip install 'edgebnn[export]'") from None
 
-        def network(image: Any) -> dict[str, Any]:
-            with tf.name_scope(STEM_SCOPE):
-                x = _stem(tf, graph.stem, image)
-            for number, unit in enumerate(graph.units):
-                with tf.name_scope(f"{UNIT_SCOPE}{number:02d}"):
-                    x = _unit(tf, unit, x)
-            return {"logits": _head(tf, graph.head, x)}
-
-        side = graph.info.resolution
-        image = tf.TensorSpec((1, side, side, graph.stem.weight.shape[1]), tf.float32, name="image")
-        module = tf.Module()
-        module.network = tf.function(network, input_signature=[image])
-        with TemporaryDirectory(prefix="edgebnn-lce-") as folder:
-            tf.saved_model.save(module, folder, signatures=module.network)
+        with saved_model(tf, graph, _convolution) as folder:
             return bytes(convert_saved_model(Path(folder)))
 
 
-def _stem(tf: Any, part: Stem, image: Any) -> Any:
-    rotated = tf.reverse(image, [1, 2])
-    return tf.nn.conv2d(rotated, _rotated(part.weight), part.stride, "SAME") + _float(part.bias)
-
-
-def _unit(tf: Any, part: Unit, x: Any) -> Any:
-    z = _convolution(tf, part, x) + _shortcut(tf, part, x)
-    # LCE's converter makes one PRELU of this, given a slope of rank 3.
-    return tf.nn.relu(z) + -_float(part.slope)[None, None] * tf.nn.relu(-z)
-
-
-def _convolution(tf: Any, part: Unit, x: Any) -> Any:
-    """acc * scale + bias, all of which becomes one LceBconv2d."""
-    kernel, threshold, scale, bias = _rotated(part.weight), part.threshold, part.scale, part.bias
+def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
+    """What LCE's converter makes one LceBconv2d of, after its LceQuantize."""
+    kernel, threshold, scale, bias = rotated(part.weight), floats(part.threshold), part.scale, part.bias
     stride, side, outputs = part.stride, x.shape[1], len(scale)
     out_side = side // stride
     if part.border and part.padding == "zero" and side < SMALLEST_CORRECTED_SIDE:
@@ -148,44 +116,16 @@ def _convolution(tf: Any, part: Unit, x: Any) -> Any:
         threshold = np.tile(threshold, side**2)
         scale, bias = np.tile(scale, out_side**2), np.tile(bias, out_side**2)
     elif part.border == 0 and stride == 2:
-        # Of each two pixels of the rotated map, the network's convolution sees the second.
-        x, stride = x[:, 1::2, 1::2], 1
-    bits = tf.where(x >= _never_zero(_float(threshold)), 1.0, -1.0)
-    padding = "SAME"
+        x, stride = second_pixels(x), 1
+    if threshold.any() or not plus_zero:
+        # TFLite's kernels for ADD are faster than those for SUB (docs/lce.md).
+        x = x + -_never_zero(threshold)
+    bits, padding = tf.where(x >= 0, 1.0, -1.0), "SAME"
     if part.border and part.padding == "one":
         # Recognised as SAME padding with ones, since it lies where SAME would put it.
-        before = 1 if stride == 1 else 0
-        bits = tf.pad(bits, [[0, 0], [before, 1], [before, 1], [0, 0]], constant_values=1.0)
-        padding = "VALID"
-    out = tf.nn.conv2d(bits, kernel, stride, padding) * _float(scale) + _float(bias)
+        bits, padding = pad_ones(tf, bits, stride), "VALID"
+    out = tf.nn.conv2d(bits, kernel, stride, padding) * floats(scale) + floats(bias)
     return tf.reshape(out, (1, out_side, out_side, outputs))
-
-
-def _shortcut(tf: Any, part: Unit, x: Any) -> Any:
-    if part.shortcut == "repeat":
-        return tf.concat([x, x], axis=3)
-    if part.shortcut == "pool":
-        return tf.nn.avg_pool2d(x, 2, 2, "VALID")
-    return x
-
-
-def _head(tf: Any, part: Head, x: Any) -> Any:
-    features = tf.reduce_mean(x, [1, 2])
-    if part.offset.any():
-        features = features + _float(part.offset)
-    for layer in part.layers:
-        features = tf.matmul(features, _float(layer.weight.T)) + _float(layer.bias)
-        features = tf.nn.relu(features) if layer.relu else features
-    return features
-
-
-def _float(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, np.float32)
-
-
-def _rotated(weight: np.ndarray) -> np.ndarray:
-    """(outputs, inputs, H, W) -> (H, W, inputs, outputs), rotated by 180 degrees."""
-    return _float(weight[:, :, ::-1, ::-1].transpose(2, 3, 1, 0))
 
 
 def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:

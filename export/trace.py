@@ -39,7 +39,7 @@ class Trace:
     """A file laid open.
 
     Attributes:
-        format: "onnx", "onnx-packed" or "lce".
+        format: "onnx", "onnx-packed", "lce" or "tflite".
         int8_head: whether its linear layers' weights are kept as int8.
         run: normalised images (N, channels, H, W) -> what passed.
     """
@@ -62,7 +62,7 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
         said, meant = getattr(loaded.info, name), getattr(graph.info, name)
         check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
     try:
-        trace = _open_lce(path) if loaded.format == "lce" else _open_onnx(path, graph)
+        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph)
         found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -72,9 +72,9 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
     return trace
 
 
-def _open_lce(path: Path) -> Trace:
+def _open_tflite(path: Path, format_: str) -> Trace:
     trace = lce.open_trace(path.read_bytes())
-    return Trace("lce", False, lambda images: Run(*trace(images)))
+    return Trace(format_, False, lambda images: Run(*trace(images)))
 
 
 def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from edgebnn.errors import check
 from edgebnn.graph import Head, InferenceGraph, reference
-from edgebnn.nn import ReActNet, RSign
+from edgebnn.nn import Network, RSign
 from export import rounding
 from export.builder import with_int8_weights
 from export.trace import Run, open_trace
@@ -55,7 +55,7 @@ class Parity:
     explains (`export.rounding`): up to 1, the part computes exactly the same.
 
     Attributes:
-        format: what the file is: "onnx", "onnx-packed" or "lce".
+        format: what the file is: "onnx", "onnx-packed", "lce" or "tflite".
         int8_head: whether its linear layers' weights are int8.
         units: number of units.
         units_exact: units whose error is at most 1 on every image.
@@ -111,7 +111,7 @@ class Parity:
 
 
 def verify(
-    model: ReActNet,
+    model: Network,
     graph: InferenceGraph,
     artifact: str | Path,
     images: np.ndarray,
@@ -192,7 +192,7 @@ def _parts(
     yield run.logits, reference.head(head, run.outputs[-1]), rounding.of_head(head, run.outputs[-1])
 
 
-def _run_torch(model: ReActNet, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """Every unit's bits (+1 as True) and the logits, as PyTorch computes them."""
     bits: list[np.ndarray] = []
     hooks = [

@@ -12,7 +12,7 @@ from torch import Tensor
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
-from edgebnn.nn import ReActNetConfig
+from edgebnn.nn import BiRealConfig, ReActNetConfig, ResNetConfig
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
@@ -43,8 +43,15 @@ class Reading(dict[str, Tensor]):
         return super().get(key, default)
 
 
-def test_ours_comes_back_as_it_was(tmp_path: Path) -> None:
-    config = ReActNetConfig(width=0.125, stem_stride=1, padding="one", head=(9, 4), activation_gradient="clipped")
+@pytest.mark.parametrize(
+    "config",
+    [
+        ReActNetConfig(width=0.125, stem_stride=1, padding="one", head=(9, 4), activation_gradient="clipped"),
+        BiRealConfig(arch="birealnet-18", width=1 / 16, head=(4,)),
+        ResNetConfig("resnet-18", width=1 / 16, head=(9, 4), swav_head=True),
+    ],
+)
+def test_ours_comes_back_as_it_was(tmp_path: Path, config: ReActNetConfig | BiRealConfig | ResNetConfig) -> None:
     model = random_network(1, config)
     info = ModelInfo("digits, binär", 32, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), ("a", "b", "c", "d"))
     checkpoint.save(tmp_path / "model.safetensors", model, info)
@@ -172,7 +179,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         file("half.safetensors", ours.read_bytes()[: ours.stat().st_size // 2]): "cut off or damaged",
         tmp_path / "foreign.safetensors": "another program",
         file("number.pth", {"state_dict": 3}): "no state dict",
-        file("resnet.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}): r"unknown layout \(it holds conv1.weight\)",
+        file("vgg.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}): r"unknown layout \(it holds conv1.weight\)",
         file("lacks.pth", {k: v for k, v in state.items() if k != "feature.7.prelu1.weight"}): "lacks feature.7.prelu1",
         file("more.pth", state | {"feature.14.move11.bias": torch.zeros(1)}): "feature.14.move11.bias, which no",
         file("shape.pth", state | {"feature.3.binary_3x3.weight": torch.zeros(5, 5, 3, 3)}): "has shape",

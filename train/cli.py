@@ -17,6 +17,8 @@ from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
 from train import launch
+from train.burn import BURN
+from train.burn_code import BURNCode
 from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
@@ -27,13 +29,17 @@ from train.knn import KNN
 from train.linear import BurnLinearEvaluation, LinearEvaluation
 from train.method import Method
 from train.moco import MoCoV2
+from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
 from train.processes import cluster, devices_and_nodes, strategy
 from train.resume import check_start
 from train.svm import LowShotSVM
 from train.sync_batchnorm import BatchNormSync
 
-METHODS = (MoCoV2, Distill, LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM)
+METHODS = (
+    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode),
+    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
+)
 DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 

@@ -50,7 +50,7 @@ class Distill(Method):
         self.network = self.student.with_projection(self.teacher.outputs)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init)
+            start_from(self.network, self.init, data)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), _ = batch

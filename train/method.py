@@ -1,5 +1,6 @@
 """What every training method shares: a student, an optimiser, and checks before anything is written."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.data import Images
-from train.optim import OptimizerConfig
+from train.optim import Group, OptimizerConfig
 
 
 class Method(LightningModule):
@@ -37,7 +38,6 @@ class Method(LightningModule):
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
-    trains: ClassVar[bool] = True
     may_collapse: ClassVar[bool] = True
     network: Network
 
@@ -82,9 +82,26 @@ class Method(LightningModule):
         self.train()
 
     def configure_optimizers(self) -> Any:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         assert self.trainer.max_epochs is not None  # `fit` sees to that
-        return self.optimizer_config.build(trained, self.trainer.max_epochs)
+        return self.optimizer_config.build(self.trained(), self.trainer.max_epochs, self.steps_per_epoch)
+
+    def trained(self) -> Iterable[nn.Parameter | Group]:
+        """The parameters to train, or groups of them with rates of their own (`OptimizerConfig.build`)."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The optimiser's steps in an epoch; known once the trainer is there."""
+        # Lightning counts batches when it loads the data, and asking for the steps of the run makes it load them.
+        # That number itself is cut by max_steps, which should stop a run and not bend its schedules.
+        assert self.trainer.estimated_stepping_batches
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's optimiser steps that are done, for schedules other than the learning rate's."""
+        assert self.trainer.max_epochs is not None
+        return self.global_step / (self.trainer.max_epochs * self.steps_per_epoch)
 
     def generator(self) -> torch.Generator:
         """A generator for what this step draws: the same in every process, and in a run that was resumed."""

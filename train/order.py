@@ -23,7 +23,7 @@ def part_size(batch_size: int, world: int, accumulate: int) -> int:
     parts = world * accumulate
     if batch_size % parts:
         raise UserError(
-            f"data.batch_size {batch_size}, the images of one step, is not shared out evenly by {world} processes times "
+            f"data.batch_size {batch_size}, the images of one step, does not share out among {world} processes times "
             f"{accumulate} accumulated batches; use a multiple of {parts}, as {max(1, batch_size // parts) * parts}"
         )
     return batch_size // parts

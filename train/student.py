@@ -1,22 +1,35 @@
 """The network to train, as a configuration chooses it, and the weights it starts from."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph.shapes import Padding
-from edgebnn.nn import Network, ReActNet, ReActNetConfig
+from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 from edgebnn.nn.estimators import Gradient
+from train.data import Images
+from train.method import check_normalisation
+
+Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-50"]
+
+PRECISION = ("binary_activations", "binary_weights", "activation_gradient", "weight_gradient")
+"""What may differ between a network and the checkpoint it starts from."""
+
+BINARY_ONLY = ("padding", *PRECISION)
+"""What means nothing to a real-valued ResNet."""
 
 
 @dataclass(frozen=True)
 class Student:
     """What a configuration chooses of a network; its head follows from the method.
 
-    The attributes are those of `edgebnn.nn.ReActNetConfig`. Step 1 is `binary_weights: false`, a
-    real-valued network `binary_activations: false` besides.
+    The attributes are those of the networks' configurations in `edgebnn.nn`. Step 1 is
+    `binary_weights: false`, a real-valued twin `binary_activations: false` besides. `resnet-18` and
+    `resnet-50` are real-valued as they are and take `width` and `stem_stride` alone.
     """
 
+    arch: Arch = "reactnet-a"
     width: float = 1.0
     stem_stride: int = 2
     padding: Padding = "zero"
@@ -25,9 +38,30 @@ class Student:
     activation_gradient: Gradient = "polynomial"
     weight_gradient: Gradient = "clipped"
 
+    def config(self, head: tuple[int, ...], *, head_relu: bool = False) -> Any:
+        """The configuration of the network with linear layers of those widths after pooling.
+
+        Raises:
+            UserError: the values make no such network.
+        """
+        common: dict[str, Any] = {"width": self.width, "stem_stride": self.stem_stride}
+        common |= {"head": tuple(head), "head_relu": head_relu}
+        if self.arch in ("resnet-18", "resnet-50"):
+            set_ = [f.name for f in fields(self) if f.name in BINARY_ONLY and getattr(self, f.name) != f.default]
+            if set_:
+                raise UserError(f"a {self.arch} is real-valued and has no {set_[0]}; leave {', '.join(set_)} out")
+            return ResNetConfig(arch=self.arch, **common)
+        common |= {name: getattr(self, name) for name in BINARY_ONLY}
+        if self.arch in ("birealnet-18", "reactnet-18"):
+            return BiRealConfig(arch=self.arch, **common)
+        if self.arch != "reactnet-a":
+            raise UserError(f"Unknown arch '{self.arch}'. Valid values are {', '.join(get_args(Arch))}")
+        return ReActNetConfig(**common)
+
     def with_head(self, head: tuple[int, ...], *, head_relu: bool = False) -> Network:
         """A new network with linear layers of those widths after pooling."""
-        return ReActNet(ReActNetConfig(head=head, head_relu=head_relu, **asdict(self)))
+        network: Network = self.config(head, head_relu=head_relu).build()
+        return network
 
     def with_projection(self, dim: int) -> Network:
         """A new network with MoCo v2's MLP head: features -> as many -> ReLU -> dim."""
@@ -36,24 +70,23 @@ class Student:
     @property
     def num_features(self) -> int:
         """Width of the pooled features."""
-        return self.with_head(()).num_features
+        return self.config(()).num_features
 
 
-PRECISION = ("binary_activations", "binary_weights", "activation_gradient", "weight_gradient")
-"""What may differ between a network and the checkpoint it starts from."""
-
-
-def start_from(network: Network, path: str) -> None:
+def start_from(network: Network, path: str, data: Images) -> None:
     """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
 
     Raises:
-        UserError: the file cannot be read, or holds a network of another shape.
+        UserError: the file cannot be read, holds a network of another shape, or was made for images
+            normalised otherwise than `data` does.
     """
-    found = checkpoint.load(path, what="initial checkpoint").model
-    binary = {name: getattr(network.config, name) for name in PRECISION}
-    if type(found.config) is not type(network.config) or replace(found.config, **binary) != network.config:
+    found = checkpoint.load(path, what="initial checkpoint")
+    wanted, held = network.config, found.model.config
+    precision = {name: getattr(wanted, name) for name in PRECISION if hasattr(wanted, name)}
+    if type(held) is not type(wanted) or replace(held, **precision) != wanted:
         raise UserError(
-            f"initial checkpoint {path} holds {found.config}, the student is {network.config}; "
-            "give both the same width, stem_stride, padding and teacher outputs"
+            f"initial checkpoint {path} holds {held}, the student is {wanted}; "
+            "give both the same width, arch, stem_stride, padding and teacher outputs"
         )
-    network.load_state_dict(found.state_dict())
+    check_normalisation(found.info, data, f"initial checkpoint {path}")
+    network.load_state_dict(found.model.state_dict())

@@ -6,10 +6,13 @@ from typing import Literal
 from edgebnn.errors import UserError
 
 Padding = Literal["zero", "one"]
-Shortcut = Literal["identity", "pool", "repeat"]
+Shortcut = Literal["identity", "pool", "repeat", "downsample"]
 
 REACTNET_A_CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 """Output channels of ReActNet-A's stem and of its 13 blocks (Liu et al., ECCV 2020, section 3.1)."""
+
+RESNET_CHANNELS = (64, 64, 128, 256, 512)
+"""Channels of a ResNet's stem and of its four stages (He et al., CVPR 2016, table 1), bottlenecks not widened."""
 
 MAX_WIDTH = 64
 MAX_RESOLUTION = 8192
@@ -27,19 +30,25 @@ class UnitShape:
     shortcut: Shortcut
 
 
-def reactnet_channels(width: float = 1.0) -> tuple[int, ...]:
-    """Channels of the stem and of each block of a ReActNet-A `width` times as wide.
+def scale_channels(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
+    """`channels`, the stem's first and least, times `width`.
 
     Raises:
         UserError: the stem would have no whole number of channels.
     """
-    stem = width * REACTNET_A_CHANNELS[0]
+    stem = width * channels[0]
     # A NaN fails every comparison.
-    if not 1 <= stem <= MAX_WIDTH * REACTNET_A_CHANNELS[0] or stem != int(stem):
+    if not 1 <= stem <= MAX_WIDTH * channels[0] or stem != int(stem):
         raise UserError(
-            f"width {width} gives the stem {stem:g} channels; use a multiple of 1/32 = 0.03125 up to {MAX_WIDTH}"
+            f"width {width} gives the stem {stem:g} channels; "
+            f"use a multiple of 1/{channels[0]} = {1 / channels[0]} up to {MAX_WIDTH}"
         )
-    return tuple(int(channels * width) for channels in REACTNET_A_CHANNELS)
+    return tuple(int(count * width) for count in channels)
+
+
+def reactnet_channels(width: float = 1.0) -> tuple[int, ...]:
+    """Channels of the stem and of each block of a ReActNet-A `width` times as wide."""
+    return scale_channels(REACTNET_A_CHANNELS, width)
 
 
 def reactnet_units(width: float = 1.0) -> tuple[UnitShape, ...]:
@@ -56,6 +65,25 @@ def reactnet_units(width: float = 1.0) -> tuple[UnitShape, ...]:
         stride = 2 if inputs != outputs and block > 0 else 1
         units.append(UnitShape(inputs, inputs, 3, stride, "pool" if stride == 2 else "identity"))
         units.append(UnitShape(inputs, outputs, 1, 1, "repeat" if inputs != outputs else "identity"))
+    return tuple(units)
+
+
+def resnet18_units(width: float = 1.0) -> tuple[UnitShape, ...]:
+    """The 16 units of Bi-Real-Net-18 and of ReActNet-18, four a stage, each a 3x3 convolution.
+
+    The first unit of every stage but the first halves the resolution and doubles the channels; its
+    shortcut is a 2x2 average pool, a real-valued 1x1 convolution and BatchNorm.
+    """
+    units = []
+    stem, *stages = scale_channels(RESNET_CHANNELS, width)
+    inputs = stem
+    for outputs in stages:
+        if inputs == outputs:
+            units.append(UnitShape(inputs, outputs, 3, 1, "identity"))
+        else:
+            units.append(UnitShape(inputs, outputs, 3, 2, "downsample"))
+        units += [UnitShape(outputs, outputs, 3, 1, "identity")] * 3
+        inputs = outputs
     return tuple(units)
 
 

@@ -1,7 +1,22 @@
-"""Binary layers and networks for training. PyTorch."""
+"""Binary layers and networks for training, and the real-valued ResNets that teach them. PyTorch."""
 
+from edgebnn.nn.bireal import BiRealConfig, BiRealNet, BiRealUnit
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
 from edgebnn.nn.network import Network
 from edgebnn.nn.reactnet import BinaryUnit, ReActNet, ReActNetConfig
+from edgebnn.nn.resnet import ResNet, ResNetConfig
 
-__all__ = ["BinaryConv2d", "BinaryUnit", "Network", "RPReLU", "RSign", "ReActNet", "ReActNetConfig"]
+__all__ = [
+    "BiRealConfig",
+    "BiRealNet",
+    "BiRealUnit",
+    "BinaryConv2d",
+    "BinaryUnit",
+    "Network",
+    "RPReLU",
+    "RSign",
+    "ReActNet",
+    "ReActNetConfig",
+    "ResNet",
+    "ResNetConfig",
+]

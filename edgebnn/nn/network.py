@@ -9,9 +9,11 @@ class Network(nn.Module):
     """A backbone and a head. A subclass builds both and writes `features` and `check_resolution`.
 
     Attributes:
-        config: a frozen dataclass of plain values from which the network is built; it has a field `head`.
+        config: a frozen dataclass of plain values from which the network is built. All have the fields
+            `head` and `head_relu`, the property `num_features`, and `build()`, which gives a new network.
         num_features: width of the pooled features.
-        head: linear layers with ReLU between them; empty where the features are the output.
+        head: linear layers with ReLU between them (and BatchNorm, as a network says); empty where the features
+            are the output.
     """
 
     config: Any
@@ -40,12 +42,19 @@ class Network(nn.Module):
         return self.config.head[-1] if self.config.head else self.num_features
 
 
-def linear_layers(inputs: int, widths: tuple[int, ...], *, relu_last: bool = False) -> nn.Sequential:
-    """Linear layers of the given widths with a ReLU after each but the last, and after it if asked."""
+def linear_layers(
+    inputs: int, widths: tuple[int, ...], *, relu_last: bool = False, norm: bool = False
+) -> nn.Sequential:
+    """Linear layers of the given widths with a ReLU after each but the last, and after it if asked.
+
+    With `norm` a BatchNorm stands before each ReLU.
+    """
     layers: list[nn.Module] = []
     for number, outputs in enumerate(widths):
         layers.append(nn.Linear(inputs, outputs))
         if relu_last or number + 1 < len(widths):
+            if norm:
+                layers.append(nn.BatchNorm1d(outputs))
             layers.append(nn.ReLU())
         inputs = outputs
     return nn.Sequential(*layers)

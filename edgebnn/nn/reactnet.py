@@ -7,68 +7,33 @@ since alpha and BatchNorm act a channel. `edgebnn.checkpoint` translates the pub
 """
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgebnn.errors import check
-from edgebnn.graph.shapes import Padding, UnitShape, check_resolution, reactnet_channels, reactnet_units
-from edgebnn.nn.estimators import Gradient
+from edgebnn.graph.shapes import UnitShape, check_resolution, reactnet_channels, reactnet_units
+from edgebnn.nn.config import BinaryConfig
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
 from edgebnn.nn.network import Network, linear_layers
 
-MAX_OUTPUTS = 1 << 20
-
 
 @dataclass(frozen=True)
-class ReActNetConfig:
-    """What a ReActNet is made from.
-
-    Attributes:
-        width: factor on all channels; 1 is ReActNet-A, whose stem has 32.
-        stem_stride: 2 as published; 1 suits small images.
-        padding: what the 3x3 binary convolutions see beyond the border: zero (as published) or one.
-        head: widths of the linear layers after pooling, ReLU between them: () gives features,
-            (1000,) a classifier, (1024, 128) MoCo v2's projection.
-        head_relu: whether a ReLU follows the last of them too (BURN's backbone).
-        binary_activations: whether convolutions see signs; step 1 binarises these alone.
-        binary_weights: whether convolutions hold signs; step 2 binarises both.
-        activation_gradient: pseudo-gradient of the activations' sign.
-        weight_gradient: pseudo-gradient of the weights' sign.
-    """
-
-    width: float = 1.0
-    stem_stride: int = 2
-    padding: Padding = "zero"
-    head: tuple[int, ...] = (1000,)
-    head_relu: bool = False
-    binary_activations: bool = True
-    binary_weights: bool = True
-    activation_gradient: Gradient = "polynomial"
-    weight_gradient: Gradient = "clipped"
+class ReActNetConfig(BinaryConfig):
+    """What a ReActNet-A is made from: of width 1 its stem has 32 channels, its features are 1024."""
 
     def __post_init__(self) -> None:
-        # A configuration may come from anyone's file.
+        super().__post_init__()
         reactnet_channels(self.width)
-        choices = {
-            "stem_stride": (1, 2),
-            "padding": get_args(Padding),
-            "head_relu": (True, False),
-            "binary_activations": (True, False),
-            "binary_weights": (True, False),
-            "activation_gradient": get_args(Gradient),
-            "weight_gradient": get_args(Gradient),
-        }
-        for name, valid in choices.items():
-            value = getattr(self, name)
-            check(
-                any(value == choice and type(value) is type(choice) for choice in valid),
-                f"Unknown {name} '{value}'. Valid values are {', '.join(map(str, valid))}",
-            )
-        sound = all(type(width) is int and 1 <= width <= MAX_OUTPUTS for width in self.head)
-        check(sound, f"head widths {self.head} are not whole numbers from 1 to {MAX_OUTPUTS}")
+
+    @property
+    def num_features(self) -> int:
+        """Width of the pooled features."""
+        return reactnet_channels(self.width)[-1]
+
+    def build(self) -> "ReActNet":
+        """A new network."""
+        return ReActNet(self)
 
 
 class BinaryUnit(nn.Module):

@@ -25,6 +25,9 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.runtime import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
+BINARY_CONVOLUTION = b"LceBconv2d"
+"""The name of LCE's operator, as its files hold it."""
+
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 TRIAL_SECONDS = 120
 TRIAL_BYTES = 8 << 30
@@ -53,7 +56,7 @@ def load(path: Path, threads: int) -> Model:
 
     return Model(
         path=path,
-        format="lce",
+        format="lce" if BINARY_CONVOLUTION in data else "tflite",
         runtime="lce",
         runtime_version=metadata.version("larq-compute-engine"),
         threads=threads,

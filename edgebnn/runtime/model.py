@@ -19,7 +19,7 @@ class Model:
 
     Attributes:
         path: the file.
-        format: what the file is.
+        format: what the file is; "lce" has binary convolutions of LCE's, "tflite" none.
         runtime: what runs it.
         runtime_version: version of that.
         threads: threads a run may use.
@@ -33,7 +33,7 @@ class Model:
     """
 
     path: Path
-    format: Literal["onnx", "onnx-packed", "lce"]
+    format: Literal["onnx", "onnx-packed", "lce", "tflite"]
     runtime: Literal["onnxruntime", "lce"]
     runtime_version: str
     threads: int

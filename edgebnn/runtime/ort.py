@@ -26,7 +26,7 @@ def load(path: Path, threads: int) -> Model:
     # Threads that wait for the next run by spinning would take the cores from whatever runs in between.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = FATAL
-    isa = _register_kernels(path, options)
+    isa = register_kernels(path, options)
     try:
         # To "fall back" would be to try the same again and to print.
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
@@ -35,7 +35,7 @@ def load(path: Path, threads: int) -> Model:
     except Exception as error:  # its exceptions share no base of their own
         raise UserError(
             f"model {path} is damaged, or uses what onnxruntime {onnxruntime.__version__} does not know "
-            f"({_reason(error)}); export it again"
+            f"({reason(error)}); export it again"
         ) from None
 
     inputs = session.get_inputs()
@@ -55,7 +55,7 @@ def load(path: Path, threads: int) -> Model:
         try:
             return session.run([output], {inputs[0].name: images})[0]
         except Exception as error:  # as above
-            raise UserError(f"onnxruntime cannot run model {path} ({_reason(error)}); export it again") from None
+            raise UserError(f"onnxruntime cannot run model {path} ({reason(error)}); export it again") from None
 
     text = metadata.get(METADATA_KEY)
     model = Model(
@@ -77,7 +77,7 @@ def load(path: Path, threads: int) -> Model:
     return model
 
 
-def _register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | None:
+def register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | None:
     """Gives `options` the packed kernels if the file needs them; the name of the path they run on, or None.
 
     Raises:
@@ -97,7 +97,7 @@ def _register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | 
     try:
         options.register_custom_ops_library(str(kernels.library_path()))
     except Exception as error:  # as in `load`
-        raise UserError(f"the kernels do not load ({_reason(error)}); install edgebnn again") from None
+        raise UserError(f"the kernels do not load ({reason(error)}); install edgebnn again") from None
     return isa
 
 
@@ -111,7 +111,7 @@ def _try(model: Model) -> None:
         raise UserError(f"model {model.path} takes images too large for this machine; export it again") from None
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """One line of what ONNX Runtime says, without its codes; the middle is the part to do without."""
     said = (str(error).splitlines() or [""])[0]
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Exception during initialization: )?", "", said)

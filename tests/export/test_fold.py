@@ -44,6 +44,8 @@ def test_the_reference_equals_the_network(seed: int) -> None:
 def test_the_networks_tested_exercise_both_bits_and_both_signs_of_gain() -> None:
     # A network whose bits are all alike would pass with any threshold.
     graph = fold(random_network(5, BASE), ModelInfo(resolution=64))
+    # The stem hands on what the first unit compares with 0: an operator less in LCE.
+    assert not graph.units[0].threshold.any()
     x = reference.stem(graph.stem, noise(5, 2, 64))
     for unit in graph.units:
         share = (x >= unit.threshold[:, None, None]).mean()

@@ -123,9 +123,9 @@ def test_bits_are_of_both_signs(case: Case) -> None:
 def test_nothing_falls_back(case: Case) -> None:
     counts = tflite_file.count_operators(case.data)
     tiny = {"RESHAPE": counts["RESHAPE"]} if counts["RESHAPE"] else {}
-    units = dict.fromkeys(("SUB", "LceQuantize", "LceBconv2d", "ADD", "PRELU"), 26)
+    units = dict.fromkeys(("LceQuantize", "LceBconv2d", "PRELU"), 26)
     once = dict.fromkeys(("REVERSE_V2", "CONV_2D", "MEAN", "FULLY_CONNECTED"), 1)
-    assert counts == {**units, **once, **tiny, "CONCATENATION": 5, "AVERAGE_POOL_2D": 4}
+    assert counts == {**units, **once, **tiny, "ADD": 52, "CONCATENATION": 5, "AVERAGE_POOL_2D": 4}
     # Two for each 3x3 unit with zero padding on a map of 2x2 or 1x1; none anywhere else.
     small_maps = sum(x.shape[2] < 3 and u.border == 1 for u, x in zip(case.graph.units, case.taps))
     assert counts["RESHAPE"] <= 2 * small_maps * (case.graph.units[0].padding == "zero")
@@ -251,15 +251,21 @@ def test_minus_zero_at_threshold_zero_is_plus_one_on_arm_too() -> None:
     """LCE's ARM kernel reads the sign bit of x - threshold, so that must be +0.0 or more for x = -0.0."""
     from tensorflow.lite.python.schema_py_generated import ModelT
 
-    data = lce.convert(small(threshold=0))
-    model = ModelT.InitFromPackedBuf(data, 0)
-    graph = model.subgraphs[0]
-    numbers = [number for number, operator in enumerate(tflite_file.operators(data)) if operator.kind == "SUB"]
-    assert len(numbers) == 2
-    for number in numbers:
-        constant = graph.tensors[graph.operators[number].inputs[1]]
-        threshold = model.buffers[constant.buffer].data.view(np.float32)
-        assert not np.signbit(np.float32(-0.0) - threshold).any()
+    graph = small(threshold=0)
+    stem = replace(graph.stem, weight=np.zeros_like(graph.stem.weight), bias=np.full(32, -0.0, np.float32))
+    case = case_of(replace(graph, stem=stem))
+    # The first unit sees the stem's own output, which therefore must hold no -0.0.
+    assert not np.signbit(case.taps[0]).any()
+    model = ModelT.InitFromPackedBuf(case.data, 0)
+    subgraph = model.subgraphs[0]
+    shifts = []
+    for number, operator in enumerate(tflite_file.operators(case.data)):
+        constant = subgraph.tensors[subgraph.operators[number].inputs[-1]]
+        if operator.kind == "ADD" and model.buffers[constant.buffer].data is not None:
+            assert operator.scope == "unit_01"
+            shifts.append(model.buffers[constant.buffer].data.view(np.float32))
+    assert len(shifts) == 1
+    assert not np.signbit(np.float32(-0.0) + shifts[0]).any()
 
 
 def test_the_head_may_have_an_offset_relus_several_layers_or_none() -> None:

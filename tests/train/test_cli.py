@@ -36,7 +36,7 @@ def config(path: Path, method: str, **arguments: object) -> Path:
 
 @pytest.fixture
 def moco(tmp_path: Path) -> Path:
-    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue=48, key_groups=2)
+    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue=64, key_groups=2)
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""What the readers of the published layouts share: a file's tensors, each taken once and checked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgebnn.errors import UserError
+
+_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file in this project's terms.
+
+    Attributes:
+        config: the network's configuration, one of `edgebnn.nn`.
+        state: its state dict.
+        layout: the name of the layout.
+        ignored: keys of the file that the network has no use for, and why.
+    """
+
+    config: Any
+    state: dict[str, Tensor]
+    layout: str
+    ignored: dict[str, str]
+
+
+class Source:
+    """A network's tensors, each taken once, so that what is left over is known.
+
+    Args:
+        tensors: the file's state dict.
+        prefix: what the network's own keys start with; every other key is `outside`.
+        what: the file, for messages.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], prefix: str, what: str) -> None:
+        self._tensors = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+        self._prefix = prefix
+        self.outside = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
+        self.what = what
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._tensors
+
+    def peek(self, key: str) -> Tensor:
+        if key not in self._tensors:
+            raise UserError(f"{self.what} lacks {key}; it is cut off or of an unknown layout, fetch it again")
+        return self._tensors[key]
+
+    def take(self, key: str, *shapes: tuple[int, ...]) -> Tensor:
+        """The tensor, floats as float32; if shapes are given it must have one of them."""
+        tensor = self.peek(key)
+        if shapes and tuple(tensor.shape) not in shapes:
+            raise UserError(f"{self.what}: {key} has shape {tuple(tensor.shape)}, not {shapes[0]}; is it whole?")
+        del self._tensors[key]
+        return tensor.float() if tensor.is_floating_point() else tensor
+
+    def norm(self, new: str, *olds: str) -> dict[str, Tensor]:
+        """The state of the BatchNorm `new`, which stands for those named `olds`, side by side."""
+        state = {f"{new}.{part}": torch.cat([self.take(f"{old}.{part}") for old in olds]) for part in _NORM_PARTS}
+        # One counter serves BatchNorms side by side; files of old PyTorch have none.
+        part = "num_batches_tracked"
+        counters = [self.take(f"{old}.{part}") for old in olds if f"{old}.{part}" in self]
+        return state | {f"{new}.{part}": counters[0] if counters else torch.zeros((), dtype=torch.long)}
+
+    def convolution(self, old: str, shape: tuple[int, int, int, int]) -> Tensor:
+        """The weights of the binary convolution `old`: 4-D `weight`, or `weights` in one column."""
+        key = f"{old}.weights" if f"{old}.weights" in self else f"{old}.weight"
+        column = (shape[0] * shape[1] * shape[2] * shape[3], 1)
+        return self.take(key, shape, column).reshape(shape)
+
+    def reacting(self, unit: str, sign: str, shift_in: str, slope: str, shift_out: str) -> dict[str, Tensor]:
+        """The state of the RSign and the RPReLU of `unit`, from modules of the other names."""
+        return {
+            f"{unit}.sign.shift": self.take(f"{sign}.bias").flatten(),
+            f"{unit}.act.shift_in": self.take(f"{shift_in}.bias").flatten(),
+            f"{unit}.act.slope": self.take(f"{slope}.weight").flatten(),
+            f"{unit}.act.shift_out": self.take(f"{shift_out}.bias").flatten(),
+        }
+
+    def linear(self, new: str, old: str) -> dict[str, Tensor]:
+        """The state of the linear layer `new`, in the file `old`."""
+        return {f"{new}.{part}": self.take(f"{old}.{part}") for part in ("weight", "bias")}
+
+    def rest(self, reasons: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+        """What was not taken, and why it need not be.
+
+        Args:
+            reasons: beginnings of names within the network, and why what is called so has no use.
+
+        Raises:
+            UserError: something is left that no published layout has.
+        """
+        ignored = dict.fromkeys(self.outside, "outside the encoder")
+        for key in self._tensors:
+            why = next((why for start, why in reasons if key.startswith(start)), None)
+            if why is None:
+                raise UserError(
+                    f"{self.what} holds {self._prefix}{key}, which no published layout has; is it another network?"
+                )
+            ignored[self._prefix + key] = why
+        return ignored

@@ -1,0 +1,67 @@
+"""What networks are made from: plain values, checked, since a configuration may come from anyone's file."""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from edgebnn.errors import check
+from edgebnn.graph.shapes import Padding
+from edgebnn.nn.estimators import Gradient
+
+MAX_OUTPUTS = 1 << 20
+
+
+@dataclass(frozen=True)
+class BinaryConfig:
+    """What the binary networks share.
+
+    Attributes:
+        width: factor on all channels; 1 is as published.
+        stem_stride: 2 as published; 1 suits small images.
+        padding: what the 3x3 binary convolutions see beyond the border: zero (as published) or one.
+        head: widths of the linear layers after pooling, ReLU between them: () gives features,
+            (1000,) a classifier, (1024, 128) MoCo v2's projection.
+        head_relu: whether a ReLU follows the last of them too (BURN's backbone).
+        binary_activations: whether convolutions see signs; step 1 binarises these alone.
+        binary_weights: whether convolutions hold signs; step 2 binarises both.
+        activation_gradient: pseudo-gradient of the activations' sign.
+        weight_gradient: pseudo-gradient of the weights' sign.
+    """
+
+    width: float = 1.0
+    stem_stride: int = 2
+    padding: Padding = "zero"
+    head: tuple[int, ...] = (1000,)
+    head_relu: bool = False
+    binary_activations: bool = True
+    binary_weights: bool = True
+    activation_gradient: Gradient = "polynomial"
+    weight_gradient: Gradient = "clipped"
+
+    def __post_init__(self) -> None:
+        check_choices(
+            self,
+            stem_stride=(1, 2),
+            padding=get_args(Padding),
+            head_relu=(True, False),
+            binary_activations=(True, False),
+            binary_weights=(True, False),
+            activation_gradient=get_args(Gradient),
+            weight_gradient=get_args(Gradient),
+        )
+        check_head(self.head)
+
+
+def check_choices(config: Any, **choices: tuple[Any, ...]) -> None:
+    """Raises `UserError` unless each of the named fields of `config` has one of its valid values."""
+    for name, valid in choices.items():
+        value = getattr(config, name)
+        check(
+            any(value == choice and type(value) is type(choice) for choice in valid),
+            f"Unknown {name} '{value}'. Valid values are {', '.join(map(str, valid))}",
+        )
+
+
+def check_head(widths: tuple[int, ...]) -> None:
+    """Raises `UserError` unless a head can have linear layers of these widths."""
+    sound = all(type(width) is int and 1 <= width <= MAX_OUTPUTS for width in widths)
+    check(sound, f"head widths {widths} are not whole numbers from 1 to {MAX_OUTPUTS}")
