@@ -1,15 +1,17 @@
 """Fine-tuning: the whole network trained on labels, on a share of them in semi-supervised evaluation."""
 
-from typing import Any
+from collections.abc import Iterable
+
+from torch import nn
 
 from edgebnn.errors import UserError
 from train.data import Images
 from train.evaluation import Classification
 from train.linear import with_classifier
-from train.optim import OptimizerConfig
+from train.optim import Group, OptimizerConfig
 from train.student import Student
 
-SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", milestones=(12, 16))
+SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", milestones=(12, 16), step_factor=0.2)
 
 
 class FineTune(Classification):
@@ -44,9 +46,7 @@ class FineTune(Classification):
             raise UserError(f"head_lr {self.head_lr} is no factor on the learning rate; give more than 0")
         self.network = with_classifier(self.backbone(data), len(data.labels))
 
-    def configure_optimizers(self) -> Any:
+    def trained(self) -> Iterable[nn.Parameter | Group]:
         head = list(self.network.head.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("head.")]
-        groups: Any = [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
-        assert self.trainer.max_epochs is not None  # `fit` sees to that
-        return self.optimizer_config.build(groups, self.trainer.max_epochs)
+        return [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
