@@ -49,8 +49,6 @@ DEFAULTS = {
     "use_distributed_sampler": False,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
-    # Each epoch's loader is seeded anew (Images.train_dataloader), so that resuming repeats nothing.
-    "reload_dataloaders_every_n_epochs": 1,
 }
 
 # TensorBoard imports all of TensorFlow to write its files, unless it finds this module (tensorboard/compat).
@@ -150,18 +148,20 @@ def fit(arguments: list[str]) -> None:
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
         if trainer.world_size > 1 and launch.place() is None:
             return launch.start(trainer.world_size, ["fit", *arguments])
-        check_trainer(trainer, data)
+        check_trainer(trainer)
         if model.trains:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check()
+        data.check(trainer.world_size, trainer.accumulate_grad_batches)
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)
         with alone():
             data.train_dataloader()
             model.prepare(data)
+        # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
+        trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
         # The first thing written, so that a run folder that cannot be is found in one line.
         if trainer.is_global_zero:
@@ -187,13 +187,7 @@ def run(trainer: Trainer, model: Method, data: Images, start: str | None) -> int
     return epochs
 
 
-def check_trainer(trainer: Trainer, data: Images) -> None:
+def check_trainer(trainer: Trainer) -> None:
     """Raises `UserError` if the trainer would train otherwise than its configuration reads."""
-    parts = trainer.world_size * trainer.accumulate_grad_batches
-    if data.batch_size % parts:
-        raise UserError(
-            f"a step's {data.batch_size} images do not divide by {trainer.world_size} processes x "
-            f"{trainer.accumulate_grad_batches} accumulated batches; give data.batch_size a multiple of {parts}"
-        )
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise UserError("the learning rate's schedule counts epochs; give trainer.max_epochs, 1 or more")

@@ -26,11 +26,11 @@ class OptimizerConfig:
         decay: what the penalty falls on. all: every parameter. weights: all but biases, norms and other
             parameters of one dimension; those take plain steps with lars.
         momentum: of sgd and lars.
-        schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: times `step_factor` from
-            every milestone on. cosine: from lr to `final` by half a cosine.
+        schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: lr times
+            `step_factor` from every milestone on. cosine: from lr to `final` by half a cosine.
         by: whether `cosine` moves with every epoch (MoCo's and BURN's code) or every step (SwAV, BYOL).
         milestones: epochs, counted from 0, at which `steps` lowers the rate.
-        step_factor: what it multiplies the rate by.
+        step_factor: by what `steps` lowers it.
         warmup: epochs in which the rate rises, step by step, from `warmup_from` of what it would be.
         warmup_from: factor of the first step.
         decay_from: whether `cosine` counts from the run's start, as in BURN's code, or from the end of the
@@ -62,10 +62,9 @@ class OptimizerConfig:
                 f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} make no optimiser; "
                 "give lr > 0, weight_decay >= 0, momentum from 0 to below 1"
             )
-        factors = (self.warmup_from, self.final, self.step_factor)
-        if self.warmup < 0 or not all(0 <= factor <= 1 for factor in factors):
+        if self.warmup < 0 or not (0 <= self.warmup_from <= 1 and 0 <= self.final <= 1):
             raise UserError(
-                f"warmup {self.warmup}, warmup_from, final, step_factor {factors} make no schedule; "
+                f"warmup {self.warmup}, warmup_from {self.warmup_from}, final {self.final} make no schedule; "
                 "give 0 epochs or more, and factors from 0 to 1"
             )
 
