@@ -38,6 +38,7 @@ class Method(LightningModule):
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = True
     may_collapse: ClassVar[bool] = True
     network: Network
 
