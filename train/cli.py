@@ -19,6 +19,7 @@ from edgebnn.files import write_bytes
 from train import launch
 from train.burn import BURN
 from train.burn_code import BURNCode
+from train.byol import BYOL
 from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
@@ -33,11 +34,13 @@ from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
 from train.processes import cluster, devices_and_nodes, strategy
 from train.resume import check_start
+from train.supervised import Supervised
 from train.svm import LowShotSVM
+from train.swav import SwAV
 from train.sync_batchnorm import BatchNormSync
 
 METHODS = (
-    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode),
+    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
     *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
 )
 DATA = (Digits, Mnist5k, Cifar10, ImageFolder)

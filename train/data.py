@@ -27,6 +27,7 @@ class Memory(Images):
 
     Its crops are made where the training is, out of whole images; others' come cropped from the workers.
 
+    Args: as for `Images`.
     """
 
     def __init__(

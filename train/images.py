@@ -197,8 +197,11 @@ class Images(LightningDataModule):
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
     def _fixed(self, images: MemoryImages | FileImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
-        read = partial(images.fixed, transform=self.fixed())
-        return Loader(lambda: (read, batches), len(batches), self.workers, self.broken)
+        def plan() -> Plan:
+            # Not before the first batch, when the normalisation is settled.
+            return partial(images.fixed, transform=self.fixed()), batches
+
+        return Loader(plan, len(batches), self.workers, self.broken)
 
     def _checked_count(self, images: MemoryImages | FileImages) -> int:
         if len(images) < self.batch_size:

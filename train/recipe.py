@@ -8,7 +8,8 @@
         set:
           model.init_args.teacher: ${run}/teacher/model.safetensors
 
-`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`.
+`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`. Any other
+`${NAME}` is given with `--set NAME=VALUE`.
 A finished stage is skipped, an interrupted one goes on from its `last.ckpt`. A stage whose configuration or
 input files (of earlier stages, and any other that `model` names) have changed since it ran is refused: its results
 would not be what the recipe says.
@@ -28,7 +29,7 @@ from typing import Any
 import yaml
 
 from edgebnn import records
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file, write_bytes
 from edgebnn.text import columns
 from train import inputs
@@ -74,19 +75,27 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m train recipe", description="Runs the stages of a recipe in order.")
     parser.add_argument("recipe", type=Path, help="a file of train/recipes/")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="what ${NAME} stands for in it")
     chosen = parser.parse_args(arguments)
-    run_recipe(chosen.recipe, chosen.runs)
+    for given in chosen.set:
+        check("=" in given, f"--set {given} lacks a value; write NAME=VALUE")
+    run_recipe(chosen.recipe, chosen.runs, dict(given.split("=", 1) for given in chosen.set))
 
 
-def run_recipe(path: Path, runs: Path) -> None:
+def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> None:
     """Runs what is left to do of a recipe and prints what its stages measured.
+
+    Args:
+        path: the recipe.
+        runs: the folder that its own lies in.
+        values: what each ${NAME} besides ${run} stands for.
 
     Raises:
         UserError: the recipe, a configuration, or what an earlier run left does not allow it.
     """
     root = runs / path.stem
     # Every configuration is read first: a mistake in the last stage should not wait for the first to train.
-    stages = [resolve(stage, root) for stage in read(path, root)]
+    stages = [resolve(stage, root) for stage in read(path, root, values or {})]
     check_order(stages)
     rows = []
     for number, stage in enumerate(stages, start=1):
@@ -107,8 +116,16 @@ def writes() -> bool:
     return here is None or here.rank == 0
 
 
-def read(path: Path, root: Path) -> list[Stage]:
+def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
     """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
+    used: set[str] = set()
+
+    def filled(match: re.Match[str]) -> str:
+        name = match[1]
+        check(name == "run" or name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
+        used.add(name)
+        return str(root) if name == "run" else values[name]
+
     try:
         recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -131,8 +148,10 @@ def read(path: Path, root: Path) -> list[Stage]:
         for key, value in changes.items():
             # A string is an argument as it is; anything else in the form YAML reads back.
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            arguments += [f"--{key}", text.replace("${run}", str(root))]
+            arguments += [f"--{key}", re.sub(r"\$\{(\w+)\}", filled, text)]
         stages.append(Stage(str(name), arguments, folder))
+    unused = sorted(values.keys() - used)
+    check(not unused, lambda: f"recipe {path} has no ${{{unused[0]}}}; leave it out of --set")
     return stages
 
 

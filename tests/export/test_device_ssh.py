@@ -21,23 +21,11 @@ from export import lce, packed
 from export.cli import main
 from export.fold import fold
 from tests.export import sshd
-from tests.export.sshd import Sshd, make_key, wait_for
+from tests.export.sshd import Sshd, make_key
+from tests.export.stand_ins import PRINTED, alive, fails, hang, prints, wait_for, write_program
 from tests.networks import random_network
 
 pytestmark = pytest.mark.skipif(sshd.SERVER is None, reason="no sshd; Debian: apt-get install openssh-server")
-
-# A stand-in for LCE's program, which does not exist for x86: prints what it prints, for three runs.
-PRINTED = """INFO: STARTING!
-INFO: Initialized session in 1.5ms.
-INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 300 seconds.
-INFO: count=16 first=41707 curr=31870 min=31722 max=41707 avg=32491.4 std=2395
-
-INFO: Running benchmark for at least 3 iterations and at least 0 seconds but terminate if exceeding 300 seconds.
-INFO: count=3 first=31000 curr=33000 min=31000 max=33000 avg=32000 std=816
-
-INFO: Inference timings in us: Init: 1500, First inference: 41707, Warmup (avg): 32491.4, Inference (avg): 32000
-INFO: Memory footprint delta from the start of the tool (MB): init=2.5 overall=8.5
-"""
 
 
 @pytest.fixture(scope="module")
@@ -74,44 +62,9 @@ def program(server: Sshd) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def write_program(path: Path, text: str) -> None:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
-def hang(marker: Path) -> str:
-    """A program that starts another, says where it runs, and never ends."""
-    return f"sleep 1000 & echo $$ $! >'{marker}'; wait"
-
-
-def prints(text: str) -> str:
-    return f"cat <<'END'\n{text}END"
-
-
 def arguments(server: Sshd, there: Path, *more: object) -> list[str]:
     given = ["device", *more, "--target", server.target, "--folder", there]
     return [str(each) for each in given]
-
-
-def fails(capsys: pytest.CaptureFixture[str], given: list[str]) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(given)
-    assert stopped.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
-
-
-def alive(marker: Path) -> bool:
-    """Whether a process that `hang` named still runs."""
-    return any(Path("/proc", pid).exists() and not zombie(pid) for pid in marker.read_text().split())
-
-
-def zombie(pid: str) -> bool:
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def start(given: list[str]) -> "subprocess.Popen[str]":
@@ -189,27 +142,33 @@ def test_a_program_from_here(
     assert not list(there.iterdir())
 
 
-@pytest.mark.parametrize(
-    "name", ["with space", "it's", '"', "-rf", "; touch hacked", "$(touch hacked)", "two\nlines", "`touch hacked`", "*"]
-)
 def test_odd_names_mean_nothing(
-    server: Sshd, there: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    server: Sshd, there: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tmp_path / "here"
-    (here / name).mkdir(parents=True)
-    folder = there / name.replace("\n", " ")  # those of a device's folder are refused
+    names = ["a b", "it's", '"', "-rf", "; touch hacked", "$(touch hacked)", "two\nlines", "`touch hacked`", "*", "ü"]
+    here, folder = tmp_path / "here", there / " ".join(name for name in names if name.isprintable())
+    here.mkdir()
     folder.mkdir()
     monkeypatch.chdir(here)
-    artifact, ours = here / f"{name}.tflite", here / name / "lce_benchmark_model"
-    shutil.copy(files[1], artifact)
+    for name in names:
+        shutil.copy(files[1], here / f"{name}.tflite")
+    ours = here / "".join(names) / "lce_benchmark_model"
+    ours.parent.mkdir()
     write_program(ours, prints(PRINTED))
-    given = [f"./{artifact.name}", "--target", server.target, "--folder", str(folder), "--rounds", "1"]
-    main(["device", *given, "--runner", str(ours), "--record", str(tmp_path / "run")])
-    (latency,) = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
-    assert latency.context["artifact"] == artifact.name
-    left = {path.name for path in [*tmp_path.rglob("*"), *Path.home().glob("hacked")]}
+    given = ["--target", server.target, "--folder", str(folder), "--rounds", "1", "--runner", str(ours)]
+    main(["device", *(f"./{name}.tflite" for name in names), *given, "--record", str(tmp_path / "run")])
+    measured = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    assert {each.context["artifact"] for each in measured} == {f"{name}.tflite" for name in names}
+    left = {path.name for path in [*tmp_path.rglob("*"), *Path.home().glob("hacked"), *Path("/").glob("hacked")]}
     assert "hacked" not in left
     assert not list(folder.iterdir())
+
+
+def test_a_folder_of_two_lines_is_refused(
+    server: Sshd, there: Path, files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, arguments(server, Path(f"{there}/two\nlines"), files[1]))
+    assert "is no name for a folder" in line
 
 
 def test_a_missing_program_is_told_with_where_to_get_it(
@@ -286,7 +245,7 @@ def test_a_lost_connection_is_told_and_the_device_cleans_up(
     assert wait_for(lambda: not alive(marker) and not list(there.iterdir()))
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL], ids=lambda sent: sent.name)
 def test_an_interrupted_measurement_leaves_nothing(
     server: Sshd, there: Path, files: tuple[Path, Path], program: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:

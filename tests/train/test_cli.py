@@ -292,8 +292,16 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
     (root / "val/b/notes.txt").write_text("no image")
     assert "val holds no images" in refused(command, capsys)
     Image.new("RGB", (40, 36)).save(root / "val/b/0.png")
+    whole = {path: path.read_bytes() for path in (root / "train").rglob("*.png")}
+    for path in whole:
+        path.write_text("no image")
+    line = refused(command, capsys)
+    assert f"cannot read the image {root / 'train'}" in line
+    assert "nor 3 before it" in line
+    for path, content in whole.items():
+        path.write_bytes(content)
+    # One that is broken is replaced.
     (root / "train/b/0.png").write_text("no image")
-    assert f"cannot read the image {root / 'train/b/0.png'}" in refused(command, capsys)
-    Image.new("L", (40, 36)).save(root / "train/b/0.png")
+    Image.new("L", (40, 36)).save(root / "train/b/1.png")
     main([*command, "--trainer.max_epochs", "1"])
     assert checkpoint.load(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")

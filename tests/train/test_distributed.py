@@ -1,6 +1,7 @@
 """Training in two processes: the same weights as in one, and one line when something goes wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,11 +10,15 @@ from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, last, run, write_config
 
 STUDENT = {"student": {"width": WIDTH}}
-METHODS = {
-    "Distill": {**STUDENT, "teacher": None},
-    "MoCoV2": {**STUDENT, "dim": 16, "queue": 48, "key_groups": 2},
+TAUGHT = {**STUDENT, "teacher": None}
+MOCO = {"queue": 64, "key_groups": 2}
+METHODS: dict[str, dict[str, Any]] = {
+    "Distill": TAUGHT,
+    "MoCoV2": {**STUDENT, **MOCO, "dim": 16},
+    "MoCoV2Distill": {**TAUGHT, **MOCO},
+    "BURN": {**TAUGHT, "classes": 24},
 }
-"""A method, and what its configuration says besides the teacher."""
+"""Methods, and what their configurations say; the teacher is put in by the test."""
 
 STEPS = {"max_epochs": 1, "limit_train_batches": 5, "sync_batchnorm": True}
 # Rounding differs with the order of sums, a rounded value can pass a sign's threshold, and Adam divides gradients that
@@ -23,7 +28,7 @@ EXACT = {"precision": "64-true"}
 
 @pytest.fixture
 def recipe(tmp_path: Path, teacher: str) -> Path:
-    """A stage for every method, and one of accumulated batches."""
+    """A stage for every method."""
     stages = {}
     for name, arguments in METHODS.items():
         if "teacher" in arguments:
