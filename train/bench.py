@@ -142,7 +142,9 @@ def write_teacher(setting: Setting, path: str) -> None:
 def make_method(setting: Setting, teacher: str) -> Distill:
     """Our method, prepared as `train fit` prepares it; the same weights every time."""
     torch.manual_seed(1)
-    data = Images(setting.resolution, IMAGENET_MEAN, IMAGENET_STD, setting.batch, 0, Augmentation(), None, None, None, 0)
+    data = Images(
+        setting.resolution, IMAGENET_MEAN, IMAGENET_STD, setting.batch, 0, Augmentation(), None, None, None, 0
+    )
     method = Distill(Student(width=setting.width), teacher)
     method.prepare(data)
     method.to(memory_format=torch.channels_last)
