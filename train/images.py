@@ -189,7 +189,8 @@ class Images(LightningDataModule):
             augment(images, draws, view.resolution, self.mean, self.std)
             for images, draws, view in zip(sources, batch.draws, self.views())
         ]
-        return views, batch.labels
+        # Float64 where the trainer computes in it, as in tests of several processes.
+        return self.trainer.precision_plugin.convert_input(views), batch.labels  # type: ignore[union-attr]
 
     def _evaluation(self, part: Part) -> Loader:
         size = -(-self.batch_size // (world_size() * self.accumulate()))
