@@ -69,7 +69,7 @@ def test_a_network_without_binary_weights_has_no_flips(teacher: str, digits: Dig
 
 def test_collapse_is_told_once(teacher: str, digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
     how = {"log_every_n_steps": 1, "max_steps": 3}
-    sound = distilled(teacher, digits)
+    sound = distilled(teacher, digits, lr=1e-3)
     train_one_step(sound, digits, callbacks=[Spread()], **how)
     assert float(sound.trainer.callback_metrics["train/spread"]) > COLLAPSED
     assert capsys.readouterr().err == ""
