@@ -25,8 +25,7 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.runtime import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
-BINARY_CONVOLUTION = b"LceBconv2d"
-"""The name of LCE's operator, as its files hold it."""
+BINARY_CONVOLUTION = "LceBconv2d"
 
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 TRIAL_SECONDS = 120
@@ -56,7 +55,7 @@ def load(path: Path, threads: int) -> Model:
 
     return Model(
         path=path,
-        format="lce" if BINARY_CONVOLUTION in data else "tflite",
+        format="lce" if BINARY_CONVOLUTION in tflite.custom_operators(data, f"model {path}") else "tflite",
         runtime="lce",
         runtime_version=metadata.version("larq-compute-engine"),
         threads=threads,
