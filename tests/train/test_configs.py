@@ -1,5 +1,6 @@
 """Every configuration and recipe in the folders is one that the command reads."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def test_configuration_is_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_read_and_each_stage_comes_after_what_it_uses(path: Path, tmp_path: Path) -> None:
-    stages = [recipe.resolve(stage, tmp_path) for stage in recipe.read(path, tmp_path)]
+    given = dict.fromkeys(set(re.findall(r"\$\{(\w+)\}", path.read_text())) - {"run"}, "any")
+    stages = [recipe.resolve(stage, tmp_path) for stage in recipe.read(path, tmp_path, given)]
     recipe.check_order(stages)
     for before, stage in zip(stages, stages[1:]):
         if stage.name in ("step2", "stage2"):
