@@ -1,4 +1,5 @@
-"""What a user would pick instead of a binary network: torchvision's small networks in ONNX Runtime, float and int8.
+"""What a user would pick instead of a binary network: torchvision's small networks in ONNX Runtime, float and int8,
+and as plain TFLite (`export.baselines_tflite`).
 
 The weights are random (`export.random_networks`): these files are for timing.
 
@@ -26,6 +27,7 @@ from torchvision import models
 
 from edgebnn.errors import check
 from edgebnn.files import existing_file, write_bytes
+from export import baselines_tflite
 from export.onnx import INPUT, OPSET, OUTPUT
 from export.random_networks import settle
 
@@ -91,6 +93,13 @@ def write(name: str, folder: Path, resolution: int) -> Path:
     """Writes baseline `name` as NAME.onnx into `folder` and gives its path. Raises `UserError` as `network` does."""
     path = folder / f"{name}.onnx"
     write_bytes(path, convert(network(name, resolution), resolution))
+    return path
+
+
+def write_tflite(name: str, folder: Path, resolution: int) -> Path:
+    """Writes baseline `name` as NAME.tflite into `folder` and gives its path. Raises `UserError` as `network` does."""
+    path = folder / f"{name}.tflite"
+    write_bytes(path, baselines_tflite.convert(network(name, resolution), name, resolution))
     return path
 
 

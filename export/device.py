@@ -40,6 +40,7 @@ class Subject:
         resolution: side of its images in pixels.
         format: what it is, as records say it.
         sha256: its content's digest.
+        bytes: its size.
         baseline: whether it is one of `--with-baselines`.
     """
 
@@ -48,12 +49,8 @@ class Subject:
     resolution: int
     format: str
     sha256: str
+    bytes: int
     baseline: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """Size of the file."""
-        return self.path.stat().st_size
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,9 @@ def subject(path: str | Path, *, baseline: bool = False) -> Subject:
         lce = tflite.custom_operators(data, f"model {path}") & LCE_OPERATORS
         text = tflite.metadata(data, METADATA_KEY, f"model {path}")
         info = make_info(None if text is None else text.decode(errors="replace"), path, None, 3)
-        return Subject(path, info.name, info.resolution, "lce" if lce else "tflite", sha256(path), baseline)
+        return Subject(
+            path, info.name, info.resolution, "lce" if lce else "tflite", sha256(path), path.stat().st_size, baseline
+        )
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except DecodeError:
@@ -145,7 +144,15 @@ def subject(path: str | Path, *, baseline: bool = False) -> Subject:
     text = next((each.value for each in model.metadata_props if each.key == METADATA_KEY), None)
     info = make_info(text, path, side, channels)
     packed = DOMAIN in onnx_file.operator_sets(path)
-    return Subject(path, info.name, info.resolution, "onnx-packed" if packed else "onnx", sha256(path), baseline)
+    return Subject(
+        path,
+        info.name,
+        info.resolution,
+        "onnx-packed" if packed else "onnx",
+        sha256(path),
+        path.stat().st_size,
+        baseline,
+    )
 
 
 def facts(device: Device) -> dict[str, str]:

@@ -7,11 +7,9 @@ from pathlib import Path
 from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import check
 from edgebnn.files import write_bytes
-from edgebnn.graph import ModelInfo
-from export import baselines, onnx
+from export import baselines, onnx, tflite
 from export.device import Subject, subject
 from export.fold import fold
-from export.random_networks import settle
 
 
 def write(
@@ -48,18 +46,8 @@ def steps(subjects: Sequence[Subject], checkpoint: str | None) -> int:
 
 
 def _twin(checkpoint: str, resolution: int, path: Path) -> Subject:
-    """The same network with real-valued activations and weights, random ones: for timing."""
+    """The checkpoint's network with real-valued activations and weights (`export.tflite.real_valued`)."""
     loaded = checkpoints.load(checkpoint)
-    config = replace(loaded.model.config, binary_activations=False, binary_weights=False)
-    graph = fold(
-        settle(type(loaded.model)(config), resolution),
-        ModelInfo(name=f"{loaded.info.name}-twin", resolution=resolution, mean=loaded.info.mean, std=loaded.info.std),
-    )
-    if path.suffix == ".onnx":
-        data = onnx.convert(graph)
-    else:
-        from export import tflite
-
-        data = tflite.convert(graph)
-    write_bytes(path, data)
+    graph = tflite.real_valued(fold(loaded.model, replace(loaded.info, resolution=resolution)))
+    write_bytes(path, onnx.convert(graph) if path.suffix == ".onnx" else tflite.convert(graph))
     return subject(path, baseline=True)

@@ -28,6 +28,9 @@ SUMMARIES = (
     re.compile(rf"Inference timings in us: Init: {NUMBER}, First inference: {NUMBER},"),
     re.compile(rf"Average inference timings in us: Warmup: {NUMBER}, Init: {NUMBER},"),
 )
+PROCESS = ("architecture", "bits", "features", "python", "numpy", "onnxruntime")
+"""What `edgebnn bench` knows better of the machine than the device's shell."""
+
 MOST_MS = 3_600_000.0
 
 
@@ -174,7 +177,8 @@ def bench(output: str) -> Sample:
         (result,) = data["results"]
         machine = data["machine"]
         facts = {key: result[key] for key in ("runtime", "runtime_version", "batch", "isa") if key in result}
-        facts |= {key: str(machine[key]) for key in ("python", "numpy", "onnxruntime")}
+        # What the process sees itself as: of 32 bits on a system of 64, or emulated.
+        facts |= {"process": {key: machine[key] for key in PROCESS}}
         memory = data["peak_memory_bytes"]
         return Sample(
             runs_ms=tuple(float(each) for each in result["milliseconds"]),

@@ -124,10 +124,10 @@ def to_records(found: Findings, target: str) -> Iterator[Record]:
         artifact = {"artifact": each.subject.path.name, "sha256": each.subject.sha256}
         values = latency | {"first_ms": each.first_ms, "init_ms": each.init_ms}
         told = dict(each.runner_facts)
-        versions = {key: told.pop(key) for key in ("python", "numpy", "onnxruntime") if key in told}
+        process = told.pop("process", {})
         context: dict[str, Any] = artifact | told
         context |= {"threads": found.threads, "runs": runs, "rounds": len(each.rounds), "target": target}
-        context |= {"machine": found.machine | versions}
+        context |= {"machine": found.machine | process}
         context |= {"before": asdict(found.states[0]), "after": asdict(found.states[-1])}
         context |= {"throttled": None if signs is None else bool(signs), "void": reasons}
         if memory is not None:

@@ -33,6 +33,15 @@ class HeadedMethod(Method):
             start_from(self.network, init, data)
             load_heads(Path(init).parent / HEADS, self._heads())
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.batch_size < 2 * self.trainer.world_size * self.trainer.accumulate_grad_batches:
+            raise UserError(
+                f"data.batch_size {data.batch_size} leaves the heads' BatchNorm one image at a time; give two or more "
+                "to each process and accumulated batch"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         if self.trainer.is_global_zero:

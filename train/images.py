@@ -189,7 +189,9 @@ class Images(LightningDataModule):
             augment(images, draws, view.resolution, self.mean, self.std)
             for images, draws, view in zip(sources, batch.draws, self.views())
         ]
-        return views, batch.labels
+        # Lightning converted what came before the views were made.
+        double = self.trainer is not None and self.trainer.precision == "64-true"
+        return [view.double() for view in views] if double else views, batch.labels
 
     def _evaluation(self, part: Part) -> Loader:
         size = -(-self.batch_size // (world_size() * self.accumulate()))

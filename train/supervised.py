@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from edgebnn.errors import UserError
 from edgebnn.records import Record
-from edgebnn.ssl.losses import soft_cross_entropy
+from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 from train.evaluation import Classification
 from train.images import Images
 from train.optim import OptimizerConfig
@@ -74,7 +74,7 @@ class Supervised(Classification):
         share = 0.0 if self.teacher_path is None else self.teacher_share
         loss = outputs.new_zeros(())
         if share < 1:
-            loss = loss + (1 - share) * F.cross_entropy(outputs.float(), labels)
+            loss = loss + (1 - share) * F.cross_entropy(float32_at_least(outputs), labels)
         if share > 0:
             loss = loss + share * soft_cross_entropy(outputs, self.teacher(images))
         self.log("train/loss", loss, prog_bar=True)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from edgebnn.errors import UserError
+from edgebnn.ssl.losses import float32_at_least
 from edgebnn.ssl.queue import KeyQueue, check_queue
 from train.distributed import gather, rank, world_size
 from train.heads import HeadedMethod
@@ -127,7 +128,7 @@ class SwAV(HeadedMethod):
     def project(self, views: list[Tensor]) -> list[Tensor]:
         """Projections (N, dim) of length 1 of views (N, 3, R, R) that have one size."""
         outputs = self.projector(self.network(torch.cat(views)))
-        return list(F.normalize(outputs.float(), dim=1).chunk(len(views)))
+        return list(F.normalize(float32_at_least(outputs), dim=1).chunk(len(views)))
 
     def scores(self, projections: Tensor) -> Tensor:
         """Cosines (N, prototypes) of projections (N, dim), in float32: they are divided by 0.05 and exponentiated."""

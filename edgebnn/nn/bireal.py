@@ -96,7 +96,8 @@ class BiRealUnit(nn.Module):
         self.act = RPReLU(outputs) if reacts else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(self.sign(x))) + self.downsample(x))
+        out = self.norm(self.conv(self.sign(x), signs=self.sign.binary))
+        return self.act(out + self.downsample(x))
 
 
 class BiRealNet(Network):

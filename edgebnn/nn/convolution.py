@@ -102,7 +102,7 @@ def gains_by_rows(grad: Tensor, weight: Tensor) -> bool:
     On CPUs, whose oneDNN takes up to twice as long for a 3x3 convolution's weight gradient as for its other two
     products; its matrix products hold their speed.
     """
-    return grad.device.type == "cpu" and grad.dtype == torch.float32 and weight.shape[2] > 1
+    return grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64) and weight.shape[2] > 1
 
 
 def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, border: int) -> Tensor:

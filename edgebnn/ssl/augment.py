@@ -36,7 +36,7 @@ def augment(images: Tensor, draws: Draws, resolution: int, mean: Sequence[float]
     views = on_rows(views, np.flatnonzero(draws.sigma), gaussian_blur, draws.sigma)
     views = on_rows(views, np.flatnonzero(draws.solarize), lambda rows, _: torch.where(rows >= 0.5, 1 - rows, rows))
     shift, scale = (views.new_tensor(values)[:, None, None] for values in (mean, std))
-    return ((views - shift) / scale).contiguous(memory_format=torch.channels_last)
+    return views.sub_(shift).div_(scale).contiguous(memory_format=torch.channels_last)
 
 
 def on_rows(
@@ -57,16 +57,21 @@ def resized_crop(images: Tensor, boxes: np.ndarray, flip: np.ndarray, side: int)
 
     A resize is linear in rows and in columns: two matrix products, whose matrices hold the box and the mirroring too.
     """
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
     top, left, tall, wide = images.new_tensor(boxes).T
     down = resize_matrix(top, tall, height, side)
     across = resize_matrix(left, wide, width, side)
-    mirrored = torch.from_numpy(flip).to(images.device)[:, None, None]
-    across = torch.where(mirrored, across.flip(1), across)
-    # The channels' rows side by side, so that one product serves all three.
-    narrow = (images.reshape(count, channels * height, width) @ across.mT).reshape(count, channels, height, side)
-    views = down @ narrow.transpose(1, 2).reshape(count, height, channels * side)
-    return views.reshape(count, side, channels, side).transpose(1, 2).contiguous()
+    if flip.any():
+        mirrored = torch.from_numpy(flip).to(images.device)[:, None, None]
+        across = torch.where(mirrored, across.flip(1), across)
+    return _both_ways(down, images, across)
+
+
+def _both_ways(down: Tensor, images: Tensor, across: Tensor) -> Tensor:
+    """down image across^T, of every channel: (N, R, H), (N, C, H, W), (N, S, W) give (N, C, R, S)."""
+    count, channels, height, width = images.shape
+    narrow = images.reshape(count, channels * height, width) @ across.mT
+    return down[:, None] @ narrow.view(count, channels, height, -1)
 
 
 def resize_matrix(start: Tensor, size: Tensor, source: int, side: int) -> Tensor:
@@ -145,21 +150,18 @@ JITTER = (brightness, contrast, saturation, hue)
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Blurs square images (N, 3, S, S) over `blur_kernel(S)` pixels, edges reflected: again two matrix products."""
-    count, channels, side, _ = images.shape
-    taps = _taps(side, blur_kernel(side)).to(images.device)
+    side = images.shape[3]
+    taps = _taps(side, blur_kernel(side), images.device)
     offsets = torch.arange(len(taps), device=images.device) - len(taps) // 2
     kernels = F.softmax(-0.5 * (offsets / sigmas[:, None]) ** 2, dim=1)
-    matrices = (kernels @ taps.flatten(1)).view(count, side, side)
-    narrow = (images.reshape(count, channels * side, side) @ matrices.mT).view(count, channels, side, side)
-    return (
-        (matrices @ narrow.transpose(1, 2).reshape(count, side, -1)).view(count, side, channels, side).transpose(1, 2)
-    )
+    matrices = (kernels @ taps.flatten(1)).view(-1, side, side)
+    return _both_ways(matrices, images, matrices)
 
 
 @lru_cache(maxsize=4)
-def _taps(side: int, kernel: int) -> Tensor:
+def _taps(side: int, kernel: int, device: torch.device) -> Tensor:
     """For each tap of the kernel the matrix (side, side) that shifts by it, reflecting at the edges."""
     reach = kernel // 2
     line = torch.arange(side, dtype=torch.float32)[None, None]
     places = F.pad(line, (reach, reach), mode="reflect")[0, 0].long()
-    return torch.stack([F.one_hot(places[tap : tap + side], side).float() for tap in range(kernel)])
+    return torch.stack([F.one_hot(places[tap : tap + side], side).float() for tap in range(kernel)]).to(device)

@@ -75,7 +75,15 @@ def test_other_counts_are_not_guessed_from() -> None:
 
 
 BENCH: dict[str, Any] = {
-    "machine": {"python": "3.11.2", "numpy": "1.26.4", "onnxruntime": "1.31.1", "cpu": "x"},
+    "machine": {
+        "architecture": "armv7l",
+        "bits": 32,
+        "features": ["neon"],
+        "python": "3.11.2",
+        "numpy": "1.26.4",
+        "onnxruntime": "1.31.1",
+        "cpu": "x",
+    },
     "peak_memory_bytes": 72388608,
     "results": [
         {
@@ -93,8 +101,8 @@ BENCH: dict[str, Any] = {
 
 def test_edgebnn_bench_is_read_after_a_greeting() -> None:
     found = device_parse.bench("Welcome!\n" + json.dumps(BENCH))
-    facts = {"runtime": "onnxruntime", "runtime_version": "1.31.1", "batch": 1, "isa": "neon"}
-    facts |= {"python": "3.11.2", "numpy": "1.26.4", "onnxruntime": "1.31.1"}
+    facts: dict[str, Any] = {"runtime": "onnxruntime", "runtime_version": "1.31.1", "batch": 1, "isa": "neon"}
+    facts |= {"process": {key: value for key, value in BENCH["machine"].items() if key != "cpu"}}
     assert found == Sample((0.5, 0.25, 0.75), 76.4, 0.77, 72388608, None, facts)
 
 

@@ -23,11 +23,10 @@ QUIET = State((1500.0,), (1500.0,), 45.0, 0.2, 0, None, 0)
 
 def measured(tmp_path: Path, name: str, rounds: list[tuple[float, ...]], *, peak: int | None = None) -> Measured:
     path = tmp_path / name
-    path.write_bytes(b"x" * 1000)
     watched = Sample(rounds[0], 5, 60, peak, 2_000_000)
     samples = tuple(Sample(runs, 5 + number, 60 + number) for number, runs in enumerate(rounds))
     return Measured(
-        Subject(path, "m", 224, "lce", "00"), Tool("/x", "lce_benchmark_model", "ab" * 32), watched, samples
+        Subject(path, "m", 224, "lce", "00", 1000), Tool("/x", "lce_benchmark_model", "ab" * 32), watched, samples
     )
 
 

@@ -67,7 +67,7 @@ def arguments(server: Sshd, there: Path, *more: object) -> list[str]:
     return [str(each) for each in given]
 
 
-def start(given: list[str]) -> "subprocess.Popen[str]":
+def start(given: list[str], temporary: Path) -> "subprocess.Popen[str]":
     """The command as a process of its own, as in a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "export", *given],
@@ -75,6 +75,8 @@ def start(given: list[str]) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What a killed process leaves here.
+        env=os.environ | {"TMPDIR": str(temporary)},
     )
 
 
@@ -235,7 +237,7 @@ def test_a_lost_connection_is_told_and_the_device_cleans_up(
 ) -> None:
     marker = tmp_path / "marker"
     write_program(program, hang(marker))
-    process = start(arguments(server, there, files[1]))
+    process = start(arguments(server, there, files[1]), tmp_path)
     assert wait_for(marker.exists, 60), process.communicate()
     assert list(there.iterdir())
     server.cut()
@@ -251,7 +253,7 @@ def test_an_interrupted_measurement_leaves_nothing(
 ) -> None:
     marker = tmp_path / "marker"
     write_program(program, hang(marker))
-    process = start(arguments(server, there, files[1]))
+    process = start(arguments(server, there, files[1]), tmp_path)
     assert wait_for(marker.exists, 60), process.communicate()
     # As a terminal does it: to the whole process group.
     os.killpg(process.pid, sent)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of this folder on an emulated 64-bit ARM processor: a Python and an onnxruntime for it, the library
-# cross-built. Debian packages needed: cmake, g++-aarch64-linux-gnu, qemu-user-static. Everything else goes to FOLDER
+# cross-built; and `export device` with that Python as the device's. Debian packages needed: cmake, g++-aarch64-linux-gnu, qemu-user-static. Everything else goes to FOLDER
 # and stays there for the next time; the system is left as it is.
 #     aarch64.sh PYTHON FOLDER [pytest's arguments...]
 set -euo pipefail
@@ -43,6 +43,17 @@ cmake --build "$folder/kernels" >> "$folder/cmake.log"
 
 # A packed model and what it gives on this processor, for test_packed_model.py to compare with.
 "$python" -m tests.kernels.packed_model "$folder/model"
+
+# That Python as a device: `export device` runs here, and measures the model there.
+cat > "$folder/python3" <<END
+#!/bin/sh
+export PYTHONPATH='$root/site:$PWD' EDGEBNN_LIBRARY='$folder/kernels/libedgebnn.so'
+export QEMU_LD_PREFIX='$root' QEMU_CPU=cortex-a72
+exec qemu-aarch64-static '$root/usr/bin/python3.11' "\$@"
+END
+chmod +x "$folder/python3"
+EDGEBNN_DEVICE_PYTHON=$folder/python3 EDGEBNN_DEVICE_MODEL=$folder/model/model.onnx \
+  "$python" -m pytest -p no:cacheprovider tests/export/test_device_aarch64.py
 
 export PYTHONPATH=$root/site EDGEBNN_LIBRARY=$folder/kernels/libedgebnn.so EDGEBNN_MODEL=$folder/model
 export QEMU_LD_PREFIX=$root QEMU_CPU=cortex-a72 EDGEBNN_EMULATOR=qemu-aarch64-static

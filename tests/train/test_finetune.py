@@ -10,8 +10,10 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, moved, snapshot, train_one_step
 from train.data import Digits
+from train.evaluation import images_of_classes, label_share
 from train.finetune import FineTune
 from train.optim import OptimizerConfig
+from train.subset import Subset
 
 
 @pytest.fixture
@@ -54,3 +56,19 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
     assert steps[0]["head.0.weight"].abs().max() > 1e-6
     with pytest.raises(UserError, match="head_lr 0 is no factor"):
         FineTune(pretrained, head_lr=0).prepare(digits)
+
+
+def test_a_share_of_labels_is_balanced_and_named(pretrained: str) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        data = Digits(batch_size=64, subset=Subset(share=0.1), seed=seed)
+        data.setup("fit")
+        # A tenth of each class' 139 to 146 training images.
+        assert set(images_of_classes(data).tolist()) <= {14, 15}
+        found.append(data.parts["train"][0])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert label_share(data) == ", 10% of labels"
+    data.parts["train"] = tuple(tensor[data.parts["train"][1] != 4] for tensor in data.parts["train"])  # type: ignore
+    with pytest.raises(UserError, match="class 4 has no training image; mend data.subset or data.root"):
+        FineTune(pretrained).prepare(data)

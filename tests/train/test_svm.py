@@ -96,8 +96,8 @@ def test_records_have_the_mean_and_the_spread_of_draws(digits: Digits) -> None:
 
 def test_what_makes_no_svm_is_refused(digits: Digits) -> None:
     with pytest.raises(UserError, match="6 shots, but class cat has 5 training images; give model.shots of 5 or less"):
-        check_shots((1, 6), np.array([0] * 9 + [1] * 5), ("dog", "cat"))
-    with pytest.raises(UserError, match="class cat has 0 training images"):
-        check_shots((1,), np.array([0] * 9), ("dog", "cat"))
+        check_shots((1, 6), np.array([9, 5]), ("dog", "cat"))
+    with pytest.raises(UserError, match="900 shots, but class 8 has 139 training images"):
+        LowShotSVM(student=REAL, shots=(1, 900)).prepare(digits)
     with pytest.raises(UserError, match="make no SVM"):
         LowShotSVM(student=REAL, shots=(0,)).prepare(digits)
