@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from edgebnn.errors import UserError, check
 from export import device_parse
 from export.device_parse import RUNS, Sample
-from export.device_session import Device, Finished
+from export.device_process import Finished
+from export.device_session import SAY, Device
 
 WARMUP_SECONDS = 0.5
 """How long every program warms up in every call, benchmark_model's own default: enough for a clock to rise."""
@@ -158,9 +159,9 @@ def _found(device: Device, name: str) -> str | None:
     """The absolute path of a program of the device, None if it cannot be run there."""
     check(name and not name.startswith("-"), f"{name!r} is no program; give a name or an absolute path")
     mark = "edgebnn found "  # a login shell may greet before it
-    script = f"""cd / && p=$(command -v "$1") && [ -f "$p" ] && [ -x "$p" ] && printf '{mark}%s' "$p\""""
+    script = f'{SAY}\ncd / && p=$(command -v "$1") && [ -f "$p" ] && [ -x "$p" ] && say "{mark}$p"'
     done = device.sh(script, name)
-    where = done.out.partition(mark)[2]
+    where = done.out.partition(mark)[2].removesuffix("\n")
     return where if done.code == 0 and where.startswith("/") else None
 
 

@@ -7,7 +7,6 @@ learn that the connection is gone (a cable pulled), the keeper ends by itself af
 """
 
 import os
-import selectors
 import shlex
 import signal
 import subprocess
@@ -17,11 +16,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from edgebnn.errors import UserError, check
+from export.device_process import MOST_OUTPUT, Finished, Lines, TooMuchError, collect, end, start
 from export.device_target import Target
 
 LIFETIME = 6 * 3600
@@ -29,9 +28,11 @@ CONNECT_SECONDS = 60
 STEP_SECONDS = 60
 COPY_SECONDS = 900
 CLEAN_SECONDS = 30
-MOST_OUTPUT = 8 << 20
 
 FOLDER, REMOVED = "edgebnn folder ", "edgebnn removed"
+
+SAY = """say() { printf '%s\\n' "$1" 2>/dev/null || echo "$1"; }"""
+"""sh: a line, whatever it holds. Not every small shell has printf."""
 
 KILL = """kill_program() {
   p=$(cat "$d/pid" 2>/dev/null)
@@ -46,15 +47,16 @@ cd "$1" || exit 73
 d=$(mktemp -d "$(pwd)/edgebnn.XXXXXXXX") || exit 73
 cd /
 {KILL}
-printf '%s%s\\n' '{FOLDER}' "$d"
-if command -v timeout >/dev/null 2>&1; then timeout {LIFETIME} cat >/dev/null; else cat >/dev/null; fi
+{SAY}
+say "{FOLDER}$d"
+if timeout 9 true 2>/dev/null; then timeout {LIFETIME} cat >/dev/null; else cat >/dev/null; fi
 n=0
 while kill_program; rm -rf "$d" 2>/dev/null; [ -e "$d" ]; do
   n=$((n + 1))
   [ $n -gt 20 ] && exit 74
   sleep 1
 done
-printf '%s\\n' '{REMOVED}'
+say '{REMOVED}'
 """
 
 PROGRAM = """cd "$1" || exit 125
@@ -67,21 +69,6 @@ rm -f pid
 exit $code
 """
 """sh: runs $2... in the folder $1; in a process group where there is setsid, so that its children die with it."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a command ended: its exit status and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last_line(self) -> str:
-        """What it said last, on stderr if anything, for messages."""
-        lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        return lines[-1][:300] if lines else f"exit status {self.code}"
 
 
 class Device:
@@ -135,18 +122,18 @@ class Device:
         )
 
     def _finished(self, script: str, source: IO[bytes] | None, seconds: float, what: str) -> Finished:
-        process = _start(self.target.command(script, self._link), source or subprocess.DEVNULL)
+        process = start(self.target.command(script, self._link), source or subprocess.DEVNULL)
         try:
-            done = _collect(process, time.monotonic() + seconds)
+            done = collect(process, time.monotonic() + seconds)
         except TimeoutError:
             self._kill_program()
             late = f"{what} did not finish in {seconds:.0f} s on {self}"
             raise UserError(f"{late}, and was stopped; see whether it hangs, or raise --limit") from None
-        except _TooMuchError:
+        except TooMuchError:
             self._kill_program()
             raise UserError(f"{what} printed over {MOST_OUTPUT >> 20} MB on {self}, and was stopped") from None
         finally:
-            _end(process)
+            end(process)
         if done.code:
             self._check_connection(done)
         return done
@@ -161,13 +148,13 @@ class Device:
 
     def _kill_program(self) -> None:
         script = _with([self.folder], f"d=$1\n{KILL}\nkill_program")
-        process = _start(self.target.command(script, self._link), subprocess.DEVNULL)
+        process = start(self.target.command(script, self._link), subprocess.DEVNULL)
         try:
-            _collect(process, time.monotonic() + CLEAN_SECONDS)
+            collect(process, time.monotonic() + CLEAN_SECONDS)
         except TimeoutError:
             pass  # the keeper will
         finally:
-            _end(process)
+            end(process)
 
 
 @contextmanager
@@ -186,9 +173,9 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
     with ExitStack() as stack:
         link = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-", ignore_cleanup_errors=True)))
         arguments = target.command(keep, link / "c", opening=True)
-        keeper = _start(arguments, subprocess.PIPE)
-        stack.callback(_end, keeper)
-        said = _Lines(keeper)
+        keeper = start(arguments, subprocess.PIPE)
+        stack.callback(end, keeper)
+        said = Lines(keeper)
         where = said.after(FOLDER, CONNECT_SECONDS)
         if where is None:
             raise UserError(_cannot_open(target, folder, keeper, said))
@@ -199,7 +186,7 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
         yield device
 
 
-def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[bytes]", said: "_Lines") -> str:
+def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[bytes]", said: Lines) -> str:
     try:
         code = keeper.wait(1)
     except subprocess.TimeoutExpired:
@@ -212,7 +199,7 @@ def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[b
     return f"{target} cannot be used: " + (known or f"{last}; try the same by hand")
 
 
-def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: "_Lines") -> None:
+def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: Lines) -> None:
     """Lets the keeper clean up, and says so if it did not. It takes a moment and must be done: Ctrl-C waits."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
@@ -223,108 +210,10 @@ def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: "_Lines") ->
             later = "it will be once the device notices that the connection is gone"
             print(f"note: {device} did not say that {device.folder} is removed; {later}", file=sys.stderr)
     finally:
-        if main:
+        if before is not None:
             signal.signal(signal.SIGINT, before)
-
-
-class _Lines:
-    """What the keeper writes, read with a time limit."""
-
-    def __init__(self, keeper: "subprocess.Popen[bytes]") -> None:
-        self._keeper = keeper
-        self._held = b""
-
-    def after(self, mark: str, seconds: float) -> str | None:
-        """The rest of the next line that starts with `mark`; None if none comes in `seconds`."""
-        assert self._keeper.stdout is not None
-        end = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._keeper.stdout, selectors.EVENT_READ)
-            while True:
-                *lines, self._held = self._held.split(b"\n")
-                for number, line in enumerate(lines):
-                    text = line.decode(errors="replace").rstrip("\r")
-                    if text.startswith(mark):
-                        self._held = b"\n".join([*lines[number + 1 :], self._held])
-                        return text[len(mark) :]
-                if not selector.select(max(0, end - time.monotonic())):
-                    return None
-                data = os.read(self._keeper.stdout.fileno(), 4096)
-                if not data or len(self._held) > MOST_OUTPUT:
-                    return None
-                self._held += data
-
-    def error(self) -> str:
-        """What it wrote on stderr until it ended."""
-        assert self._keeper.stderr is not None
-        return self._keeper.stderr.read(MOST_OUTPUT).decode(errors="replace")
-
-
-class _TooMuchError(Exception):
-    """A program's output has no end."""
 
 
 def _with(arguments: Sequence[str], script: str) -> str:
     """`script` with the arguments as $1, $2..., whatever they hold."""
     return f"set -- {shlex.join(arguments)}\n{script}"
-
-
-def _start(arguments: list[str], source: IO[bytes] | int) -> "subprocess.Popen[bytes]":
-    """Starts a client in a session of its own: Ctrl-C in the terminal is for this process, which then cleans up."""
-    environment = os.environ | {"LC_ALL": "C"}
-    # A window asking for a password would not be BatchMode.
-    environment.pop("SSH_ASKPASS", None)
-    try:
-        return subprocess.Popen(  # noqa: S603
-            arguments,
-            stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=environment,
-            bufsize=0,
-        )
-    except FileNotFoundError:
-        package = {"ssh": "openssh-client", "adb": "adb"}.get(arguments[0], arguments[0])
-        raise UserError(f"there is no program {arguments[0]}; install it (Debian: apt-get install {package})") from None
-
-
-def _collect(process: "subprocess.Popen[bytes]", end: float) -> Finished:
-    """Both outputs and the exit status. Raises TimeoutError at the time `end`, _TooMuchError on too much output."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    out, err = process.stdout.fileno(), process.stderr.fileno()
-    texts = {out: b"", err: b""}
-    with selectors.DefaultSelector() as selector:
-        for pipe in texts:
-            selector.register(pipe, selectors.EVENT_READ)
-        while selector.get_map():
-            ready = selector.select(max(0, end - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            for key, _ in ready:
-                data = os.read(key.fd, 65536)
-                if not data:
-                    selector.unregister(key.fd)
-                texts[key.fd] += data
-                if len(texts[key.fd]) > MOST_OUTPUT:
-                    raise _TooMuchError
-    try:
-        code = process.wait(max(0.1, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise TimeoutError from None
-    return Finished(code, texts[out].decode(errors="replace"), texts[err].decode(errors="replace"))
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a client, if it has not ended, and closes its pipes."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()

@@ -32,8 +32,8 @@ FILES = (
 COMMANDS = {
     "system": "uname -s -r",
     "architecture": "uname -m",
-    # 1 or 2 in the header of the program that runs this: of 32 or 64 bits. A kernel may be of 64 and they of 32.
-    "elf_class": "dd if=/proc/self/exe bs=1 skip=4 count=1 | od -A n -t u1",
+    # The fifth byte of the program that runs this: 1 of 32 bits, 2 of 64 (elf(5)). A kernel may be of 64, they of 32.
+    "elf_class": "head -c 5 /proc/self/exe | od -A n -t u1",
     "cores": "nproc",
     "firmware": "vcgencmd get_throttled",
     "android": "getprop ro.build.version.release",
@@ -42,7 +42,7 @@ COMMANDS = {
 
 SCRIPT = "\n".join(
     [
-        """show() { echo; echo "=$1"; tr -d '\\000' | sed 's/^/ /'; }""",
+        """show() { echo; echo "=$1"; sed 's/^/ /'; }""",
         f'for f in {" ".join(FILES)}; do [ -r "$f" ] && show "$f" <"$f"; done 2>/dev/null',
         *(f"({command}) 2>/dev/null | show {name}" for name, command in COMMANDS.items()),
         "echo; echo =end",
@@ -75,7 +75,7 @@ def parse(output: str) -> dict[str, str] | None:
     """
     texts: dict[str, list[str]] = {}
     name = ""
-    for line in output.replace("\r", "").split("\n"):
+    for line in output.replace("\r", "").replace("\0", "").split("\n"):
         if line.startswith("="):
             name = line[1:]
             texts[name] = []

@@ -90,7 +90,7 @@ def hardware(found: Facts) -> dict[str, Any]:
         "features": features,
         "core_types": core_types(text),
         "architecture": found.get("architecture", ""),
-        "bits": {"1": 32, "2": 64}.get(found.get("elf_class", "").strip()),
+        "bits": {"1": 32, "2": 64}.get(found.get("elf_class", "").rpartition(" ")[2]),
         "governor": ", ".join(sorted(governors)) or None,
         "os": f"Android {android}" if android else os_name[1] if os_name else found.get("system", ""),
     }

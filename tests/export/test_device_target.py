@@ -1,13 +1,15 @@
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from edgebnn.errors import UserError
+from edgebnn.runtime import facts, machine
 from export.device_session import opened
 from export.device_target import Adb, Local, Ssh, parse
-from tests.export.stand_ins import wait_for
+from tests.export.stand_ins import alive, hang, wait_for
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,35 @@ def test_a_keeper_that_is_killed_is_noticed(tmp_path: Path) -> None:
         device._keeper.wait()
         with pytest.raises(UserError, match="the connection to this machine was lost"):
             device.program(["false"], seconds=30, what="it")
+
+
+@pytest.mark.parametrize(("box", "shell"), [("toybox", "mksh"), ("busybox", "busybox")])
+def test_the_scripts_need_no_more_than_a_small_system_has(
+    box: str, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone has toybox and mksh, a router BusyBox."""
+    programs, there = tmp_path / "programs", tmp_path / "there"
+    found, interpreter = shutil.which(box), shutil.which(shell)
+    if not (found and interpreter):
+        pytest.skip(f"no {box} or no {shell}")
+    programs.mkdir()
+    there.mkdir()
+    needed = "cat chmod head mktemp nproc od rm sed setsid sleep timeout true uname wc"
+    for name in needed.split():
+        (programs / name).symlink_to(found)
+    (programs / "sh").symlink_to(interpreter)
+    monkeypatch.setenv("PATH", str(programs))
+    marker = tmp_path / "marker"
+    with opened(Local(), str(there)) as device:
+        (folder,) = there.iterdir()
+        source = tmp_path / "source"
+        source.write_text("x" * 1000)
+        device.push(source, "a0.tflite", executable=True)
+        assert (folder / "a0.tflite").stat().st_size == 1000
+        told = facts.parse(device.sh(facts.SCRIPT).out)
+        assert told is not None
+        assert machine.hardware(told)["bits"] == machine.describe()["bits"]
+        with pytest.raises(UserError, match="did not finish"):
+            device.program(["sh", "-c", hang(marker)], seconds=1, what="it")
+        assert wait_for(lambda: not alive(marker), 5)
+    assert not list(there.iterdir())

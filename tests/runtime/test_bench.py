@@ -1,4 +1,7 @@
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
-from edgebnn.runtime import Latency, Model, load, measure
+from edgebnn.runtime import Latency, Model, load, measure, peak_memory, single_runs
 from tests.runtime.models import write_onnx
 
 
@@ -58,3 +61,49 @@ def test_a_real_model_is_measured(tmp_path: Path) -> None:
 def test_nothing_to_measure_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="nothing to measure"):
         measure([])
+
+
+def test_warming_up_takes_the_time_asked_for() -> None:
+    calls: list[str] = []
+    begin = time.perf_counter()
+    ((only,),) = single_runs([spy("a", calls)], runs=1, warmup=0, warmup_seconds=0.05)
+    assert time.perf_counter() - begin >= 0.05
+    assert len(calls) > 1
+    calls.clear()
+    single_runs([spy("a", calls)], runs=2, warmup=4, warmup_seconds=0)
+    assert len(calls) == 6
+    assert only > 0
+
+
+def test_a_model_knows_its_first_run(tmp_path: Path) -> None:
+    times = iter([0.03, 0.0, 0.0])
+
+    def infer(images: np.ndarray) -> np.ndarray:
+        time.sleep(next(times))
+        return np.zeros((len(images), 2), np.float32)
+
+    model = Model(tmp_path, "onnx", "onnxruntime", "0", 1, ModelInfo(resolution=4), True, 3, None, infer)
+    assert model.first_ms is None
+    (runs,) = single_runs([model], runs=1, warmup=2)
+    assert model.first_ms is not None
+    assert model.first_ms >= 30 > runs[0]
+    loaded = load(write_onnx(tmp_path / "m.onnx"))
+    assert loaded.init_ms is not None
+    assert loaded.init_ms > 0
+
+
+def test_peak_memory_grows_and_stays() -> None:
+    code = """if True:
+        import numpy as np
+        from edgebnn.runtime import peak_memory
+        before = peak_memory()
+        held = np.ones(100_000_000, np.uint8)
+        most = peak_memory()
+        del held
+        print(most - before, peak_memory() - most)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    grown, after = map(int, done.stdout.split())
+    assert grown > 90e6
+    assert after < 50e6
+    assert (peak_memory() or 0) > 20e6
