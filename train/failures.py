@@ -39,8 +39,9 @@ SISTER = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|stor
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns what a configuration, a machine or a sister process can do into `UserError`, and keeps hints quiet."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # The latter two are the same library under its other names, which lightly imports and which then speaks for both.
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
