@@ -143,5 +143,5 @@ def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, b
         else:
             shape, steps = (images, rows, columns, inputs), (area * inputs, stride * line * inputs, stride * inputs, 1)
             met = padded.as_strided(shape, steps, start * inputs).reshape(-1, inputs)
-        torch.mm(products, met, out=result[:, number])
+        result[:, number] = products @ met
     return result.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
