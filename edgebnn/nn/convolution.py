@@ -137,11 +137,11 @@ def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, b
         products = grad.permute(0, 2, 3, 1).reshape(-1, outputs).T
     for number in range(kernel * kernel):
         i, j = divmod(number, kernel)
-        met = padded[i * line + j :]
+        start = i * line + j
         if stride == 1:
-            met = met[: images * area]
+            met = padded[start : start + images * area]
         else:
             shape, steps = (images, rows, columns, inputs), (area * inputs, stride * line * inputs, stride * inputs, 1)
-            met = met.as_strided(shape, steps, met.storage_offset()).reshape(-1, inputs)
-        torch.mm(products, met, out=result[:, number])
+            met = padded.as_strided(shape, steps, start * inputs).reshape(-1, inputs)
+        result[:, number] = products @ met
     return result.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
