@@ -1,4 +1,4 @@
-"""The command `edgebnn`: count a network's operations, time model files, classify images."""
+"""The command `edgebnn`: count a network's operations, time and examine model files, classify images."""
 
 import argparse
 import json
@@ -50,6 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--record", metavar="RUN_FOLDER", help="write latency and size records into this run")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_bench)
+
+    text = "say why a model file is slow, large or wrong on a device, and what to do"
+    command = commands.add_parser(
+        "doctor", help=text, description=f"{text}; exit code 0: no problem, 1: problems, 2: the file cannot be read"
+    )
+    command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
+    command.add_argument("--core", help="the core it is meant for: cortex-a72, cortex-a76 (default: this machine)")
+    command.add_argument("--threads", type=_positive, default=1, help="threads that will be used (default 1)")
+    command.add_argument(
+        "--trained-in", choices=["pytorch", "tensorflow"], default="pytorch", help="default %(default)s; SAME differs"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_doctor)
 
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
@@ -148,6 +161,17 @@ def _circumstances(model: "Model") -> dict[str, Any]:
         "threads": model.threads,
         "batch": model.batch or 1,
     } | ({"isa": model.isa} if model.isa else {})
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from edgebnn.doctor import examine
+
+    report = examine(
+        arguments.artifact, core=arguments.core, threads=arguments.threads, trained_in=arguments.trained_in
+    )
+    print(json.dumps(report.to_json(), indent=1) if arguments.json else report.to_text())
+    if report.problems:
+        raise SystemExit(1)
 
 
 def _predict(arguments: argparse.Namespace) -> None:

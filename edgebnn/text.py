@@ -17,3 +17,8 @@ def columns(rows: Sequence[Sequence[str]], align: str) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def printable(text: str) -> str:
+    """`text` in one line, for names that anyone may have given: what cannot be printed is shown as Python writes it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

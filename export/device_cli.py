@@ -12,6 +12,7 @@ from tqdm import tqdm
 from edgebnn import records
 from edgebnn.errors import check
 from edgebnn.files import existing_file
+from edgebnn.text import printable
 from export import device, device_baselines, device_report, device_runners, device_session, device_target
 from export.device import Subject
 from export.device_runners import LCE, TFLITE, Runner, Tool
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         bar = stack.enter_context(tqdm(total=total, desc="device", unit="step", disable=None, file=sys.stderr))
 
         def say(what: str) -> None:
-            bar.set_postfix_str(what.encode("unicode_escape").decode())
+            bar.set_postfix_str(printable(what))
             bar.update()
 
         if args.with_baselines:

@@ -75,7 +75,7 @@ class Report:
         else:
             check(
                 runs.count == 3,
-                f"the program made {runs.count} runs and not {RUNS}, whose single times cannot be told; use a newer one",
+                f"the program made {runs.count} runs and not {RUNS}: single times cannot be told; use a newer one",
             )
             between = 3 * runs.avg - runs.first - runs.last
             # The average is printed with six digits.

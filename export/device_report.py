@@ -9,7 +9,7 @@ from typing import Any
 from edgebnn.records import Record
 from edgebnn.runtime.machine import one_line
 from edgebnn.runtime.state import State, throttling
-from edgebnn.text import columns
+from edgebnn.text import columns, printable
 from export.device import Findings, Measured
 
 SPREAD = 0.2
@@ -35,17 +35,17 @@ def doubts(found: Findings) -> list[str]:
     if load is not None and load > cores - found.threads + 0.5:
         reasons.append(f"the device was busy (load {load:.1f} on {cores} cores before measuring); end what else runs")
     for each in found.measured:
-        latency = each.latency
+        latency, name = each.latency, printable(each.subject.path.name)
         spread = (latency.p90_ms - latency.p10_ms) / latency.median_ms
         if spread > SPREAD:
             reasons.append(
-                f"{each.subject.path.name}: p10 to p90 spans {spread:.0%} of the median; end what else runs, set "
+                f"{name}: p10 to p90 spans {spread:.0%} of the median; end what else runs, set "
                 "the governor to performance, take more --rounds"
             )
         drift = _drift(each)
         if abs(drift) > DRIFT:
             reasons.append(
-                f"{each.subject.path.name}: the last rounds took {drift:+.0%} against the first; let the device reach "
+                f"{name}: the last rounds took {drift:+.0%} against the first; let the device reach "
                 "an even temperature first"
             )
     return reasons
@@ -80,7 +80,7 @@ def table(found: Findings) -> str:
         latency, memory = each.latency, each.memory
         rows.append(
             [
-                each.subject.path.name.encode("unicode_escape").decode(),
+                printable(each.subject.path.name),
                 str(each.runner_facts["runtime"]),
                 f"{latency.median_ms:.3f}",
                 f"{latency.p10_ms:.3f}-{latency.p90_ms:.3f}",

@@ -157,8 +157,10 @@ def find_python(device: Device, given: str) -> Python:
 def _found(device: Device, name: str) -> str | None:
     """The absolute path of a program of the device, None if it cannot be run there."""
     check(name and not name.startswith("-"), f"{name!r} is no program; give a name or an absolute path")
-    done = device.sh('cd / && p=$(command -v "$1") && [ -f "$p" ] && [ -x "$p" ] && printf %s "$p"', name)
-    where = done.out.rpartition("\n")[2]
+    mark = "edgebnn found "  # a login shell may greet before it
+    script = f"""cd / && p=$(command -v "$1") && [ -f "$p" ] && [ -x "$p" ] && printf '{mark}%s' "$p\""""
+    done = device.sh(script, name)
+    where = done.out.partition(mark)[2]
     return where if done.code == 0 and where.startswith("/") else None
 
 

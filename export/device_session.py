@@ -66,7 +66,7 @@ code=$?
 rm -f pid
 exit $code
 """
-"""sh: runs $2... in the folder $1; in a process group of its own where there is setsid, so that its children die too."""
+"""sh: runs $2... in the folder $1; in a process group where there is setsid, so that its children die with it."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,8 @@ class Device:
             done = _collect(process, time.monotonic() + seconds)
         except TimeoutError:
             self._kill_program()
-            raise UserError(
-                f"{what} did not finish in {seconds:.0f} s on {self}, and was stopped; raise --limit"
-            ) from None
+            late = f"{what} did not finish in {seconds:.0f} s on {self}"
+            raise UserError(f"{late}, and was stopped; see whether it hangs, or raise --limit") from None
         except _TooMuchError:
             self._kill_program()
             raise UserError(f"{what} printed over {MOST_OUTPUT >> 20} MB on {self}, and was stopped") from None
@@ -182,6 +181,7 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
     Raises:
         UserError: the device cannot be reached, or the folder not made.
     """
+    check(folder is None or folder.isprintable(), f"{folder!r} is no name for a folder; choose a plain one")
     keep = f"set -- {target.folder}\n{KEEPER}" if folder is None else _with([folder], KEEPER)
     with ExitStack() as stack:
         link = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-", ignore_cleanup_errors=True)))

@@ -15,6 +15,8 @@ from edgebnn.errors import UserError, check
 
 FORMS = "local, ssh://user@host[:port] or adb[://serial]"
 
+OLD_ANDROID = "the device is older than Android 7, and its adb gives no exit status; use a newer one"
+
 SSH_OPTIONS = {
     # Never a question: a password, a passphrase or an unknown host key ends the command.
     "BatchMode": "yes",
@@ -151,11 +153,12 @@ class Adb:
             "offline": f"{self} is offline; connect it anew, or adb reconnect",
             "not found": f"adb does not see {self}; look at adb devices",
             "cannot connect to daemon": "adb cannot start its server; try adb start-server",
-            "shell v2": f"{self} is older than Android 7, and its adb gives no exit status; use a newer device",
+            # What versions of adb say of a device without the shell's second protocol.
+            "only supports allocating a pty": OLD_ANDROID,
+            "doesn't support PTY args": OLD_ANDROID,
         }
-        if code == 0 or not re.search(r"^(adb: |error: |\* )", said, re.MULTILINE):
-            return None
-        return next((text for mark, text in known.items() if mark in said), None)
+        own = "\n".join(re.findall(r"^(?:adb|error): .*", said, re.MULTILINE))
+        return next((text for mark, text in known.items() if code and mark in own), None)
 
 
 def parse(text: str) -> Target:

@@ -42,6 +42,7 @@ class Evaluation(Method):
         found: the checkpoint; None for the untrained baseline.
     """
 
+    may_collapse: ClassVar[bool] = False
     found: checkpoints.Checkpoint | None
 
     def __init__(

@@ -1,15 +1,15 @@
 """Evaluations that train no network: frozen pooled features of both parts, and what is made of them."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from edgebnn.nn import Network
 from train.data import Images
 from train.datasets import Batch
-from train.distributed import gather
+from train.distributed import gather, world_size
 from train.evaluation import Evaluation
 
 Features = tuple[Tensor, Tensor]
@@ -19,8 +19,8 @@ Features = tuple[Tensor, Tensor]
 class FeatureEvaluation(Evaluation):
     """Computes the features of the training part and of the held-out part once, without augmentation.
 
-    A subclass writes `measure`. With several processes each computes its part of every batch, and all
-    of them then have all features.
+    A subclass writes `measure`. With several processes each computes its share of the images, and all of
+    them then have all features, in the images' order.
     """
 
     trains: ClassVar[bool] = False
@@ -32,33 +32,42 @@ class FeatureEvaluation(Evaluation):
         """Works out what `records` gives."""
         raise NotImplementedError
 
-    def validation_step(self, batch: Batch) -> None:
-        self.held_out.append(features(self.network, batch))
-
     def on_validation_epoch_start(self) -> None:
         self.held_out: list[Features] = []
 
+    def validation_step(self, batch: Batch) -> None:
+        self.held_out.append(features(self.network, batch))
+
     def on_validation_epoch_end(self) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        to_device = self.trainer.strategy.batch_to_device
         with self.trainer.precision_plugin.val_step_context():
-            bank = extract(self.network, map(self.trainer.strategy.batch_to_device, data.fixed_train_dataloader()))
-        self.measure(bank, joined(self.held_out))
-
-
-@torch.no_grad()
-def extract(network: Network, batches: Iterable[Batch]) -> Features:
-    """Features of all batches, from all processes, in the batches' order."""
-    return joined([features(network, batch) for batch in batches])
+            train = [features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()]
+        self.measure(together(train, data.count("train")), together(self.held_out, data.count("val")))
 
 
 @torch.no_grad()
 def features(network: Network, batch: Batch) -> Features:
-    """Features of one batch of this and all sister processes."""
+    """Features of one batch."""
     (images,), labels = batch
-    return gather(torch.nn.functional.normalize(network.features(images).float())), gather(labels)
+    return F.normalize(network.features(images).float()), labels
 
 
-def joined(parts: list[Features]) -> Features:
-    """The features of several batches as one."""
-    rows, labels = zip(*parts)
-    return torch.cat(rows), torch.cat(labels)
+def together(parts: list[Features], count: int) -> Features:
+    """The features from the batches of every process, in the images' order.
+
+    Process r of w has the images r, r + w, r + 2 w ... (`train.order.evaluation_batches`).
+
+    Args:
+        parts: of this process.
+        count: number of images there are; fewer features come back if broken ones were left out.
+    """
+    most = -(-count // world_size())
+    rows, labels = (_interleaved(torch.cat(tensors), most) for tensors in zip(*parts))
+    return rows[labels >= 0], labels[labels >= 0]
+
+
+def _interleaved(mine: Tensor, most: int) -> Tensor:
+    """Row i of every process in the order of the ranks, then row i + 1, up to `most`; short ones end with -1."""
+    padded = torch.cat([mine, mine.new_full((most - len(mine), *mine.shape[1:]), -1)])
+    return gather(padded).unflatten(0, (world_size(), most)).transpose(0, 1).flatten(0, 1)

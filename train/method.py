@@ -1,5 +1,6 @@
 """What every training method shares: a student, an optimiser, and checks before anything is written."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.data import Images
-from train.optim import OptimizerConfig
+from train.optim import Group, OptimizerConfig
 
 
 class Method(LightningModule):
@@ -22,7 +23,6 @@ class Method(LightningModule):
     Its constructor keeps values and opens no file: a configuration can be read without running it.
 
     Attributes:
-        trains: whether there is anything to train; if not, the command measures and writes records alone.
         views: how many views of an image `training_step` gets.
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
@@ -35,10 +35,10 @@ class Method(LightningModule):
     checkpoint within an epoch is written before that.
     """
 
-    trains: ClassVar[bool] = True
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = True
     may_collapse: ClassVar[bool] = True
     network: Network
 
@@ -83,9 +83,26 @@ class Method(LightningModule):
         self.train()
 
     def configure_optimizers(self) -> Any:
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         assert self.trainer.max_epochs is not None  # `fit` sees to that
-        return self.optimizer_config.build(trained, self.trainer.max_epochs)
+        return self.optimizer_config.build(self.trained(), self.trainer.max_epochs, self.steps_per_epoch)
+
+    def trained(self) -> Iterable[nn.Parameter | Group]:
+        """The parameters to train, or groups of them with rates of their own (`OptimizerConfig.build`)."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The optimiser's steps in an epoch; known once the trainer is there."""
+        # Lightning counts batches when it loads the data, and asking for the steps of the run makes it load them.
+        # That number itself is cut by max_steps, which should stop a run and not bend its schedules.
+        assert self.trainer.estimated_stepping_batches
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's optimiser steps that are done, for schedules other than the learning rate's."""
+        assert self.trainer.max_epochs is not None
+        return self.global_step / (self.trainer.max_epochs * self.steps_per_epoch)
 
     def generator(self) -> torch.Generator:
         """A generator for what this step draws: the same in every process, and in a run that was resumed."""
@@ -107,9 +124,18 @@ class Method(LightningModule):
 
 
 def check_normalisation(info: ModelInfo, data: Images, what: str) -> None:
-    """Raises `UserError` unless a network described by `info` was made for images normalised as `data` does."""
+    """Sees to it that the data are normalised as the network described by `info` expects.
+
+    Data whose configuration gives no `mean` and `std` take the network's: a pretrained network so keeps its
+    normalisation on other data.
+
+    Raises:
+        UserError: the configuration, or another network before this one, says otherwise.
+    """
+    if not data.normalisation_given:
+        data.mean, data.std, data.normalisation_given = tuple(info.mean), tuple(info.std), True
     if (tuple(info.mean), tuple(info.std)) != (data.mean, data.std):
         raise UserError(
             f"{what} expects images normalised by mean {list(info.mean)}, std {list(info.std)}, the data gives "
-            f"mean {list(data.mean)}, std {list(data.std)}; set data.mean and data.std to the former"
+            f"mean {list(data.mean)}, std {list(data.std)}; set data.mean and data.std to the former, or leave them out"
         )

@@ -157,6 +157,4 @@ class Throughput(Callback):
         self.images, self.began = 0, time.monotonic()
         if pl_module.device.type == "cuda":
             pl_module.log("train/peak_gib", torch.cuda.max_memory_allocated(pl_module.device) / 2**30)
-        skipped = getattr(trainer.datamodule, "skipped", None)  # type: ignore[attr-defined]
-        if skipped is not None:
-            pl_module.log("train/skipped_images", float(skipped))
+        pl_module.log("train/skipped_images", float(len(trainer.datamodule.skipped())))  # type: ignore[attr-defined]

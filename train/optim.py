@@ -1,35 +1,56 @@
 """Optimisers and learning-rate schedules, as values of a configuration."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn, optim
 
 from edgebnn.errors import UserError
+from edgebnn.ssl.schedules import half_cosine, warm_up
+
+Group = Mapping[str, Any]
+"""`params`, and what of them differs from the configuration: `lr`, `weight_decay`."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimiser and how its learning rate falls, epoch by epoch.
+    """An optimiser and how its learning rate moves.
 
     Attributes:
-        name: adam, or sgd with `momentum`.
-        lr: learning rate of the first epoch.
-        weight_decay: L2 penalty on every parameter.
-        momentum: of sgd.
-        schedule: linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag; steps: lr / 10 from every
-            milestone on.
-        milestones: epochs, counted from 0, at which `steps` divides the rate by 10.
+        name: adam; sgd with `momentum`; lars: SGD whose step in every tensor is proportional to the tensor's
+            length (You et al., 2017; lightly's), with a trust coefficient of 0.001.
+        lr: learning rate.
+        weight_decay: L2 penalty.
+        decay: what the penalty falls on. all: every parameter. weights: all but biases, norms and other
+            parameters of one dimension; those take plain steps with lars.
+        momentum: of sgd and lars.
+        schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: lr times
+            `step_factor` from every milestone on. cosine: from lr to `final` by half a cosine.
+        by: whether `cosine` moves with every epoch (MoCo's and BURN's code) or every step (SwAV, BYOL).
+        milestones: epochs, counted from 0, at which `steps` lowers the rate.
+        step_factor: by what `steps` lowers it.
+        warmup: epochs in which the rate rises, step by step, from `warmup_from` of what it would be.
+        warmup_from: factor of the first step.
+        decay_from: whether `cosine` counts from the run's start, as in BURN's code, or from the end of the
+            warm-up, as in SwAV and BYOL.
+        final: the least rate of `cosine`, as a factor of lr.
     """
 
-    name: Literal["adam", "sgd"] = "adam"
+    name: Literal["adam", "sgd", "lars"] = "adam"
     lr: float = 3e-4
     weight_decay: float = 0.0
+    decay: Literal["all", "weights"] = "all"
     momentum: float = 0.9
-    schedule: Literal["linear", "steps"] = "linear"
+    schedule: Literal["constant", "linear", "steps", "cosine"] = "linear"
+    by: Literal["epoch", "step"] = "epoch"
     milestones: tuple[int, ...] = ()
+    step_factor: float = 0.1
+    warmup: int = 0
+    warmup_from: float = 0.0
+    decay_from: Literal["start", "warmup"] = "start"
+    final: float = 0.0
 
     def check(self) -> None:
         """Raises `UserError` for values that make no optimiser.
@@ -41,20 +62,60 @@ class OptimizerConfig:
                 f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} make no optimiser; "
                 "give lr > 0, weight_decay >= 0, momentum from 0 to below 1"
             )
-
-    def build(self, parameters: Iterable[nn.Parameter], epochs: int) -> dict[str, Any]:
-        """Optimiser and scheduler for a run of `epochs`, in the form Lightning takes them."""
-        # Fused: a network of 26 units has 250 small tensors, and a loop over them costs as much as a forward pass.
-        optimizer: optim.Optimizer
-        if self.name == "adam":
-            optimizer = optim.Adam(parameters, self.lr, weight_decay=self.weight_decay, fused=True)
-        else:
-            optimizer = optim.SGD(
-                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+        if self.warmup < 0 or not (0 <= self.warmup_from <= 1 and 0 <= self.final <= 1):
+            raise UserError(
+                f"warmup {self.warmup}, warmup_from {self.warmup_from}, final {self.final} make no schedule; "
+                "give 0 epochs or more, and factors from 0 to 1"
             )
-        scheduler: optim.lr_scheduler.LRScheduler
+
+    def factor(self, step: int, epochs: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied by in optimiser step `step`, counted from 0."""
+        epoch = step // steps_per_epoch
+        rising = self.warmup * steps_per_epoch
+        rate = 1.0
         if self.schedule == "linear":
-            scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
-        else:
-            scheduler = optim.lr_scheduler.MultiStepLR(optimizer, list(self.milestones))
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+            rate = 1 - epoch / epochs
+        elif self.schedule == "steps":
+            rate = self.step_factor ** sum(epoch >= milestone for milestone in self.milestones)
+        elif self.schedule == "cosine":
+            done = step if self.by == "step" else epoch * steps_per_epoch
+            skipped = rising if self.decay_from == "warmup" else 0
+            # A run no longer than its warm-up ends before the decay begins.
+            left = max(epochs * steps_per_epoch - skipped, 1)
+            rate = half_cosine(max(done - skipped, 0) / left, 1, self.final)
+        return rate * (warm_up(step / rising, self.warmup_from) if rising else 1)
+
+    def build(self, parameters: Iterable[nn.Parameter | Group], epochs: int, steps_per_epoch: int) -> dict[str, Any]:
+        """Optimiser and scheduler of a run, in the form Lightning takes them.
+
+        Args:
+            parameters: what is trained, or groups of it that may have an `lr` of their own; the schedule
+                multiplies the rate of each.
+            epochs: of the run.
+            steps_per_epoch: the optimiser's steps in one of them.
+        """
+        optimizer = self._optimizer(self._groups(list(parameters)))
+        scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, epochs, steps_per_epoch))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _groups(self, parameters: list[nn.Parameter | Group]) -> list[dict[str, Any]]:
+        groups = [dict(entry) for entry in parameters if isinstance(entry, Mapping)]
+        groups = groups or [{"params": parameters}]
+        if self.decay == "all":
+            return groups
+        parts = []
+        for group in groups:
+            members = list(group["params"])
+            parts.append({**group, "params": [tensor for tensor in members if tensor.ndim > 1]})
+            parts.append({**group, "params": [tensor for tensor in members if tensor.ndim <= 1], "weight_decay": 0.0})
+        return [part for part in parts if part["params"]]
+
+    def _optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
+        # Fused: a network of 26 units has 250 small tensors, and a loop over them costs as much as a forward pass.
+        if self.name == "adam":
+            return optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=True)
+        if self.name == "sgd":
+            return optim.SGD(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+        from lightly.utils.lars import LARS
+
+        return LARS(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)

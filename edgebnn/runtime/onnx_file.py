@@ -18,9 +18,9 @@ def operator_sets(path: Path) -> dict[str, int]:
     """The operator domains a file asks for, and their versions; of a damaged file, those before the damage."""
     versions: dict[str, int] = {}
     with path.open("rb") as file:
-        for number, content in _fields(file, {OPSET_IMPORT}):
+        for number, content in fields(file, {OPSET_IMPORT}):
             if number == OPSET_IMPORT and isinstance(content, bytes):
-                entry = dict(_fields(BytesIO(content), {DOMAIN}))
+                entry = dict(fields(BytesIO(content), {DOMAIN}))
                 domain, version = entry.get(DOMAIN, b""), entry.get(VERSION, 0)
                 if isinstance(domain, bytes) and isinstance(version, int):
                     name = domain.decode(errors="replace")
@@ -28,15 +28,18 @@ def operator_sets(path: Path) -> dict[str, int]:
     return versions
 
 
-def _fields(file: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, int | bytes]]:
-    """Number and content of each field, up to the first that cannot be; bytes only of `wanted` fields, else b""."""
+def fields(file: BinaryIO, wanted: set[int] | None = None) -> Iterator[tuple[int, int | bytes]]:
+    """Number and content of each field, up to the first that cannot be; bytes only of `wanted` fields, else b"".
+
+    `wanted` None wants all.
+    """
     while (key := _varint(file)) is not None:
         number, kind = key >> 3, key & 7
         if kind == VARINT and (value := _varint(file)) is not None:
             yield number, value
         elif kind == BYTES and (size := _varint(file)) is not None and 0 <= size < 1 << 31:
-            content = file.read(size) if number in wanted else b""
-            if number not in wanted:
+            content = file.read(size) if wanted is None or number in wanted else b""
+            if wanted is not None and number not in wanted:
                 file.seek(size, 1)
             elif len(content) < size:
                 return

@@ -11,8 +11,7 @@ class KeyQueue(nn.Module):
     """The last `size` keys, a ring of unit vectors (size, dim) that starts out random.
 
     Both buffers are part of the state, so a resumed run goes on with the same negatives. Any number of
-    keys may be pushed at once: the ring wraps in the middle of a batch and no key of it is dropped
-    (MoCo's code requires the size to divide by the batch).
+    keys may be pushed at once: the ring wraps in the middle of a batch and no key of it is dropped.
     """
 
     keys: Tensor
@@ -32,5 +31,21 @@ class KeyQueue(nn.Module):
         # More keys than places: the first of them would be overwritten at once.
         skipped = max(0, len(keys) - size)
         places = (self.head + torch.arange(skipped, len(keys), device=keys.device)) % size
-        self.keys[places] = F.normalize(keys[skipped:], dim=1).to(self.keys.dtype)
+        self.keys[places] = F.normalize(keys[skipped:].to(self.keys.dtype), dim=1)
         self.head.copy_((self.head + len(keys)) % size)
+
+
+def check_queue(size: int, batch: int) -> None:
+    """Raises `UserError` unless batches of `batch` keys fill a queue of `size` evenly, as MoCo has it.
+
+    Otherwise a batch would be in the queue in part, and with a larger batch some keys never.
+    """
+    if size >= batch >= 1 and size % batch == 0:
+        return
+    # The nearest multiple, but at least one batch.
+    queue = max(batch, (size + batch // 2) // batch * batch)
+    batches = [number for number in range(1, min(batch, size) + 1) if size % number == 0]
+    raise UserError(
+        f"a queue of {size} keys does not hold whole batches of {batch}; "
+        f"use a queue of {queue} or data.batch_size {batches[-1] if batches else 1}"
+    )

@@ -28,11 +28,12 @@ def measured(method: FeatureEvaluation, data: Digits, **trainer: object) -> list
     return method.records("tiny", epochs=0)
 
 
+@torch.no_grad()
 def slow_knn(network: Network, data: Digits, k: int, temperature: float) -> tuple[float, float, int]:
     """Top-1 and top-5 in percent and the images counted: one query, one bank image at a time."""
     images, labels = {}, {}
-    for part in ("train", "val"):
-        batches = list(data.fixed_train_dataloader() if part == "train" else data.val_dataloader())
+    for part, loader in (("train", data.fixed_train_dataloader()), ("val", data.val_dataloader())):
+        batches = list(loader)
         images[part] = torch.cat([network.features(views[0]) for views, _ in batches]).double()
         labels[part] = [int(label) for _, some in batches for label in some]
     first = fifth = 0

@@ -1,20 +1,29 @@
 """One step of every method moves what it should, and nothing else."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, REAL, STEP1, moved, snapshot, train_one_step
+from train.burn import BURN
+from train.burn_code import BURNCode
+from train.callbacks import LastCheckpoint
 from train.data import Digits
 from train.distill import Distill
 from train.evaluation import measure_norms
 from train.linear import LinearEvaluation, with_classifier
 from train.moco import MoCoV2
+from train.moco_distill import MoCoV2Distill
+from train.optim import OptimizerConfig
 from train.student import Student
+
+ADAM = OptimizerConfig()
 
 
 def parameters(module: torch.nn.Module) -> set[str]:
@@ -27,31 +36,183 @@ def buffers(module: torch.nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("student", [BINARY, REAL])
 def test_moco_moves_the_student_and_the_key_encoder_follows_by_momentum(student: Student, digits: Digits) -> None:
-    method = MoCoV2(student, dim=16, queue=40, momentum=0.9, key_groups=2)
+    method = MoCoV2(student, dim=16, queue=64, momentum=0.9, key_groups=2)
     method.prepare(digits)
-    with torch.no_grad():
-        for parameter in method.network.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
     before = snapshot(method)
     train_one_step(method, digits)
     changed = moved(method, before)
     assert {f"network.{name}" for name in parameters(method.network) | buffers(method.network)} <= changed
-    assert {f"key_encoder.{name}" for name in buffers(method.key_encoder)} <= changed
-    for name, key in method.key_encoder.named_parameters():
-        # The key encoder follows before the student's step, so both old values are at hand.
-        expected = 0.9 * before[f"key_encoder.{name}"] + 0.1 * before[f"network.{name}"]
+    # It normalises by its groups' statistics and keeps none.
+    assert buffers(method.key_encoder) == set()
+    for (name, key), query in zip(method.key_encoder.named_parameters(), method.network.parameters()):
+        expected = 0.9 * before[f"key_encoder.{name}"] + 0.1 * query
         torch.testing.assert_close(key, expected, rtol=1e-5, atol=1e-7)
     assert int(method.queue.head) == 32
     assert not torch.equal(method.queue.keys[:32], before["queue.keys"][:32])
     assert torch.equal(method.queue.keys[32:], before["queue.keys"][32:])
 
 
-def test_moco_keys_come_back_in_the_order_of_their_images(digits: Digits) -> None:
-    method = MoCoV2(REAL, dim=16, queue=40, key_groups=3)
+def test_momentum_is_once_a_step_and_the_queue_sees_every_batch(digits: Digits) -> None:
+    method = MoCoV2(REAL, dim=16, queue=64, momentum=0.9, key_groups=2)
     method.prepare(digits)
-    method.eval()
-    images = torch.randn(8, 3, 32, 32)
-    torch.testing.assert_close(method.encode_keys(images), method.key_encoder(images), rtol=1e-4, atol=1e-5)
+    before = snapshot(method)
+    train_one_step(method, digits, accumulate_grad_batches=2, max_steps=1)
+    assert int(method.queue.head) == 32
+    key, query = method.key_encoder.stem.weight, method.network.stem.weight
+    torch.testing.assert_close(key, 0.9 * before["key_encoder.stem.weight"] + 0.1 * query, rtol=1e-5, atol=1e-7)
+
+
+def test_moco_keys_are_those_of_random_groups_in_the_order_of_their_images(
+    digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = MoCoV2(REAL, dim=16, queue=64, key_groups=4)
+    method.prepare(digits)
+    monkeypatch.setattr(method, "generator", lambda: torch.Generator().manual_seed(3))
+    images = torch.randn(32, 3, 32, 32)
+    keys = method.encode_keys(images)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(3)).tolist()
+    for start in (0, 8, 16, 24):
+        members = order[start : start + 8]
+        expected = method.key_encoder(torch.stack([images[member] for member in members]))
+        for member, key in zip(members, expected):
+            torch.testing.assert_close(keys[member], key, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (
+            {"queue": 16},
+            "a queue of 16 keys does not hold whole batches of 32; use a queue of 32 or data.batch_size 16",
+        ),
+        ({"queue": 80}, "use a queue of 96 or data.batch_size 20"),
+        ({"queue": 64, "key_groups": 5}, "use model.key_groups 1, 2, 4, 8, 16$"),
+        ({"queue": 64, "key_groups": 32}, "two or more a group"),
+        ({"queue": 64, "momentum": 1.5}, "not from 0 to 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_some_that_do(
+    arguments: dict[str, int], reason: str, digits: Digits
+) -> None:
+    with pytest.raises(UserError, match=reason):
+        MoCoV2(REAL, dim=16, **arguments).prepare(digits)
+
+
+def test_moco_with_distillation_adds_the_teachers_loss_one_to_one(teacher: str, digits: Digits) -> None:
+    method = MoCoV2Distill(BINARY, teacher, queue=64, key_groups=2)
+    method.prepare(digits)
+    before = snapshot(method)
+    train_one_step(method, digits)
+    changed = moved(method, before)
+    assert {f"network.{name}" for name in parameters(method.network) | buffers(method.network)} <= changed
+    assert {name.split(".")[0] for name in changed} == {"network", "key_encoder", "queue"}
+    metrics = method.trainer.callback_metrics
+    together = metrics["train/contrastive"] + metrics["train/distillation"]
+    torch.testing.assert_close(metrics["train/loss"], together, rtol=1e-6, atol=0)
+    # Both are cross-entropies in nats, of one among 65 and of distributions over the teacher's 24 outputs.
+    assert metrics["train/contrastive"] > 0
+    assert 0 < metrics["train/distillation"] < 2 * math.log(24)
+
+
+@pytest.mark.parametrize("student", [BINARY, STEP1])
+def test_burn_moves_student_and_target_classifier_and_nothing_of_the_extractor(
+    student: Student, teacher: str, digits: Digits
+) -> None:
+    # BURN's own warm-up starts with steps that are lost in rounding.
+    method = BURN(student, teacher, classes=40, optimizer=ADAM)
+    method.prepare(digits)
+    before = snapshot(method)
+    train_one_step(method, digits)
+    changed = moved(method, before)
+    trained = {
+        f"{part}.{name}"
+        for part in ("network", "classifier", "target_classifier")
+        for name in parameters(getattr(method, part)) | buffers(getattr(method, part))
+    }
+    assert changed == trained
+    assert not method.extractor.network.training
+    assert method.target_classifier.training
+    # Student and extractor are as wide here; see test_burn_matches_features_of_other_widths.
+    assert isinstance(method.match, torch.nn.Identity)
+
+
+def test_burn_code_leaves_the_target_classifier_as_it_was_drawn(teacher: str, digits: Digits) -> None:
+    method = BURNCode(BINARY, teacher, classes=40, optimizer=ADAM)
+    method.prepare(digits)
+    before = snapshot(method)
+    train_one_step(method, digits)
+    changed = moved(method, before)
+    trained = {f"network.{name}" for name in parameters(method.network) | buffers(method.network)}
+    trained |= {f"classifier.{name}" for name in parameters(method.classifier) | buffers(method.classifier)}
+    # BatchNorm's running statistics move with the batches; nothing reads them.
+    assert changed == trained | {f"target_classifier.{name}" for name in buffers(method.target_classifier)}
+
+
+def test_burn_matches_features_of_other_widths(teacher: str, digits: Digits) -> None:
+    method = BURN(Student(width=1 / 8), teacher, classes=40)
+    method.prepare(digits)
+    assert method.match.weight.shape == (64, 128)
+    before = snapshot(method)
+    train_one_step(method, digits)
+    assert "match.weight" in moved(method, before)
+
+
+@pytest.mark.parametrize("kind", [BURN, BURNCode])
+def test_burns_loss_is_that_of_both_crossings(kind: type[BURN], teacher: str, digits: Digits) -> None:
+    method = kind(REAL, teacher, classes=40, balance=(0.25, 0.25))
+    method.prepare(digits)
+    train_one_step(method, digits, limit_train_batches=1)
+    views = [torch.randn(6, 3, 32, 32) for _ in range(2)]
+    expected = 0.0
+    for seen, aimed in ((0, 1), (1, 0)):
+        f, g = method.network(views[seen]), method.extractor.network.features(views[aimed])
+        s, t = method.classifier(f), method.target_classifier(g)
+        near, far = (f, g) if kind is BURN else (s, t)
+        for row in range(6):
+            a, b = near[row] / near[row].norm(), far[row] / far[row].norm()
+            p, q = (t[row] / 0.2).softmax(0), (s[row] / 0.2).softmax(0)
+            expected += 0.75 * ((a - b) ** 2).sum() / 6 + 0.25 * (p * (p / q).log()).sum() / 6
+    first, second = (method.see(view) for view in views)
+    loss = method.compare(first, method.aim(views[1]), 0.25) + method.compare(second, method.aim(views[0]), 0.25)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_burns_balance_rises_by_a_half_cosine_over_all_steps(teacher: str, digits: Digits) -> None:
+    method = BURN(REAL, teacher, classes=8)
+    method.prepare(digits)
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *rest: object) -> None:
+            seen.append(float(trainer.callback_metrics["train/balance"]))
+
+    train_one_step(method, digits, max_steps=-1, max_epochs=2, limit_train_batches=4, callbacks=[Watch()])
+    steps = 8
+    expected = [0.3 - 0.2 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    assert seen == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [BURN, BURNCode])
+def test_burns_stage_2_goes_on_with_the_classifiers_of_stage_1(
+    kind: type[BURN], teacher: str, digits: Digits, tmp_path: Path
+) -> None:
+    first = kind(STEP1, teacher, classes=24)
+    first.prepare(digits)
+    run = tmp_path / "stage1"
+    train_one_step(
+        first, digits, default_root_dir=run, enable_checkpointing=True, callbacks=[LastCheckpoint(run, None, 1)]
+    )
+    checkpoint.save(run / "model.safetensors", first.network, ModelInfo("stage1", 32, digits.mean, digits.std))
+    torch.manual_seed(9)
+    second = kind(BINARY, teacher, classes=24, init=str(run / "model.safetensors"))
+    second.prepare(digits)
+    for part in ("network", "classifier", "target_classifier"):
+        assert moved(getattr(second, part), getattr(first, part).state_dict()) == set()
+    with pytest.raises(UserError, match=r"classifier.0.bias is \(24,\), this stage has it \(25,\)"):
+        kind(BINARY, teacher, classes=25, init=str(run / "model.safetensors")).prepare(digits)
+    (run / "heads.safetensors").unlink()
+    with pytest.raises(UserError, match="heads of the stage before .* does not exist"):
+        kind(BINARY, teacher, classes=24, init=str(run / "model.safetensors")).prepare(digits)
 
 
 @pytest.mark.parametrize("student", [BINARY, STEP1])

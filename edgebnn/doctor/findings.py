@@ -1,0 +1,143 @@
+"""What is wrong with a file's convolutions, each finding with what to do."""
+
+from collections.abc import Sequence
+
+from edgebnn.doctor.convolutions import Convolution
+from edgebnn.doctor.network import Network
+from edgebnn.doctor.report import Finding, Severity
+
+EXPORT = "export it with `python -m export lce` (ARM) or `python -m export onnx --packed`"
+
+FELL_BACK: dict[str, tuple[str, str]] = {
+    "tf.sign": (
+        "convolutions see tf.sign, which gives 0 at 0 and is no quantiser to LCE's converter, so they run as floats",
+        "write the quantiser as tf.where(x >= 0, 1.0, -1.0) and convert again",
+    ),
+    "explicit zero pad": (
+        "binary convolutions behind an explicit zero pad run as floats: LCE fuses no such pad (its converter may have "
+        "merged it into SAME since)",
+        "leave the pad out and give the convolution padding='SAME', or pad the bits with +1; docs/lce.md has stride 2",
+    ),
+    "explicit pad": (
+        "binary convolutions behind an explicit pad run as floats: the pad does not lie where SAME would put it",
+        "pad the bits with +1 where SAME pads: at stride 2 below and on the right alone; see docs/lce.md",
+    ),
+    "weights not constant": (
+        "convolutions take weights that are computed in every run, so they cannot be packed and run as floats",
+        "freeze the weights: take the sign before exporting and store +1 and -1, or fold constants in the exporter",
+    ),
+    "weights not binary": (
+        "convolutions see bits but have real-valued weights (of several sizes in one output, or with zeros)",
+        "train step 2, where weights are binary too; a weight of 0 must become +1 or -1",
+    ),
+    "channels": (
+        "binary convolutions with groups or one channel each run as floats",
+        "use plain convolutions, with channels in multiples of 32; LCE packs channels into words of 32",
+    ),
+    "activation": (
+        "binary convolutions with zero padding and a fused activation run as floats: LCE corrects zero padding only "
+        "where none is fused",
+        "train with padding 'one', or put the activation behind the shortcut's addition",
+    ),
+    "pattern": (
+        "convolutions whose bits are packed and unpacked again run as floats: LCE's converter did not recognise them",
+        "convert with larq-compute-engine 0.16 by `python -m export lce`, which checks every unit",
+    ),
+    "floats": (
+        "convolutions of bits by binary weights run as floats: a binary network without its speed",
+        EXPORT,
+    ),
+}
+"""Reasons of `Convolution.fell_back`: what was found, what to do."""
+
+
+def find(network: Network, convolutions: Sequence[Convolution], *, trained_in: str) -> list[Finding]:
+    """Findings about convolutions.
+
+    Args:
+        network: the file.
+        convolutions: its convolutions.
+        trained_in: "pytorch" or "tensorflow": what a stride-2 convolution's SAME padding is right for.
+    """
+    found = []
+    for reason, (what, remedy) in FELL_BACK.items():
+        names = tuple(each.name for each in convolutions if each.fell_back == reason)
+        if names:
+            found.append(Finding(reason, "problem", f"{len(names)} {what}", remedy, names))
+    found += _integers(convolutions)
+    if trained_in == "pytorch":
+        found += _shifted(network, convolutions)
+    found += _tiny_maps(network, convolutions)
+    found += _unaligned(network, convolutions)
+    found += _prelus(network)
+    return found
+
+
+def _integers(convolutions: Sequence[Convolution]) -> list[Finding]:
+    names = tuple(each.name for each in convolutions if each.kind == "integer")
+    what = (
+        f"{len(names)} convolutions run as products of int8: exact with +1 and -1, and several times slower than bits"
+    )
+    return [Finding("int8", "note", what, EXPORT, names)] if names else []
+
+
+def _shifted(network: Network, convolutions: Sequence[Convolution]) -> list[Finding]:
+    """Convolutions that pad one side more, in a network that does not rotate its image first."""
+    names = tuple(each.name for each in convolutions if each.lopsided and each.stride > 1)
+    if not names or _rotates(network):
+        return []
+    severity: Severity = "problem" if network.channels_last else "note"
+    what = (
+        f"{len(names)} strided convolutions pad one side more than the other (SAME): trained in PyTorch with padding=1 "
+        "all around, their outputs are shifted by a pixel, and no converter says so"
+    )
+    remedy = (
+        "export with `python -m export lce` or `tflite`, which rotate the image; or pad stem and float layers "
+        "explicitly; if it was trained in TensorFlow, it is right: give --trained-in tensorflow"
+    )
+    return [Finding("shifted stride 2", severity, what, remedy, names)]
+
+
+def _rotates(network: Network) -> bool:
+    """Whether the image's height and width are reversed before anything else: the exporters' way to be exact."""
+    for node in network.nodes:
+        axes = network.constant(node, 1)
+        if node.kind == "REVERSE_V2" and node.inputs[0] in network.inputs and axes is not None:
+            return {1, 2} <= set(axes.reshape(-1).tolist())
+    return False
+
+
+def _tiny_maps(network: Network, convolutions: Sequence[Convolution]) -> list[Finding]:
+    if network.format != "lce":
+        return []
+    names = tuple(
+        each.name
+        for each in convolutions
+        if each.kind == "binary" and each.padding.startswith("zero") and each.side and each.side < each.kernel
+    )
+    what = f"{len(names)} binary convolutions pad maps smaller than their kernel with zeros: wrong in LCE 0.16"
+    remedy = "export with `python -m export lce`, which writes them as dense layers, or train with padding 'one'"
+    return [Finding("tiny map", "problem", what, remedy, names)] if names else []
+
+
+def _unaligned(network: Network, convolutions: Sequence[Convolution]) -> list[Finding]:
+    word = 32 if network.format == "lce" else 8
+    names = tuple(
+        f"{each.name} ({each.inputs})" for each in convolutions if each.kind == "binary" and each.inputs % word
+    )
+    what = f"{len(names)} binary convolutions have input channels that fill no whole words of {word} bits"
+    remedy = f"use channels in multiples of {word}: the rest of the last word is stored and counted for nothing"
+    return [Finding("unaligned channels", "note", what, remedy, names)] if names else []
+
+
+def _prelus(network: Network) -> list[Finding]:
+    """relu(x) - slope * relu(-x), left as it was written."""
+    names = tuple(
+        node.name
+        for node in network.nodes
+        if node.kind in ("NEG", "Neg")
+        and any(user.kind in ("RELU", "Relu") for key in node.outputs for user in network.users.get(key, []))
+    )
+    what = f"{len(names)} PReLUs are five operators each: TFLite's converter made no PRELU of them"
+    remedy = "give the slope the shape (1, 1, channels), not (channels,), or use one PReLU operator"
+    return [Finding("PReLU", "note", what, remedy, names)] if names else []
