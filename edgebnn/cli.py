@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("ops", help="count a network's operations, parameters and bytes")
-    command.add_argument("--arch", choices=["reactnet-a"], default="reactnet-a")
+    command.add_argument("--arch", choices=["reactnet-a", "reactnet-18", "birealnet-18"], default="reactnet-a")
     command.add_argument("--resolution", type=_positive, default=224, help="side of the image in pixels (default 224)")
     command.add_argument("--width", type=float, default=1.0, help="factor on all channels (default 1)")
     command.add_argument("--stem-stride", type=int, choices=[1, 2], default=2, help="stride of the stem (default 2)")
@@ -81,7 +81,8 @@ def _positive(text: str) -> int:
 
 
 def _ops(arguments: argparse.Namespace) -> None:
-    network = ops.reactnet_a(width=arguments.width, stem_stride=arguments.stem_stride, classes=arguments.classes)
+    shape_of = ops.reactnet_a if arguments.arch == "reactnet-a" else ops.resnet18
+    network = shape_of(width=arguments.width, stem_stride=arguments.stem_stride, classes=arguments.classes)
     layers = ops.count(network, arguments.resolution)
     totals = ops.totals(layers)
     if arguments.json:

@@ -76,7 +76,7 @@ def assemble(
     builder = Builder()
     x = units(builder, graph, _stem(builder, graph.stem, channels_last))
     if channels_last:
-        side = graph.info.resolution // graph.stem.stride // int(np.prod([unit.stride for unit in graph.units]))
+        side = graph.info.resolution // graph.stem.reduction // int(np.prod([unit.stride for unit in graph.units]))
         features = _pool_channels_last(builder, x, side, len(graph.head.offset))
     else:
         features = builder.add("Flatten", [builder.add("GlobalAveragePool", [x], "head.pooled")], "head.flat", axis=1)
@@ -122,12 +122,19 @@ def with_int8_weights(head: Head) -> Head:
 
 def _stem(builder: Builder, part: Stem, channels_last: bool) -> str:
     name = stem_output_name()
-    inputs = [INPUT, builder.constant("stem.weight", part.weight), builder.constant("stem.bias", part.bias)]
-    sizes: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [part.stride] * 2, "pads": [1] * 4}
-    if not channels_last:
-        return builder.add("Conv", inputs, name, **sizes)
-    # ONNX Runtime merges the Transpose with the reordering that its own Conv needs anyway.
-    return builder.add("Transpose", [builder.add("Conv", inputs, f"{name}.nchw", **sizes)], name, perm=[0, 2, 3, 1])
+    constants = [builder.constant("stem.weight", part.weight), builder.constant("stem.bias", part.bias)]
+    sizes = {"kernel_shape": list(part.weight.shape[2:]), "strides": [part.stride] * 2, "pads": [part.border] * 4}
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [("Conv", constants, sizes)]
+    if part.pool:
+        steps.append(("MaxPool", [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}))
+    if channels_last:
+        # ONNX Runtime merges the Transpose with the reordering that its own Conv needs anyway.
+        steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
+    x = INPUT
+    for number, (operator, further, attributes) in enumerate(steps):
+        output = name if number + 1 == len(steps) else f"{name}.{operator.lower()}"
+        x = builder.add(operator, [x, *further], output, **attributes)
+    return x
 
 
 def _pool_channels_last(builder: Builder, x: str, side: int, channels: int) -> str:

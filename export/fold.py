@@ -7,13 +7,17 @@ The network computes, for the unit with sign shift s, weights alpha * sign(W), B
 
 Let every unit hand on its output without q, x' = x - c, where c is the q of the unit before. The stem hands on its
 output with the first unit's s added, c = -s, so that this unit compares with 0: LCE then needs no subtraction for it.
-A shortcut only copies or averages, so shortcut(x) = shortcut(x') + shortcut(c), and with g = gamma / sqrt(var + eps):
+A shortcut is linear, so shortcut(x) = shortcut(x') + shortcut(c), and with g = gamma / sqrt(var + eps):
 
     threshold = -(s + c)                              x + s >= 0  <=>  x' >= -(s + c)
     scale     = alpha * g                             a negative gain makes a negative scale, no more
     bias      = beta - mean * g + p + shortcut(c)
     slope     = the PReLU's
     c         = q
+
+Where the shortcut is an average pool, a 1x1 convolution V and a BatchNorm of gain h, its weights become V * h, its
+bias goes into the unit's, and shortcut(c) is (V * h) c. What Bi-Real-Net has no module for, s, p and q, is 0, and its
+slope 1. A max pool after the stem takes its c through unchanged.
 
 The head averages, so its first linear layer takes W c into its bias. The stem is BN(conv(x)): its
 weights become W * g, its bias beta - mean * g - c. All of it is worked out in float64 and rounded once.
@@ -27,7 +31,7 @@ from torch import Tensor, nn
 
 from edgebnn.errors import UserError, check
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit
-from edgebnn.nn import BinaryUnit, Network, ReActNet
+from edgebnn.nn import BinaryUnit, BiRealNet, BiRealUnit, Network, ReActNet, RPReLU, RSign
 
 
 def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
@@ -41,19 +45,23 @@ def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float
     Raises:
         UserError: the network has no inference graph, a weight is not finite, or it cannot take `info.resolution`.
     """
-    if not isinstance(model, ReActNet):
+    if not isinstance(model, ReActNet | BiRealNet):
         name = getattr(model.config, "arch", type(model).__name__)
-        raise UserError(f"a {name} cannot be exported; give a checkpoint of a ReActNet-A")
+        raise UserError(
+            f"a {name} has no binary units, and they are what is exported; give a checkpoint of a ReActNet-A, "
+            "a ReActNet-18 or a Bi-Real-Net-18"
+        )
     for name, tensor in model.state_dict().items():
         check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
 
     gain, bias = _affine(model.stem_norm)
-    modules = [cast(BinaryUnit, module) for module in model.units]
-    carried = -_f64(modules[0].sign.shift) if modules else np.zeros(len(gain))
+    modules = [cast(BinaryUnit | BiRealUnit, module) for module in model.units]
+    carried = -_sign_shift(modules[0]) if modules else np.zeros(len(gain))
     stem = Stem(
         (_f64(model.stem.weight) * gain[:, None, None, None]).astype(dtype),
         (bias - carried).astype(dtype),
         model.config.stem_stride,
+        pool=isinstance(model, BiRealNet) and isinstance(model.pool, nn.MaxPool2d),
     )
     units = []
     for module in modules:
@@ -62,24 +70,48 @@ def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float
     return InferenceGraph(stem, tuple(units), _head(model.head, carried, dtype), info)
 
 
-def _unit(module: BinaryUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
-    conv = module.conv
+def _unit(module: BinaryUnit | BiRealUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
+    conv, act = module.conv, module.act
     gain, bias = _affine(module.norm)
-    over_shortcut = np.concatenate([carried, carried]) if module.shortcut == "repeat" else carried
     weight = _f64(conv.weight)
     alpha = np.abs(weight).mean(axis=(1, 2, 3)) if conv.binary else np.ones(len(weight))
+    shift_in, slope, shift_out = np.zeros(len(weight)), np.ones(len(weight)), np.zeros(len(weight))
+    if isinstance(act, RPReLU):
+        shift_in, slope, shift_out = _f64(act.shift_in), _f64(act.slope), _f64(act.shift_out)
+    downsample, over_shortcut = _shortcut(module, carried)
     unit = Unit(
-        threshold=(0 - (_f64(module.sign.shift) + carried)).astype(dtype),
+        threshold=(0 - (_sign_shift(module) + carried)).astype(dtype),
         weight=np.where(weight >= 0, 1, -1).astype(np.int8) if conv.binary else weight.astype(dtype),
         scale=(alpha * gain).astype(dtype),
-        bias=(bias + _f64(module.act.shift_in) + over_shortcut).astype(dtype),
-        slope=_f64(module.act.slope).astype(dtype),
+        bias=(bias + shift_in + over_shortcut).astype(dtype),
+        slope=slope.astype(dtype),
         stride=conv.stride,
         padding=conv.padding,
         shortcut=module.shortcut,
         binary_input=module.sign.binary,
+        downsample=None if downsample is None else downsample.astype(dtype),
     )
-    return unit, _f64(module.act.shift_out)
+    return unit, shift_out
+
+
+def _sign_shift(module: BinaryUnit | BiRealUnit) -> np.ndarray:
+    if isinstance(module.sign, RSign):
+        return _f64(module.sign.shift)
+    check(
+        module.sign.binary,
+        "a Bi-Real-Net-18 with real-valued activations clips them, which no exported file does; train step 1 first",
+    )
+    return np.zeros(module.conv.weight.shape[1])
+
+
+def _shortcut(module: BinaryUnit | BiRealUnit, carried: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Weights of the shortcut's convolution, if it has one, and what the shortcut makes of the constants `carried`."""
+    if isinstance(module, BiRealUnit) and module.shortcut == "downsample":
+        _, conv, norm = module.downsample
+        gain, bias = _affine(cast(nn.BatchNorm2d, norm))
+        weight = _f64(cast(nn.Conv2d, conv).weight)[:, :, 0, 0] * gain[:, None]
+        return weight, weight @ carried + bias
+    return None, np.concatenate([carried, carried]) if module.shortcut == "repeat" else carried
 
 
 def _head(layers: nn.Sequential, carried: np.ndarray, dtype: type[np.floating]) -> Head:

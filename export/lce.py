@@ -14,7 +14,7 @@ else was tried.
 Batch 1, NHWC: LCE's converter sets a free batch to 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -46,27 +46,32 @@ def convert(graph: InferenceGraph) -> bytes:
     for number, unit in enumerate(graph.units):
         check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs binary units alone: train step 2 first")
     data = tflite_file.add_metadata(_flatbuffer(graph), METADATA_KEY, graph.info.to_json())
-    check_operators(data, len(graph.units))
+    downsampling = [number for number, unit in enumerate(graph.units) if unit.downsample is not None]
+    check_operators(data, len(graph.units), downsampling)
     return data
 
 
-def check_operators(data: bytes, units: int) -> None:
-    """Raises `UserError` unless each unit is one binary convolution, and the stem alone a float one.
+def check_operators(data: bytes, units: int, downsampling: Collection[int] = ()) -> None:
+    """Raises `UserError` unless each unit is one binary convolution, and no convolution is float that should not be.
 
-    LCE's converter keeps what it does not recognise as float operators, silently and slowly.
+    LCE's converter keeps what it does not recognise as float operators, silently and slowly. Float convolutions
+    are the stem's, and one around each of the units `downsampling`.
     """
     operators = tflite_file.operators(data)
-    for scope in (f"{UNIT_SCOPE}{number:02d}" for number in range(units)):
+    for number in range(units):
+        scope = f"{UNIT_SCOPE}{number:02d}"
         kinds = [operator.kind for operator in operators if operator.scope == scope]
-        foreign = sorted(set(kinds) - UNIT_KINDS - SHORTCUT_AND_SHAPE_KINDS)
+        expected = UNIT_KINDS | SHORTCUT_AND_SHAPE_KINDS | ({"CONV_2D"} if number in downsampling else set())
+        foreign = sorted(set(kinds) - expected)
         check(
             kinds.count(BINARY_CONVOLUTION) == 1 and not foreign,
             f"{scope} fell back to {', '.join(foreign) or 'no binary convolution'} in LCE's converter; "
             "install larq-compute-engine 0.16, or report the network",
         )
     floats = sum(operator.kind == "CONV_2D" for operator in operators)
+    wanted = 1 + len(downsampling)
     check(
-        floats == 1, f"{floats} float convolutions came out of LCE's converter, not the stem's one; report the network"
+        floats == wanted, f"{floats} float convolutions came out of LCE's converter, not {wanted}; report the network"
     )
 
 

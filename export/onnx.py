@@ -36,7 +36,7 @@ def convert(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = Fa
 
 
 def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
-    side = graph.info.resolution // graph.stem.stride
+    side = graph.info.resolution // graph.stem.reduction
     for number, unit in enumerate(graph.units):
         x = _unit(builder, unit, unit_output_name(number), x, side)
         side //= unit.stride
@@ -53,8 +53,10 @@ def _unit(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
     acc = builder.add("Cast", [counted], f"{name}.acc", to=TensorProto.FLOAT)
     scaled = builder.add("Mul", [acc, builder.constant(f"{name}.scale", unit.scale)], f"{name}.scaled")
     biased = builder.add("Add", [scaled, builder.constant(f"{name}.bias", unit.bias)], f"{name}.biased")
-    z = builder.add("Add", [biased, _shortcut(builder, unit, name, x, side)], f"{name}.z")
-    return _prelu(builder, unit, name, z)
+    # A slope of 1 throughout is Bi-Real-Net's: it has no PReLU.
+    linear = bool((unit.slope == 1).all())
+    z = builder.add("Add", [biased, _shortcut(builder, unit, name, x, side)], name if linear else f"{name}.z")
+    return z if linear else _prelu(builder, unit, name, z)
 
 
 def _bits(builder: Builder, unit: Unit, name: str, x: str) -> str:
@@ -98,7 +100,10 @@ def _shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str
         for column in range(2):
             part = _slice(builder, rows, f"{name}.pool_{row}{column}", 2, column, side, 2)
             total = builder.add("Add", [total, part], f"{name}.sum_{row}{column}") if total else part
-    return builder.add("Mul", [total, builder.constant("quarter", np.array(0.25, np.float32))], f"{name}.pooled")
+    pooled = builder.add("Mul", [total, builder.constant("quarter", np.array(0.25, np.float32))], f"{name}.pooled")
+    if unit.downsample is None:
+        return pooled
+    return builder.add("MatMul", [pooled, builder.constant(f"{name}.downsample", unit.downsample.T)], f"{name}.down")
 
 
 def _prelu(builder: Builder, unit: Unit, name: str, z: str) -> str:

@@ -55,8 +55,12 @@ def _bits(builder: Builder, unit: Unit, name: str, x: str) -> str:
 
 
 def _shortcut(builder: Builder, unit: Unit, name: str, x: str) -> str:
-    if unit.shortcut == "pool":
-        return builder.add("AveragePool", [x], f"{name}.pooled", kernel_shape=[2, 2], strides=[2, 2])
+    if unit.shortcut in ("pool", "downsample"):
+        pooled = builder.add("AveragePool", [x], f"{name}.pooled", kernel_shape=[2, 2], strides=[2, 2])
+        if unit.downsample is None:
+            return pooled
+        weight = builder.constant(f"{name}.downsample", unit.downsample[:, :, None, None])
+        return builder.add("Conv", [pooled, weight], f"{name}.downsampled", kernel_shape=[1, 1])
     if unit.shortcut == "repeat":
         return builder.add("Concat", [x, x], f"{name}.repeated", axis=1)
     return x

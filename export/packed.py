@@ -21,13 +21,18 @@ def convert(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
         int8_head: whether the linear layers' weights are kept as int8, a scale an output.
 
     Raises:
-        UserError: a unit is not binary.
+        UserError: a unit is not binary, or its shortcut is a convolution.
     """
     for number, unit in enumerate(graph.units):
         check(
             unit.binary,
             f"unit {number} has float {unit.floats}, and a packed file holds bits alone; "
             "export the portable file (without --packed), or train step 2 first",
+        )
+        check(
+            unit.downsample is None,
+            f"unit {number} has a 1x1 convolution around it, which the packed operator has not; "
+            "export the portable file (without --packed), or a ReActNet-A",
         )
     return assemble(graph, _units, channels_last=True, int8_head=int8_head, domains=[(DOMAIN, DOMAIN_VERSION)])
 

@@ -20,7 +20,8 @@ FLOAT_SUM = 2.0**-18
 
 def of_stem(part: Stem, images: np.ndarray) -> np.ndarray:
     """Bound on the stem's output, of its shape: a share of the sum of the magnitudes it adds."""
-    return FLOAT_SUM * reference.stem(Stem(np.abs(part.weight), np.abs(part.bias), part.stride), np.abs(images))
+    magnitudes = replace(part, weight=np.abs(part.weight), bias=np.abs(part.bias))
+    return FLOAT_SUM * reference.stem(magnitudes, np.abs(images))
 
 
 def of_unit(part: Unit, x: np.ndarray) -> np.ndarray:
@@ -28,14 +29,18 @@ def of_unit(part: Unit, x: np.ndarray) -> np.ndarray:
 
     A binary unit's accumulator is exact, and LCE computes it as `2d * -scale + (bias + K * scale)` from d
     differing bits of K: floats as large as K * scale, where the reference's are as large as
-    acc * scale. A unit with floats in its convolution has a long sum of them to round.
+    acc * scale. A unit with floats in its convolution has a long sum of them to round, and so has one whose
+    shortcut is a convolution.
     """
     steepest = np.maximum(1, np.abs(part.slope))[:, None, None]
     scale, bias = np.abs(part.scale)[:, None, None], np.abs(part.bias)[:, None, None]
+    down = None if part.downsample is None else np.abs(part.downsample)
+    passed = np.abs(reference.shortcut(replace(part, downsample=down), np.abs(x)))
     if part.binary:
-        return FEW_ROUNDINGS * steepest * (part.weight[0].size * scale + bias + np.abs(x).max())
+        bound = FEW_ROUNDINGS * steepest * (part.weight[0].size * scale + bias + np.abs(x).max())
+        return bound if down is None else bound + FLOAT_SUM * steepest * passed
     sums = reference.accumulate(replace(part, weight=np.abs(part.weight)), np.abs(reference.seen(part, x)))
-    return FLOAT_SUM * steepest * (sums * scale + bias + np.abs(reference.shortcut(part, x)))
+    return FLOAT_SUM * steepest * (sums * scale + bias + passed)
 
 
 def of_head(part: Head, x: np.ndarray) -> np.ndarray:

@@ -53,8 +53,9 @@ def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Ite
         for number, unit in enumerate(graph.units):
             with tf.name_scope(f"{UNIT_SCOPE}{number:02d}"):
                 z = convolution(tf, unit, x, number == 0) + _shortcut(tf, unit, x)
-                # TFLite's converter makes one PRELU of this, given a slope of rank 3.
-                x = tf.nn.relu(z) + -floats(unit.slope)[None, None] * tf.nn.relu(-z)
+                # TFLite's converter makes one PRELU of this, given a slope of rank 3. Bi-Real-Net has slope 1: none.
+                linear = bool((unit.slope == 1).all())
+                x = z if linear else tf.nn.relu(z) + -floats(unit.slope)[None, None] * tf.nn.relu(-z)
         return {"logits": _head(tf, graph.head, x)}
 
     side = graph.info.resolution
@@ -90,14 +91,19 @@ def rotated(weight: np.ndarray) -> np.ndarray:
 def _stem(tf: Any, part: Stem, image: Any) -> Any:
     turned = tf.reverse(image, [1, 2])
     # A bias of -0.0 could give outputs of -0.0, whose sign bit LCE's ARM kernel would take for -1.
-    return tf.nn.conv2d(turned, rotated(part.weight), part.stride, "SAME") + (floats(part.bias) + np.float32(0))
+    x = tf.nn.conv2d(turned, rotated(part.weight), part.stride, "SAME") + (floats(part.bias) + np.float32(0))
+    # On the rotated map SAME is the pool's border of 1 as well, and pads with nothing that could be the largest.
+    return tf.nn.max_pool2d(x, 3, 2, "SAME") if part.pool else x
 
 
 def _shortcut(tf: Any, part: Unit, x: Any) -> Any:
     if part.shortcut == "repeat":
         return tf.concat([x, x], axis=3)
-    if part.shortcut == "pool":
-        return tf.nn.avg_pool2d(x, 2, 2, "VALID")
+    if part.shortcut in ("pool", "downsample"):
+        pooled = tf.nn.avg_pool2d(x, 2, 2, "VALID")
+        if part.downsample is None:
+            return pooled
+        return tf.nn.conv2d(pooled, floats(part.downsample.T)[None, None], 1, "VALID")
     return x
 
 

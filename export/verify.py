@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from edgebnn.errors import check
 from edgebnn.graph import Head, InferenceGraph, reference
-from edgebnn.nn import Network, RSign
+from edgebnn.nn import Network, RSign, Sign
 from export import rounding
 from export.builder import with_int8_weights
 from export.trace import Run, open_trace
@@ -198,7 +198,7 @@ def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: bits.append((output > 0).numpy()))
         for module in model.modules()
-        if isinstance(module, RSign)
+        if isinstance(module, RSign | Sign)
     ]
     try:
         with torch.inference_mode():

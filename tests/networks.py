@@ -19,11 +19,11 @@ def random_network(seed: int, config: Any) -> Network:
     model: Network = config.build()
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if "shift" in name or name.endswith("norm.bias"):
+            if "shift" in name or name.endswith(("norm.bias", ".downsample.2.bias")):
                 normal(tensor, 0, 0.5)
             elif name.endswith("slope"):
                 normal(tensor, 0.2, 0.3)
-            elif name.endswith("norm.weight"):
+            elif name.endswith(("norm.weight", ".downsample.2.weight")):
                 # A unit's output must not outgrow its shortcut, or later units see all bits alike.
                 normal(tensor, 0, 0.5)
             elif name.endswith("running_mean"):

@@ -30,7 +30,9 @@ def imported(source: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("room", ["edgebnn.runtime", "edgebnn.graph.reference", "edgebnn.cli", "edgebnn.records"])
+@pytest.mark.parametrize(
+    "room", ["edgebnn.runtime", "edgebnn.graph.reference", "edgebnn.cli", "edgebnn.records", "edgebnn.doctor"]
+)
 def test_a_device_needs_neither_torch_nor_tensorflow(room: str) -> None:
     assert heavy_after(f"import {room}") == set()
 

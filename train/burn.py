@@ -86,7 +86,7 @@ class BURN(HeadedMethod):
         self.target_classifier = classifier(target_width, self.classes)
         # From the student to the target: the other way round the map could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
-        self.start_from(self.init)
+        self.start_from(self.init, data)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
         """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""

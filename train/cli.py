@@ -19,6 +19,7 @@ from edgebnn.files import write_bytes
 from train import launch
 from train.burn import BURN
 from train.burn_code import BURNCode
+from train.byol import BYOL
 from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
@@ -33,11 +34,13 @@ from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
 from train.processes import cluster, devices_and_nodes, strategy
 from train.resume import check_start
+from train.supervised import Supervised
 from train.svm import LowShotSVM
+from train.swav import SwAV
 from train.sync_batchnorm import BatchNormSync
 
 METHODS = (
-    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode),
+    *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
     *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
 )
 DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
@@ -49,8 +52,6 @@ DEFAULTS = {
     "use_distributed_sampler": False,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
-    # Each epoch's loader is seeded anew (Images.train_dataloader), so that resuming repeats nothing.
-    "reload_dataloaders_every_n_epochs": 1,
 }
 
 # TensorBoard imports all of TensorFlow to write its files, unless it finds this module (tensorboard/compat).
@@ -150,18 +151,20 @@ def fit(arguments: list[str]) -> None:
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
         if trainer.world_size > 1 and launch.place() is None:
             return launch.start(trainer.world_size, ["fit", *arguments])
-        check_trainer(trainer, data)
+        check_trainer(trainer)
         if model.trains:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check()
+        data.check(trainer.world_size, trainer.accumulate_grad_batches)
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)
         with alone():
             data.train_dataloader()
             model.prepare(data)
+        # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
+        trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
         # The first thing written, so that a run folder that cannot be is found in one line.
         if trainer.is_global_zero:
@@ -187,13 +190,7 @@ def run(trainer: Trainer, model: Method, data: Images, start: str | None) -> int
     return epochs
 
 
-def check_trainer(trainer: Trainer, data: Images) -> None:
+def check_trainer(trainer: Trainer) -> None:
     """Raises `UserError` if the trainer would train otherwise than its configuration reads."""
-    parts = trainer.world_size * trainer.accumulate_grad_batches
-    if data.batch_size % parts:
-        raise UserError(
-            f"a step's {data.batch_size} images do not divide by {trainer.world_size} processes x "
-            f"{trainer.accumulate_grad_batches} accumulated batches; give data.batch_size a multiple of {parts}"
-        )
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise UserError("the learning rate's schedule counts epochs; give trainer.max_epochs, 1 or more")

@@ -1,174 +1,33 @@
-"""Data modules: where images come from, how they are normalised, and what their classes are called."""
+"""Data sets: where images come from, how they are normalised, and what their classes are called."""
 
 import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
-from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
-from edgebnn.ssl.views import Augmentation, fixed_view, random_view
-from train.datasets import Batch, FileViews, MemoryViews
-from train.distributed import rank, world_size
-from train.loader import Loader, Plan
-from train.order import epoch_order, evaluation_batches, part_size, training_batches
+from edgebnn.ssl.views import Augmentation, fixed_view
+from train.datasets import FileImages, MemoryImages
+from train.images import MOCO_V2, Images, Part
+from train.subset import Subset
 
-Part = Literal["train", "val"]
 Labelled = tuple[Tensor, Tensor]
 """Images (N, 3, H, W) in uint8, and class numbers (N,)."""
 
-MOCO_V2 = Augmentation()
-
-
-class Images(LightningDataModule):
-    """Labelled images in two parts, train and val.
-
-    Batches are (views, labels): a list of views (N, 3, resolution, resolution), normalised float32, as
-    many as the method in training asks for, one in evaluation; class numbers (N,).
-
-    Attributes:
-        labels: names of the classes in the order of their numbers; known after `setup`.
-        resolution, mean, std: as in `edgebnn.graph.ModelInfo`.
-        seed: what the order and the views of every epoch are drawn from.
-    """
-
-    labels: tuple[str, ...] = ()
-    MEAN: tuple[float, ...] = IMAGENET_MEAN
-    STD: tuple[float, ...] = IMAGENET_STD
-
-    def __init__(
-        self,
-        resolution: int,
-        mean: Sequence[float] | None,
-        std: Sequence[float] | None,
-        batch_size: int,
-        workers: int,
-        augmentation: Augmentation,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.resolution = resolution
-        # A pretrained network brings its own normalisation where the configuration gives none (train/method.py).
-        self.normalisation_given = mean is not None or std is not None
-        self.mean = tuple(mean or self.MEAN)
-        self.std = tuple(std or self.STD)
-        self.batch_size = batch_size
-        self.workers = workers
-        self.augmentation = augmentation
-        self.seed = seed
-
-    def check(self, world: int = 1, accumulate: int = 1) -> None:
-        """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`.
-
-        Args:
-            world: processes that will train together.
-            accumulate: batches that make one step.
-        """
-        if self.resolution < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
-            raise UserError(
-                f"resolution {self.resolution}, batch_size {self.batch_size}, workers {self.workers}, std {self.std} "
-                "make no data; give 1 or more of the first two, 0 or more workers, and a positive std"
-            )
-        part_size(self.batch_size, world, accumulate)
-
-    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
-        """One part, seen through `views` draws of `transform`."""
-        raise NotImplementedError
-
-    def count(self, part: Part) -> int:
-        """Number of a part's images."""
-        raise NotImplementedError
-
-    def epoch(self) -> int:
-        """The epoch in training, from 0."""
-        return self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
-
-    def start_batch(self) -> int:
-        """How many batches of this epoch are done: more than 0 in a run that goes on in the middle of one.
-
-        It is the trainer's count of a process' batches, accumulated ones each by itself, and right from the moment
-        that the trainer asks for the epoch's first batch, when it has settled what a checkpoint brought.
-        """
-        training = self.trainer is not None and self.trainer.training
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0  # type: ignore[union-attr]
-
-    def accumulate(self) -> int:
-        """Number of batches that make one step."""
-        return self.trainer.accumulate_grad_batches if self.trainer else 1
-
-    def train_dataloader(self) -> Loader:
-        """This process' share of an epoch; which epoch, and from where in it, is settled at its first batch."""
-        count = self._checked_count()
-        part_size(self.batch_size, world_size(), self.accumulate())
-
-        def plan() -> Plan:
-            views = getattr(self.trainer and self.trainer.lightning_module, "views", 1)
-            transform = random_view(self.resolution, self.mean, self.std, self.augmentation)
-            order = epoch_order(count, self.seed, self.epoch())
-            batches = training_batches(order, self.batch_size, world_size(), rank(), self.accumulate())
-            return self.dataset("train", transform, views, self.epoch()), batches[self.start_batch() :]
-
-        return Loader(plan, count // self.batch_size * self.accumulate(), self.workers)
-
-    def fixed_train_dataloader(self, *, shuffled: bool = False) -> Loader:
-        """The training images as evaluation sees them, in order, shared among the processes.
-
-        Args:
-            shuffled: whole batches in random order, every process all of them, as BatchNorm's statistics need.
-        """
-        if not shuffled:
-            return self._evaluation("train")
-        order = epoch_order(self._checked_count(), self.seed, 0)
-        batches = training_batches(order, self.batch_size)
-        return Loader(lambda: (self.dataset("train", self._fixed(), 1), batches), len(batches), self.workers)
-
-    def val_dataloader(self) -> Loader:
-        """The held-out images in order, shared among the processes."""
-        return self._evaluation("val")
-
-    def _evaluation(self, part: Part) -> Loader:
-        size = -(-self.batch_size // (world_size() * self.accumulate()))
-        batches = evaluation_batches(self.count(part), size, world_size(), rank())
-        return Loader(lambda: (self.dataset(part, self._fixed(), 1), batches), len(batches), self.workers)
-
-    def _checked_count(self) -> int:
-        count = self.count("train")
-        if count < self.batch_size:
-            raise UserError(
-                f"a batch of {self.batch_size} is more than all {count} training images; lower data.batch_size"
-            )
-        return count
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        # Images and networks (`fit` sees to those) keep a pixel's channels together: on CPUs and GPUs alike
-        # convolutions then take about half the time.
-        views, labels = batch
-        return [view.contiguous(memory_format=torch.channels_last) for view in views], labels
-
-    def _fixed(self) -> v2.Transform:
-        return fixed_view(self.resolution, self.mean, self.std)
-
 
 class Memory(Images):
-    """A small data set, held in memory as uint8.
+    """A small data set, held in memory as uint8, resized to `resolution` once.
 
-    Args:
-        resolution: side the images are resized to, once.
-        mean, std: normalisation; None takes a pretrained network's, or else the data set's own.
-        batch_size: images a step.
-        workers: processes that make views; 0 makes them in the training process.
-        augmentation: random views of training.
-        seed: the seed of the run.
+    Its crops are made where the training is, out of whole images; others' come cropped from the workers.
+
+    Args: as for `Images`.
     """
 
     def __init__(
@@ -179,9 +38,13 @@ class Memory(Images):
         batch_size: int = 128,
         workers: int = 0,
         augmentation: Augmentation = MOCO_V2,
+        second_augmentation: Augmentation | None = None,
+        small_resolution: int | None = None,
+        subset: Subset | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(resolution, mean, std, batch_size, workers, augmentation, seed)
+        drawing = augmentation, second_augmentation, small_resolution
+        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)
         self.parts: dict[Part, Labelled] = {}
 
     def read(self) -> tuple[Labelled, Labelled]:
@@ -190,21 +53,21 @@ class Memory(Images):
 
     def setup(self, stage: str | None = None) -> None:
         if not self.parts:
-            train, val = self.read()
-            self.parts = {"train": self._resized(train), "val": self._resized(val)}
+            (images, labels), val = self.read()
+            if self.subset is not None:
+                kept = torch.from_numpy(self.subset.pick(labels.numpy(), (), self.seed))
+                images, labels = images[kept], labels[kept]
+            self.parts = {"train": self._resized((images, labels)), "val": self._resized(val)}
 
     def _resized(self, part: Labelled) -> Labelled:
         images, labels = part
         return TF.resize(images, [self.resolution] * 2, antialias=True), labels
 
-    def _fixed(self) -> v2.Transform:
+    def fixed(self) -> v2.Transform:
         return fixed_view(self.resolution, self.mean, self.std, resize=False)
 
-    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
-        return MemoryViews(*self.parts[part], transform, views, self.seed, epoch)
-
-    def count(self, part: Part) -> int:
-        return len(self.parts[part][1])
+    def images(self, part: Part) -> MemoryImages:
+        return MemoryImages(*self.parts[part])
 
 
 class Digits(Memory):
@@ -239,7 +102,8 @@ class Cifar10(Memory):
     """
 
     MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-    labels = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    NAME: ClassVar[str] = "CIFAR-10"
+    STORED: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
 
     def __init__(self, root: str = "data", download: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -251,26 +115,32 @@ class Cifar10(Memory):
 
     def _read_part(self, train: bool) -> Labelled:
         try:
-            part = datasets.CIFAR10(self.root, train=train, download=self.download)
+            part = self.STORED(self.root, train=train, download=self.download)
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"no CIFAR-10 under {self.root} ({error}); give its folder with --data.root, "
+                f"no {self.NAME} under {self.root} ({error}); give its folder with --data.root, "
                 "or fetch it with --data.download true"
             ) from None
+        self.labels = tuple(part.classes)
         return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+
+
+class Cifar100(Cifar10):
+    """CIFAR-100, in `cifar-100-python` under `root`; otherwise as `Cifar10`."""
+
+    MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    NAME = "CIFAR-100"
+    STORED = datasets.CIFAR100
 
 
 class ImageFolder(Images):
     """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout.
 
-    Args:
+    A training image that cannot be read is replaced by the next, one of an evaluation is left out; `skipped` tells.
+
+    Args (others as for `Images`):
         root: the folder that holds train/ and val/.
         resolution: side of the views; evaluation resizes to 256/224 of it and takes the centre.
-        mean, std: normalisation; None takes a pretrained network's, or else ImageNet's.
-        batch_size: images a step.
-        workers: processes that read files and make views.
-        augmentation: random views of training.
-        seed: the seed of the run.
     """
 
     def __init__(
@@ -282,9 +152,14 @@ class ImageFolder(Images):
         batch_size: int = 256,
         workers: int = 8,
         augmentation: Augmentation = MOCO_V2,
+        second_augmentation: Augmentation | None = None,
+        small_resolution: int | None = None,
+        subset: Subset | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(resolution, mean, std, batch_size, min(workers, os.cpu_count() or 1), augmentation, seed)
+        workers = min(workers, os.cpu_count() or 1)
+        drawing = augmentation, second_augmentation, small_resolution
+        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)
         self.root = root
         self.samples: dict[Part, list[tuple[str, int]]] = {}
 
@@ -299,14 +174,16 @@ class ImageFolder(Images):
                 f"{self.root}: train/ has {len(classes[0])} classes, val/ has {len(classes[1])} "
                 f"({odd[0]} is in one of them only); give both the same class folders"
             )
+        train, val = samples
+        if self.subset is not None:
+            names = [os.path.basename(path) for path, _ in train]
+            kept = self.subset.pick(np.array([label for _, label in train]), names, self.seed)
+            train = [train[number] for number in kept]
         self.labels = tuple(classes[0])
-        self.samples = dict(zip(parts, samples))
+        self.samples = {"train": train, "val": val}
 
-    def dataset(self, part: Part, transform: v2.Transform, views: int, epoch: int = 0) -> Dataset:
-        return FileViews(self.samples[part], transform, views, self.seed, epoch)
-
-    def count(self, part: Part) -> int:
-        return len(self.samples[part])
+    def images(self, part: Part) -> FileImages:
+        return FileImages(self.samples[part])
 
 
 def _scan(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.callbacks import CONFIG
 from train.data import ImageFolder, Images
-from train.datasets import Batch
+from train.datasets import Batch, MemoryImages
 from train.method import Method, check_normalisation
 from train.optim import OptimizerConfig
 from train.student import Student
@@ -63,6 +64,11 @@ class Evaluation(Method):
             raise UserError("an evaluation takes a checkpoint or an untrained student; give one of the two")
         if len(data.labels) < 2:
             raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
+        counts = images_of_classes(data)
+        if not counts.min():
+            raise UserError(
+                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
+            )
         if self.student is not None:
             self.found = None
             network = self.student.with_head(())
@@ -74,14 +80,21 @@ class Evaluation(Method):
         check_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
         return self.found.model
 
+    def on_validation_end(self) -> None:
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        mine = torch.tensor(len(data.skipped()), device=self.device)
+        self.skipped = int(self.trainer.strategy.reduce(mine, reduce_op="sum"))
+
     def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
         """An accuracy record of the model `name`; `more` is added to its context."""
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         context = {
-            "protocol": protocol,
+            "protocol": protocol + label_share(data),
             "data": data_name(data),
             "epochs": epochs,
             "seed": data.seed,
+            "trained_on": data.count("train"),
+            "skipped": self.skipped,
             "method": "untrained" if self.checkpoint is None else self.method,
             "checkpoint": self.checkpoint,
             "sha256": None if self.checkpoint is None else sha256(self.checkpoint),
@@ -138,6 +151,23 @@ def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
     right, within_five, images = counts.tolist()
     # Among five classes the right one is always within the first five.
     return {"top1": 100 * right / images} | ({"top5": 100 * within_five / images} if classes > 5 else {})
+
+
+def images_of_classes(data: Images) -> np.ndarray:
+    """Training images of every class, (classes,), as whole numbers."""
+    images = data.images("train")
+    labels = images.labels.numpy() if isinstance(images, MemoryImages) else [label for _, label in images.samples]
+    return np.bincount(labels, minlength=len(data.labels))
+
+
+def label_share(data: Images) -> str:
+    """What a protocol's name says of `data.subset`: ", 1% of labels"; nothing where all are used."""
+    if data.subset is None:
+        return ""
+    if data.subset.files is not None:
+        return f", labels of {Path(data.subset.files).name}"
+    each = data.subset.per_class
+    return f", {each} labels a class" if each else f", {100 * (data.subset.share or 0):g}% of labels"
 
 
 def data_name(data: Images) -> str:

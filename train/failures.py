@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from edgebnn.errors import UserError
 from train.launch import SisterError, place
+from train.loader import worker_error
 
 HARMLESS = (
     ".*does not have many workers.*",
@@ -26,9 +27,9 @@ HARMLESS = (
     "(?s).*deprecated in v4.*removed in v5.*",
     ".*module\\(s\\) in eval mode at the start of training.*",
     ".*Trying to infer the `batch_size`.*",
-    # Lightning looks for a loader with a state; ours is told where to begin (train/resume.py).
-    ".*your dataloader is not resumable.*",
     ".*The `srun` command is available on your system but is not used.*",
+    # A 1x1 kernel's memory may be called channels_last or not: it is the same.
+    "(?s).*Grad strides do not match bucket view strides.*",
     ".*It is recommended to use .*sync_dist=True.*",
 )
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,8 +39,9 @@ SISTER = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|stor
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns what a configuration, a machine or a sister process can do into `UserError`, and keeps hints quiet."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # The latter two are the same library under its other names, which lightly imports and which then speaks for both.
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
@@ -64,12 +66,9 @@ def one_line_errors() -> Iterator[None]:
                 f"no room left on the disk ({error.strerror}); free some and go on with --ckpt_path RUN/last.ckpt"
             ) from None
         except RuntimeError as error:
-            text = " ".join(str(error).split())
-            if text.startswith("DataLoader worker"):
-                raise UserError(
-                    f"{text}; if memory ran out, lower data.workers, then go on with --ckpt_path RUN/last.ckpt"
-                ) from None
+            if (died := worker_error(error)) is not None:
+                raise died from None
             # What the others see when a process ends depends on the backend; their launcher ends them soon.
-            if place() is not None and SISTER.search(text):
+            if place() is not None and SISTER.search(str(error)):
                 raise SisterError("another process of the run has ended; its own line says why") from None
             raise

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
+from train.images import Images
 from train.method import Method
 from train.student import start_from
 
@@ -26,11 +27,20 @@ class HeadedMethod(Method):
 
     heads: ClassVar[tuple[str, ...]] = ()
 
-    def start_from(self, init: str | None) -> None:
+    def start_from(self, init: str | None, data: Images) -> None:
         """Gives network and heads the weights of an earlier stage, whose `model.safetensors` is `init`."""
         if init is not None:
-            start_from(self.network, init)
+            start_from(self.network, init, data)
             load_heads(Path(init).parent / HEADS, self._heads())
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.batch_size < 2 * self.trainer.world_size * self.trainer.accumulate_grad_batches:
+            raise UserError(
+                f"data.batch_size {data.batch_size} leaves the heads' BatchNorm one image at a time; give two or more "
+                "to each process and accumulated batch"
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

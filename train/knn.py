@@ -7,9 +7,10 @@ from torch import Tensor
 from edgebnn.errors import UserError
 from edgebnn.nn import Network
 from edgebnn.records import Record
-from train.data import Images
 from train.evaluation import accuracies, right_answers
 from train.features import FeatureEvaluation, Features, features, together
+from train.images import Images, Part
+from train.loader import Loader
 from train.optim import OptimizerConfig
 from train.student import Student
 
@@ -94,7 +95,7 @@ def knn_accuracy(network: Network, data: Images, k: int = 20, temperature: float
     """Top-1 in percent of `network`, put into eval, without a trainer: what `KNN` measures on the CPU."""
     check_neighbours(k, temperature, data)
     network.eval()
-    loaders = {"train": data.fixed_train_dataloader(), "val": data.val_dataloader()}
+    loaders: dict[Part, Loader] = {"train": data.fixed_train_dataloader(), "val": data.val_dataloader()}
     train, val = (
         together([features(network, data.on_after_batch_transfer(batch, 0)) for batch in loader], data.count(part))
         for part, loader in loaders.items()

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
 from edgebnn.errors import UserError
 
-PATIENCE = 3.0
-"""Seconds for which the other processes let the first speak: an error that all of them meet is said once."""
+PATIENCE = 10.0
+"""Seconds for which a process waits to be ended by its launcher, after another one has failed."""
 
 
 @dataclass(frozen=True)
@@ -110,23 +111,38 @@ class SisterError(UserError):
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Lets an error be told once: the first process tells it at once, the others only if they live on.
-
-    A launcher that sees one process end ends the others. So what all of them meet comes from the first, and what
-    one alone has met comes from that one, with its number.
-    """
+    """Lets an error that several processes meet be told once, by the first that meets it."""
     here = place()
     try:
         yield
     except SisterError:
-        time.sleep(3 * PATIENCE)
+        # The launcher ends this process presently, and says so if the other was killed.
+        time.sleep(PATIENCE)
         raise
     except UserError as error:
-        if here is None or here.rank == 0:
+        if here is None:
             raise
-        time.sleep(PATIENCE)
-        raise UserError(f"process {here.rank}: {error}") from None
+        if not _is_first(here):
+            raise SystemExit(2) from None
+        raise UserError(f"process {here.rank}: {error}" if here.rank else str(error)) from None
     except Exception:
-        if here is not None and here.rank > 0:
-            time.sleep(PATIENCE)
+        if here is not None and not _is_first(here):
+            raise SystemExit(1) from None
         raise
+
+
+def _is_first(here: Place) -> bool:
+    """Whether no other process has told its error yet."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        from torch.distributed import TCPStore
+
+        try:
+            # The agent's own store outlives the processes.
+            address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+            store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=PATIENCE))
+            return store.add("edgebnn/errors", 1) == 1
+        except Exception:  # whatever became of the store, silence would be worse
+            return True
+    if here.rank > 0:
+        time.sleep(PATIENCE)
+    return True

@@ -5,12 +5,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from edgebnn.errors import UserError
+from train.datasets import Loaded, Reading, as_loaded
 
-Plan = tuple[Dataset, Iterable[np.ndarray]]
-"""A data set with `__getitems__` and `collate`, and the indices of each batch still to come."""
+Plan = tuple[Callable[[list[int]], Loaded], Iterable[np.ndarray]]
+"""What reads a batch, and the numbers of the images of each batch still to come."""
+
+FEW = 10
+SHARE = 0.01
+"""Broken images that are nobody's fault: fewer than FEW, or at most this share of a pass."""
 
 
 class Loader:
@@ -26,25 +31,35 @@ class Loader:
         plan: what is to be loaded, from here on.
         batches: length of the whole pass, what a resumed run has behind it included.
         workers: processes that load.
+        broken: takes the names of files that could not be read.
     """
 
-    def __init__(self, plan: Callable[[], Plan], batches: int, workers: int) -> None:
-        self.plan, self.batches, self.workers = plan, batches, workers
+    def __init__(self, plan: Callable[[], Plan], batches: int, workers: int, broken: set[str]) -> None:
+        self.plan, self.batches, self.workers, self.broken = plan, batches, workers, broken
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Any]:
-        dataset, batches = self.plan()
+        read, batches = self.plan()
         loader: DataLoader = DataLoader(
-            dataset,
+            Reading(read),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=dataset.collate,  # type: ignore[attr-defined]
+            collate_fn=as_loaded,
         )
+        asked = broken = 0
         try:
-            yield from loader
+            for loaded in loader:
+                asked, broken = asked + loaded.asked, broken + len(loaded.broken)
+                self.broken.update(loaded.broken)
+                if broken >= FEW and broken > SHARE * asked:
+                    raise UserError(
+                        f"{broken} of {asked} images cannot be read ({loaded.broken[-1]} is one); fetch the data again"
+                    )
+                if loaded.batch is not None:
+                    yield loaded.batch
         except RuntimeError as error:
             raise worker_error(error) or error from None
 

@@ -38,6 +38,7 @@ class Method(LightningModule):
     views: ClassVar[int] = 1
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = True
     may_collapse: ClassVar[bool] = True
     network: Network
 
@@ -94,7 +95,7 @@ class Method(LightningModule):
         """The optimiser's steps in an epoch; known once the trainer is there."""
         # Lightning counts batches when it loads the data, and asking for the steps of the run makes it load them.
         # That number itself is cut by max_steps, which should stop a run and not bend its schedules.
-        assert self.trainer.estimated_stepping_batches
+        _ = self.trainer.estimated_stepping_batches
         return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     @property

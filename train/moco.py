@@ -70,7 +70,7 @@ class MoCoV2(Method):
         self.network = self.student.with_projection(self.dim)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init)
+            start_from(self.network, self.init, data)
         self.key_encoder = key_encoder_of(self.network)
         self.queue = KeyQueue(self.queue_size, self.dim)
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from edgebnn.nn.layers import BinaryConv2d
 from train.callbacks import log_interval
+from train.data import Images
 from train.distributed import gather, world_size
 
 COLLAPSED = 0.05
@@ -157,6 +158,6 @@ class Throughput(Callback):
         self.images, self.began = 0, time.monotonic()
         if pl_module.device.type == "cuda":
             pl_module.log("train/peak_gib", torch.cuda.max_memory_allocated(pl_module.device) / 2**30)
-        skipped = getattr(trainer.datamodule, "skipped", None)  # type: ignore[attr-defined]
-        if skipped is not None:
-            pl_module.log("train/skipped_images", float(skipped))
+        data: Images = trainer.datamodule  # type: ignore[attr-defined]
+        skipped = torch.tensor([len(data.skipped())], dtype=torch.float32, device=pl_module.device)
+        pl_module.log("train/skipped_images", gather(skipped).sum())

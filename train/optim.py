@@ -26,10 +26,11 @@ class OptimizerConfig:
         decay: what the penalty falls on. all: every parameter. weights: all but biases, norms and other
             parameters of one dimension; those take plain steps with lars.
         momentum: of sgd and lars.
-        schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: lr / 10 from every
-            milestone on. cosine: from lr to `final` by half a cosine.
+        schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: lr times
+            `step_factor` from every milestone on. cosine: from lr to `final` by half a cosine.
         by: whether `cosine` moves with every epoch (MoCo's and BURN's code) or every step (SwAV, BYOL).
-        milestones: epochs, counted from 0, at which `steps` divides the rate by 10.
+        milestones: epochs, counted from 0, at which `steps` lowers the rate.
+        step_factor: by what `steps` lowers it.
         warmup: epochs in which the rate rises, step by step, from `warmup_from` of what it would be.
         warmup_from: factor of the first step.
         decay_from: whether `cosine` counts from the run's start, as in BURN's code, or from the end of the
@@ -45,6 +46,7 @@ class OptimizerConfig:
     schedule: Literal["constant", "linear", "steps", "cosine"] = "linear"
     by: Literal["epoch", "step"] = "epoch"
     milestones: tuple[int, ...] = ()
+    step_factor: float = 0.1
     warmup: int = 0
     warmup_from: float = 0.0
     decay_from: Literal["start", "warmup"] = "start"
@@ -74,7 +76,7 @@ class OptimizerConfig:
         if self.schedule == "linear":
             rate = 1 - epoch / epochs
         elif self.schedule == "steps":
-            rate = 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+            rate = self.step_factor ** sum(epoch >= milestone for milestone in self.milestones)
         elif self.schedule == "cosine":
             done = step if self.by == "step" else epoch * steps_per_epoch
             skipped = rising if self.decay_from == "warmup" else 0

@@ -1,5 +1,6 @@
 """The trainer's arguments that say in how many processes it trains, taken from whoever started them."""
 
+from inspect import signature
 from typing import Any
 
 from lightning.pytorch.plugins.environments import (
@@ -9,6 +10,7 @@ from lightning.pytorch.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from edgebnn.errors import UserError
 from train.launch import place
@@ -61,4 +63,8 @@ def strategy(chosen: Any) -> Any:
     # Buffers are not sent around before every step: running statistics of BatchNorm are those of the first process or
     # synchronised, queues are filled with all processes' keys in each. Every parameter trained has a gradient in every
     # step, so none needs to be looked for.
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=False, gradient_as_bucket_view=True)
+    names = signature(DistributedDataParallel).parameters
+    # torch has renamed it.
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {buffers: False}
+    return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **options)

@@ -8,9 +8,13 @@
         set:
           model.init_args.teacher: ${run}/teacher/model.safetensors
 
-`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`.
+`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`. Any other
+`${NAME}` is given with `--set NAME=VALUE`.
 A finished stage is skipped, an interrupted one goes on from its `last.ckpt`. A stage whose configuration or
-input files have changed since it ran is refused: its results would not be what the recipe says.
+input files (of earlier stages, and any other that `model` names) have changed since it ran is refused: its results
+would not be what the recipe says.
+
+Started by torchrun or srun, all processes walk through the stages in step, and the first one writes.
 """
 
 import argparse
@@ -18,22 +22,25 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgebnn import records
-from edgebnn.errors import UserError
-from edgebnn.files import existing_file, sha256, write_bytes
+from edgebnn.errors import UserError, check
+from edgebnn.files import existing_file, write_bytes
 from edgebnn.text import columns
+from train import inputs
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import Reader, fit
 from train.failures import one_line_errors
+from train.launch import place
 from train.resume import flat
 
 INPUTS = "inputs.json"
-"""Written before a stage starts: the digests of the files of earlier stages that it uses."""
+"""Written before a stage starts: what tells the files that it learns from from others."""
 
 FINISHED = "finished"
 """Written, empty, when a stage has ended."""
@@ -50,19 +57,17 @@ class Stage:
         name: its name and that of its folder.
         arguments: of `train fit`.
         folder: where it writes.
-        inputs: files of earlier stages that its configuration names.
+        inputs: files that its configuration names (`train.inputs.find`).
+        trains: whether it leaves a model file; an evaluation like kNN does not.
         config: the whole configuration, with the recipe's folder written as ${run}.
     """
 
     name: str
     arguments: list[str]
     folder: Path
-    inputs: list[Path] = field(default_factory=list)
+    inputs: dict[str, Path] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of every input file, by the name of its stage."""
-        return {path.parent.name: sha256(path) for path in self.inputs}
+    trains: bool = True
 
 
 def main(arguments: list[str]) -> None:
@@ -70,33 +75,57 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m train recipe", description="Runs the stages of a recipe in order.")
     parser.add_argument("recipe", type=Path, help="a file of train/recipes/")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="what ${NAME} stands for in it")
     chosen = parser.parse_args(arguments)
-    run_recipe(chosen.recipe, chosen.runs)
+    for given in chosen.set:
+        check("=" in given, f"--set {given} lacks a value; write NAME=VALUE")
+    run_recipe(chosen.recipe, chosen.runs, dict(given.split("=", 1) for given in chosen.set))
 
 
-def run_recipe(path: Path, runs: Path) -> None:
+def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> None:
     """Runs what is left to do of a recipe and prints what its stages measured.
+
+    Args:
+        path: the recipe.
+        runs: the folder that its own lies in.
+        values: what each ${NAME} besides ${run} stands for.
 
     Raises:
         UserError: the recipe, a configuration, or what an earlier run left does not allow it.
     """
     root = runs / path.stem
     # Every configuration is read first: a mistake in the last stage should not wait for the first to train.
-    stages = [resolve(stage, root) for stage in read(path, root)]
+    stages = [resolve(stage, root) for stage in read(path, root, values or {})]
     check_order(stages)
     rows = []
     for number, stage in enumerate(stages, start=1):
         start = time.monotonic()
         done = is_finished(stage)
-        print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
+        if writes():
+            print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
         if not done:
             train(stage)
         rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", accuracy(stage.folder)))
-    print(columns([("stage", "time", "top-1"), *rows], "lll"))
+    if writes():
+        print(columns([("stage", "time", "top-1"), *rows], "lll"))
 
 
-def read(path: Path, root: Path) -> list[Stage]:
+def writes() -> bool:
+    """Whether this process is the one that writes and prints."""
+    here = place()
+    return here is None or here.rank == 0
+
+
+def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
     """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
+    used: set[str] = set()
+
+    def filled(match: re.Match[str]) -> str:
+        name = match[1]
+        check(name == "run" or name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
+        used.add(name)
+        return str(root) if name == "run" else values[name]
+
     try:
         recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -119,8 +148,10 @@ def read(path: Path, root: Path) -> list[Stage]:
         for key, value in changes.items():
             # A string is an argument as it is; anything else in the form YAML reads back.
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            arguments += [f"--{key}", text.replace("${run}", str(root))]
+            arguments += [f"--{key}", re.sub(r"\$\{(\w+)\}", filled, text)]
         stages.append(Stage(str(name), arguments, folder))
+    unused = sorted(values.keys() - used)
+    check(not unused, lambda: f"recipe {path} has no ${{{unused[0]}}}; leave it out of --set")
     return stages
 
 
@@ -131,24 +162,23 @@ def resolve(stage: Stage, root: Path) -> Stage:
             config = Reader(stage.arguments).resolved()
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
-    values = flat(config).values()
-    stage.inputs = [
-        Path(value)
-        for value in values
-        if isinstance(value, str) and Path(value).parent.parent == root and Path(value).name == MODEL
-    ]
+    stage.inputs = inputs.find(flat(config), root)
     stage.config = relative(config, root)
+    module, _, name = config["model"]["class_path"].rpartition(".")
+    stage.trains = getattr(import_module(module), name).trains
     return stage
 
 
 def check_order(stages: list[Stage]) -> None:
     """Raises `UserError` if a stage uses a file that no earlier stage makes."""
-    made: set[str] = set()
+    made: set[Path] = set()
+    root = stages[0].folder.parent
     for stage in stages:
-        for name in (path.parent.name for path in stage.inputs):
-            if name not in made:
-                raise UserError(f"stage {stage.name} names {name}/{MODEL}, but no stage {name} comes before; add it")
-        made.add(stage.name)
+        for name, path in stage.inputs.items():
+            if path.parent.parent == root and path not in made:
+                raise UserError(f"stage {stage.name} names {name}, which no stage before it makes; add one")
+        if stage.trains:
+            made |= {stage.folder / MODEL, stage.folder / LAST}
 
 
 def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
@@ -174,17 +204,16 @@ def is_finished(stage: Stage) -> bool:
     try:
         config = yaml.safe_load((stage.folder / CONFIG).read_text(encoding="utf-8"))
         was = relative(config, Path(config["run"]).parent)
-        inputs = json.loads((stage.folder / INPUTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        others = inputs.changed(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
+    except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
     changed = sorted(key for key in was.keys() | stage.config.keys() if was.get(key) != stage.config.get(key))
     if changed:
         shown = ", ".join(f"{key} (was {was.get(key)}, is {stage.config.get(key)})" for key in changed)
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
-    if inputs != stage.digests():
-        raise UserError(f"stage {stage.name} was trained from another {' or '.join(stage.digests())}; {remedy}")
-    # An evaluation that trains nothing leaves neither.
-    if finished.exists() and (stage.folder / LAST).exists():
+    if others:
+        raise UserError(f"stage {stage.name} was trained from another {' and '.join(others)}; {remedy}")
+    if finished.exists() and stage.trains:
         existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
     return finished.exists()
 
@@ -192,12 +221,16 @@ def is_finished(stage: Stage) -> bool:
 def train(stage: Stage) -> None:
     """Runs the stage, from its last checkpoint if it has one, and marks it as finished."""
     last = stage.folder / LAST
-    write_bytes(stage.folder / INPUTS, json.dumps(stage.digests()).encode())
+    if writes():
+        # A file that is not there is for the stage itself to tell.
+        found = {name: inputs.facts(path) for name, path in stage.inputs.items() if path.is_file()}
+        write_bytes(stage.folder / INPUTS, json.dumps(found).encode())
     try:
         fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
-    write_bytes(stage.folder / FINISHED, b"")
+    if writes():
+        write_bytes(stage.folder / FINISHED, b"")
 
 
 def accuracy(folder: Path) -> str:

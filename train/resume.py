@@ -1,11 +1,10 @@
-"""Going on where a run stopped: from which batch, and whether it still is the same run."""
+"""Going on where a run stopped: whether it still is the same run."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Trainer
 
 from edgebnn.errors import UserError
 from edgebnn.files import existing_file
@@ -33,17 +32,6 @@ DECIDES = (
 
 FREE = ("data.init_args.workers", "data.init_args.root", "data.init_args.download")
 """Keys among them that only say how it gets there."""
-
-
-def batches_done(trainer: Trainer) -> int:
-    """How many of this epoch's batches a resumed run has behind it; 0 in every later epoch.
-
-    A batch is what one process loads at a time. It can be asked from the moment the trainer asks for its loader.
-    """
-    loop = trainer.fit_loop
-    epochs: Any = loop.epoch_progress.current
-    within = loop.restarting and epochs.started > epochs.processed
-    return loop.epoch_loop.batch_progress.current.ready if within else 0
 
 
 def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: int) -> None:

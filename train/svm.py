@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from train.data import Images
-from train.evaluation import accuracies, right_answers
+from train.evaluation import accuracies, images_of_classes, right_answers
 from train.features import FeatureEvaluation, Features
 from train.optim import OptimizerConfig
 from train.student import Student
@@ -60,13 +60,13 @@ class LowShotSVM(FeatureEvaluation):
                 f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} make no SVM; "
                 "give at least one of each, shots and draws of 1 or more, positive costs"
             )
+        check_shots(self.shots, images_of_classes(data), data.labels)
         super().prepare(data)
 
     def measure(self, train: Features, val: Features) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         classes = len(data.labels)
         rows, labels = train[0].cpu().numpy(), train[1].cpu().numpy()
-        check_shots(self.shots, labels, data.labels)
         held_out = val[0].cpu(), val[1].cpu()
         self.results = {shots: self._measure(shots, rows, labels, held_out, classes, data.seed) for shots in self.shots}
         self.images = len(val[1])
@@ -131,9 +131,8 @@ def choose_cost(rows: np.ndarray, labels: np.ndarray, costs: tuple[float, ...]) 
     return costs[int(np.argmax(right))]
 
 
-def check_shots(shots: tuple[int, ...], labels: np.ndarray, names: tuple[str, ...]) -> None:
-    """Raises `UserError` if a class has fewer images than are to be drawn of it."""
-    counts = np.bincount(labels, minlength=len(names))
+def check_shots(shots: tuple[int, ...], counts: np.ndarray, names: tuple[str, ...]) -> None:
+    """Raises `UserError` if a class has fewer images, `counts` (classes,), than are to be drawn of it."""
     least = int(counts.argmin())
     if max(shots) > counts[least]:
         raise UserError(

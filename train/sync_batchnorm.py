@@ -4,7 +4,7 @@ torch's own takes tensors on GPUs only. The one here computes the same for any d
 the mean, then the variance around it (a sum of squares less the mean's square would lose digits).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import torch
 from lightning.pytorch.plugins import LayerSync
@@ -108,8 +108,8 @@ def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, _BatchNorm]]:
 
 def synchronised(layer: _BatchNorm) -> _BatchNorm:
     """The layer that does the same over all processes, with the same parameters and buffers."""
-    weight: Iterable[Tensor] = layer.parameters() or layer.buffers()
-    if all(tensor.is_cuda for tensor in weight):
+    # The layer itself is still on the CPU when Lightning asks.
+    if distributed.is_initialized() and distributed.get_backend() == "nccl":
         return nn.SyncBatchNorm.convert_sync_batchnorm(layer)
     with torch.device("meta"):
         result = SyncBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)

@@ -92,8 +92,8 @@ def _shifted(network: Network, convolutions: Sequence[Convolution]) -> list[Find
         "all around, their outputs are shifted by a pixel, and no converter says so"
     )
     remedy = (
-        "export with `python -m export lce` or `tflite`, which rotate the image; or pad stem and float layers "
-        "explicitly; if it was trained in TensorFlow, it is right: give --trained-in tensorflow"
+        "export with `python -m export lce` or `tflite`, which rotate the image so that it fits; "
+        "if it was trained in TensorFlow, it is right: give --trained-in tensorflow"
     )
     return [Finding("shifted stride 2", severity, what, remedy, names)]
 

@@ -219,5 +219,7 @@ def _shapes(path: Path) -> dict[str | int, tuple[int, ...]]:
 
 def _zeros(shape: list[Any], kind: str) -> np.ndarray:
     names = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8, "tensor(int64)": np.int64}
-    sizes = [size if isinstance(size, int) and size > 0 else 1 for size in shape]
+    # One image of 3 x 224 x 224, where sizes are free.
+    free = (1, 3, 224, 224) if len(shape) == 4 else (1,) * len(shape)
+    sizes = [size if isinstance(size, int) and size > 0 else usual for size, usual in zip(shape, free)]
     return np.zeros(sizes, names.get(kind, np.float32))

@@ -55,7 +55,8 @@ def findings(network: Network, found: Sequence[Part]) -> list[Finding]:
         serious = wasted > WASTED_SHARE * network.size
         results.append(Finding("duplicates", "problem" if serious else "note", what, remedy, tuple(twice)))
     head = sum(part.bytes for part in found if part.name == HEAD)
-    if head > LARGE_HEAD_BYTES and head > LARGE_HEAD_SHARE * network.size:
+    # LCE and TFLite files have no such form of ours: there is nothing to advise.
+    if not network.channels_last and head > LARGE_HEAD_BYTES and head > LARGE_HEAD_SHARE * network.size:
         what = f"linear layers are {head / 1e6:.2f} MB of {network.size / 1e6:.2f}"
         remedy = "`python -m export onnx --int8-head` keeps them as int8"
         results.append(Finding("large head", "note", what, remedy))

@@ -1,6 +1,6 @@
 """The inference graph, the one description every exporter and kernel starts from.
 
-    stem    3x3 convolution with a zero border of 1, BatchNorm folded in
+    stem    convolution, 3x3 or 7x7, its zero border half as wide; BatchNorm folded in; perhaps a max pool
     unit    bit = +1 where x >= threshold, else -1
             acc = convolution of the bits with the weights
             z   = acc * scale + bias + shortcut(x)
@@ -22,17 +22,33 @@ from edgebnn.graph.shapes import Padding, Shortcut, UnitShape, check_resolution
 
 @dataclass(frozen=True, eq=False)
 class Stem:
-    """A 3x3 convolution.
+    """A convolution, its output as large as its input over the stride.
 
     Attributes:
-        weight: (outputs, image channels, 3, 3).
+        weight: (outputs, image channels, kernel, kernel), the kernel 3 or 7.
         bias: (outputs,).
         stride: 1 or 2.
+        pool: whether a 3x3 max pool of stride 2 follows, its border never the largest.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     stride: int
+    pool: bool = False
+
+    def __post_init__(self) -> None:
+        kernel = self.weight.shape[2:]
+        check(kernel in ((3, 3), (7, 7)), f"the stem's kernel is {kernel}; it must be 3x3 or 7x7")
+
+    @property
+    def border(self) -> int:
+        """Pixels of padding on each side."""
+        return self.weight.shape[2] // 2
+
+    @property
+    def reduction(self) -> int:
+        """Side of the image over the side of the stem's output."""
+        return self.stride * (2 if self.pool else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +65,10 @@ class Unit:
         scale, bias, slope: (outputs,).
         stride: 1 or 2.
         padding: what a 3x3 convolution sees beyond the border, 0 or +1.
-        shortcut: the input itself, its 2x2 average pool, or its channels twice over.
+        shortcut: the input itself, its 2x2 average pool, its channels twice over, or, as "downsample", a
+            1x1 convolution of its 2x2 average pool, whose bias is in `bias`.
         binary_input: whether the convolution sees bits.
+        downsample: (outputs, inputs), floats: weights of that 1x1 convolution; None with other shortcuts.
     """
 
     threshold: np.ndarray
@@ -62,6 +80,7 @@ class Unit:
     padding: Padding
     shortcut: Shortcut
     binary_input: bool = True
+    downsample: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         outputs, inputs, kernel, width = self.weight.shape
@@ -70,12 +89,17 @@ class Unit:
         for name in ("scale", "bias", "slope"):
             shape = getattr(self, name).shape
             check(shape == (outputs,), f"{name} has shape {shape} for {outputs} output channels")
-        grown = {"identity": (1, 1), "pool": (1, 2), "repeat": (2, 1)}
-        check(self.shortcut in grown, f"Unknown shortcut '{self.shortcut}'. Valid shortcuts are {', '.join(grown)}")
+        fitting = {
+            "identity": (inputs, 1), "pool": (inputs, 2), "repeat": (2 * inputs, 1), "downsample": (outputs, 2),
+        }  # fmt: skip
+        check(self.shortcut in fitting, f"Unknown shortcut '{self.shortcut}'. Valid shortcuts are {', '.join(fitting)}")
         check(
-            (outputs, self.stride) == (inputs * grown[self.shortcut][0], grown[self.shortcut][1]),
+            (outputs, self.stride) == fitting[self.shortcut],
             f"shortcut '{self.shortcut}' does not fit {inputs} -> {outputs} channels at stride {self.stride}",
         )
+        found = None if self.downsample is None else self.downsample.shape
+        wanted = (outputs, inputs) if self.shortcut == "downsample" else None
+        check(found == wanted, f"downsample has shape {found}, and shortcut '{self.shortcut}' needs {wanted}")
         check(self.padding in ("zero", "one"), f"Unknown padding '{self.padding}'. Valid paddings are zero, one")
 
     @property
@@ -155,7 +179,7 @@ class InferenceGraph:
             f"mean {self.info.mean} and std {self.info.std} for {image_channels} image channels; give one of each",
         )
         check(all(map(_finite, self._parts())), "the folded network is not finite; the training diverged")
-        check_resolution(self.info.resolution, self.stem.stride, tuple(unit.shape for unit in self.units))
+        check_resolution(self.info.resolution, self.stem.reduction, tuple(unit.shape for unit in self.units))
 
     def _parts(self) -> list[Stem | Unit | Linear | Head]:
         return [self.stem, *self.units, self.head, *self.head.layers]
@@ -176,6 +200,8 @@ class InferenceGraph:
         return NetworkShape(
             stem_channels=self.stem.weight.shape[0],
             stem_stride=self.stem.stride,
+            stem_kernel=self.stem.weight.shape[2],
+            stem_pool=self.stem.pool,
             units=tuple(unit.shape for unit in self.units),
             binary=tuple(unit.binary for unit in self.units),
             head=tuple(layer.weight.shape[0] for layer in self.head.layers),

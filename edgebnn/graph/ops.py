@@ -11,7 +11,7 @@ time too: compare latency, not OPs, when choosing for a device.
 
 from dataclasses import dataclass
 
-from edgebnn.graph.shapes import UnitShape, check_resolution, reactnet_channels, reactnet_units
+from edgebnn.graph.shapes import UnitShape, check_resolution, reactnet_channels, reactnet_units, resnet18_units
 
 BINARY_PER_FLOP = 64
 
@@ -62,6 +62,8 @@ class NetworkShape:
         binary: for each unit, whether it is bits by bits.
         head: widths of the head's linear layers, one after the other.
         image_channels: channels of the image.
+        stem_kernel: height and width of the stem's convolution.
+        stem_pool: whether a max pool of stride 2 follows it.
     """
 
     stem_channels: int
@@ -70,6 +72,8 @@ class NetworkShape:
     binary: tuple[bool, ...]
     head: tuple[int, ...]
     image_channels: int = 3
+    stem_kernel: int = 3
+    stem_pool: bool = False
 
 
 def reactnet_a(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000, binary: bool = True) -> NetworkShape:
@@ -78,34 +82,54 @@ def reactnet_a(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000,
     return NetworkShape(reactnet_channels(width)[0], stem_stride, units, (binary,) * len(units), (classes,))
 
 
+def resnet18(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000) -> NetworkShape:
+    """Bi-Real-Net-18 or ReActNet-18; with a stem of stride 1, which suits small images, it is 3x3 and has no pool."""
+    units = resnet18_units(width)
+    small = stem_stride == 1
+    return NetworkShape(
+        units[0].in_channels,
+        stem_stride,
+        units,
+        (True,) * len(units),
+        (classes,),
+        stem_kernel=3 if small else 7,
+        stem_pool=not small,
+    )
+
+
 def count(network: NetworkShape, resolution: int) -> list[LayerOps]:
     """Figures of every layer for an image of `resolution` x `resolution` pixels.
 
     Raises:
         UserError: the network cannot take that resolution.
     """
-    check_resolution(resolution, network.stem_stride, network.units)
+    pool = 2 if network.stem_pool else 1
+    check_resolution(resolution, network.stem_stride * pool, network.units)
     side = resolution // network.stem_stride
-    weights = network.stem_channels * network.image_channels * 9
+    kernel = network.stem_kernel
+    weights = network.stem_channels * network.image_channels * kernel**2
+    work = weights * side * side
+    side //= pool
     shape = (network.stem_channels, side, side)
-    stem_kind = f"3x3 convolution, stride {network.stem_stride}"
-    layers = [LayerOps("stem", stem_kind, shape, weights * side * side, 0, 0, weights + network.stem_channels)]
+    stem_kind = f"{kernel}x{kernel} convolution, stride {network.stem_stride}{', max pool' if pool == 2 else ''}"
+    layers = [LayerOps("stem", stem_kind, shape, work, 0, 0, weights + network.stem_channels)]
     for number, (unit, binary) in enumerate(zip(network.units, network.binary)):
         side //= unit.stride
         weights = unit.out_channels * unit.in_channels * unit.kernel**2
         work = weights * side * side
         # Folded, a unit keeps a threshold an input and a scale, a bias and a slope an output.
         floats = unit.in_channels + 3 * unit.out_channels
+        down = unit.in_channels * unit.out_channels if unit.shortcut == "downsample" else 0
         layers.append(
             LayerOps(
                 name=f"unit_{number:02d}",
                 kind=f"{'binary' if binary else 'float'} {unit.kernel}x{unit.kernel}"
                 f"{', stride 2' if unit.stride == 2 else ''}, {unit.shortcut} shortcut",
                 output=(unit.out_channels, side, side),
-                flops=0 if binary else work,
+                flops=down * side * side + (0 if binary else work),
                 bops=work if binary else 0,
                 binary_weights=weights if binary else 0,
-                floats=floats if binary else floats + weights,
+                floats=floats + down + (0 if binary else weights),
             )
         )
     inputs = network.units[-1].out_channels if network.units else network.stem_channels

@@ -18,8 +18,9 @@ def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
 
 
 def stem(part: Stem, images: np.ndarray) -> np.ndarray:
-    """(N, channels, H, W) -> (N, outputs, H / stride, W / stride)."""
-    return _convolve(images, part.weight, part.stride, border=1, fill=0) + part.bias[:, None, None]
+    """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction)."""
+    x = _convolve(images, part.weight, part.stride, part.border, fill=0) + part.bias[:, None, None]
+    return _windows(x, 3, 2, border=1, fill=-np.inf).max(axis=(4, 5)) if part.pool else x
 
 
 def unit(part: Unit, x: np.ndarray) -> np.ndarray:
@@ -45,10 +46,13 @@ def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
     """What a unit adds to its convolution."""
     if part.shortcut == "repeat":
         return np.concatenate([x, x], axis=1)
-    if part.shortcut == "pool":
+    if part.shortcut in ("pool", "downsample"):
         # Row by row: the order decides the last bit, and runtimes differ (ONNX Runtime 1.31 adds so, 1.23 did not).
         total = x[:, :, 0::2, 0::2] + x[:, :, 0::2, 1::2] + x[:, :, 1::2, 0::2] + x[:, :, 1::2, 1::2]
-        return total * x.dtype.type(0.25)
+        pooled: np.ndarray = total * x.dtype.type(0.25)
+        if part.downsample is None:
+            return pooled
+        return _convolve(pooled, part.downsample[:, :, None, None], stride=1, border=0, fill=0)
     return x
 
 
@@ -65,10 +69,15 @@ def head(part: Head, x: np.ndarray) -> np.ndarray:
 def _convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, fill: float) -> np.ndarray:
     """Plain convolution. On bits it is exact: an accumulator is a whole number far below 2**24."""
     kernel = weight.shape[2]
-    padded: np.ndarray = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
-    windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))  # type: ignore[call-overload]
-    windows = windows[:, :, ::stride, ::stride]
+    windows = _windows(x, kernel, stride, border, fill)
     n, channels, height, width = windows.shape[:4]
     columns = windows.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, channels * kernel * kernel)
     out = columns @ weight.reshape(len(weight), -1).T
     return out.reshape(n, height, width, -1).transpose(0, 3, 1, 2)
+
+
+def _windows(x: np.ndarray, kernel: int, stride: int, border: int, fill: float) -> np.ndarray:
+    """What a kernel sees at each place: (N, channels, H, W) -> (N, channels, H', W', kernel, kernel)."""
+    padded: np.ndarray = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
+    windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))  # type: ignore[call-overload]
+    return windows[:, :, ::stride, ::stride]

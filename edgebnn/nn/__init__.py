@@ -1,6 +1,6 @@
 """Binary layers and networks for training, and the real-valued ResNets that teach them. PyTorch."""
 
-from edgebnn.nn.bireal import BiRealConfig, BiRealNet, BiRealUnit
+from edgebnn.nn.bireal import BiRealConfig, BiRealNet, BiRealUnit, Sign
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign
 from edgebnn.nn.network import Network
 from edgebnn.nn.reactnet import BinaryUnit, ReActNet, ReActNetConfig
@@ -19,4 +19,5 @@ __all__ = [
     "ReActNetConfig",
     "ResNet",
     "ResNetConfig",
+    "Sign",
 ]

@@ -93,10 +93,11 @@ class BiRealUnit(nn.Module):
             self.downsample = nn.Sequential(
                 nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
             )
-        self.act = RPReLU(outputs) if reacts else nn.Identity()
+        self.act = RPReLU(outputs) if reacts else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(self.sign(x))) + self.downsample(x))
+        out, shortcut = self.norm(self.conv(self.sign(x), signs=self.sign.binary)), self.downsample(x)
+        return out + shortcut if self.act is None else self.act(out, shortcut)
 
 
 class BiRealNet(Network):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgebnn.graph.shapes import Padding
-from edgebnn.nn.estimators import Gradient, binarize
+from edgebnn.nn.convolution import binarize_weight, convolve_signs, mean_magnitude
+from edgebnn.nn.estimators import Gradient, binarize_shifted
 
 
 class RSign(nn.Module):
@@ -23,8 +24,7 @@ class RSign(nn.Module):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.shift[:, None, None]
-        return binarize(x, self.gradient) if self.binary else x
+        return binarize_shifted(x, self.shift, self.gradient) if self.binary else x + self.shift[:, None, None]
 
 
 class RPReLU(nn.Module):
@@ -36,8 +36,45 @@ class RPReLU(nn.Module):
         self.slope = nn.Parameter(torch.full((channels,), 0.25))
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x + self.shift_in[:, None, None], self.slope) + self.shift_out[:, None, None]
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """RPReLU(x + shortcut), the sum taken in the same step."""
+        return _RPReLU.apply(x, shortcut, self.shift_in, self.slope, self.shift_out)
+
+
+class _RPReLU(torch.autograd.Function):
+    """Keeps one tensor, what the PReLU sees."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, shortcut: Tensor | None, shift_in: Tensor, slope: Tensor, shift_out: Tensor
+    ) -> Tensor:
+        ctx.dtypes = x.dtype, None if shortcut is None else shortcut.dtype
+        dtype = torch.promote_types(x.dtype, slope.dtype)
+        shift_in, slope_, shift_out = (parameter[:, None, None] for parameter in (shift_in, slope, shift_out))
+        if shortcut is None:
+            seen = x + shift_in
+        else:
+            seen = x + shortcut
+            seen = seen.add_(shift_in) if seen.dtype == dtype else seen + shift_in
+        ctx.save_for_backward(seen, slope)
+        # The kernel below F.prelu, which autocast would have round its input.
+        return torch.ops.aten._prelu_kernel(seen, slope_[None].to(seen.dtype)).add_(shift_out)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+        seen, slope = ctx.saved_tensors
+        seen_grad, slope_grad = torch.ops.aten._prelu_kernel_backward(
+            grad, seen, slope[None, :, None, None].to(seen.dtype)
+        )
+        dtype, shortcut_dtype = ctx.dtypes
+        over = {"dim": (0, 2, 3), "dtype": slope.dtype}
+        return (
+            seen_grad.to(dtype),
+            None if shortcut_dtype is None else seen_grad.to(shortcut_dtype),
+            seen_grad.sum(**over),
+            slope_grad.sum(**over),
+            grad.sum(**over),
+        )
 
 
 class BinaryConv2d(nn.Module):
@@ -75,27 +112,21 @@ class BinaryConv2d(nn.Module):
     def scale(self) -> Tensor:
         """Alpha, (outputs, 1, 1, 1); ones where the weights are real-valued."""
         if self.binary:
-            return self.weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
+            return mean_magnitude(self.weight)
         return self.weight.detach().new_ones(len(self.weight), 1, 1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, signs: bool = False) -> Tensor:
+        """The convolution of x (N, I, H, W).
+
+        Args:
+            x: input.
+            signs: whether x is known to hold +1 and -1 alone; then it is kept for the backward pass as bits.
+        """
         border = self.weight.shape[2] // 2
-        if border and self.padding == "one":
-            x = F.pad(x, (border,) * 4, value=1.0)
-            border = 0
-        weight = self.weight
-        if self.binary:
-            weight = _Scale.apply(binarize(weight, self.gradient), self.scale())
+        outside = 1.0 if border and self.padding == "one" else 0.0
+        if signs:
+            return convolve_signs(x, self.weight, self.stride, border, outside, self.gradient if self.binary else None)
+        if outside:
+            x, border = F.pad(x, (border,) * 4, value=outside), 0
+        weight = binarize_weight(self.weight, self.gradient) if self.binary else self.weight
         return F.conv2d(x, weight, stride=self.stride, padding=border)
-
-
-class _Scale(torch.autograd.Function):
-    """signs * scale, with the gradient handed through unscaled."""
-
-    @staticmethod
-    def forward(ctx: Any, signs: Tensor, scale: Tensor) -> Tensor:
-        return signs * scale
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None

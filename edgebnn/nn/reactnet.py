@@ -56,12 +56,12 @@ class BinaryUnit(nn.Module):
         self.act = RPReLU(shape.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.norm(self.conv(self.sign(x)))
+        out = self.norm(self.conv(self.sign(x), signs=self.sign.binary))
         if self.shortcut == "pool":
             x = F.avg_pool2d(x, 2)
         elif self.shortcut == "repeat":
             x = torch.cat([x, x], dim=1)
-        return self.act(out + x)
+        return self.act(out, x)
 
 
 class ReActNet(Network):

@@ -25,8 +25,8 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.runtime import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
-BINARY_CONVOLUTION = b"LceBconv2d"
-"""The name of LCE's operator, as its files hold it."""
+LCE = "Lce"
+"""How the names of LCE's operators begin."""
 
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 TRIAL_SECONDS = 120
@@ -37,6 +37,7 @@ def load(path: Path, threads: int) -> Model:
     """Loads a TFLite image classifier; see `edgebnn.runtime.load`."""
     data = path.read_bytes()
     text = tflite.metadata(data, METADATA_KEY, f"model {path}")
+    kinds = tflite.custom_operators(data, f"model {path}")
     extension = _extension()
     _trial(data, path)
     begin = time.perf_counter_ns()
@@ -56,7 +57,7 @@ def load(path: Path, threads: int) -> Model:
 
     return Model(
         path=path,
-        format="lce" if BINARY_CONVOLUTION in data else "tflite",
+        format="lce" if any(kind.startswith(LCE) for kind in kinds) else "tflite",
         runtime="lce",
         runtime_version=metadata.version("larq-compute-engine"),
         threads=threads,

@@ -19,7 +19,7 @@ class Model:
 
     Attributes:
         path: the file.
-        format: what the file is; "lce" has binary convolutions of LCE's, "tflite" none.
+        format: what the file is; a TFLite file is "lce" if it needs operators of LCE's.
         runtime: what runs it.
         runtime_version: version of that.
         threads: threads a run may use.

@@ -17,13 +17,17 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(loss)
     def computed(*tensors: Tensor | float, **values: float) -> Tensor:
-        halves = (torch.float16, torch.bfloat16)
-        full = [t.float() if isinstance(t, Tensor) and t.dtype in halves else t for t in tensors]
+        full = [float32_at_least(t) if isinstance(t, Tensor) else t for t in tensors]
         device = next(t.device.type for t in tensors if isinstance(t, Tensor))
         with torch.autocast(device, enabled=False):
             return loss(*full, **values)
 
     return computed
+
+
+def float32_at_least(outputs: Tensor) -> Tensor:
+    """Outputs in half precision as float32, others as they are."""
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 @in_float32

@@ -37,6 +37,11 @@ def computed(tf: Any, weight: np.ndarray, image: Any) -> Any:
     return where(tf, weight + 0 * tf.reduce_mean(image))
 
 
+def real_valued(tf: Any, weight: np.ndarray, image: Any) -> Any:
+    """As after step 1 of training."""
+    return weight * np.linspace(0.5, 1.5, 9, dtype=np.float32).reshape(3, 3, 1, 1)
+
+
 def network(
     tf: Any,
     image: Any,
@@ -47,18 +52,20 @@ def network(
     stride: int = 1,
     same: bool = False,
     slope_rank: int = 3,
+    side: int = SIDE,
 ) -> Any:
     """A stem and binary units.
 
     Args:
         tf: the module tensorflow.
-        image: (1, SIDE, SIDE, 3).
+        image: (1, side, side, 3).
         quantise: makes bits.
         weights: makes a unit's weights of a constant.
         border: explicit padding of the units; SAME with None.
         stride: of stem and units, whose border of 1 all around is then written out as one would from PyTorch.
         same: whether all units have the same weights.
         slope_rank: 3 makes one PRELU, 1 many operators.
+        side: of the image.
     """
     rng = np.random.default_rng(0)
     stem = rng.normal(size=(3, 3, 3, CHANNELS)).astype(np.float32)
@@ -88,7 +95,10 @@ FAULTS: dict[str, dict[str, Any]] = {
     "explicit zero pad": {"border": 0.0},
     "non-constant weights": {"weights": computed},
     "duplicate weights": {"same": True},
+    "explicit zero pad at stride 2": {"border": 0.0, "stride": 2},
+    "real-valued weights": {"weights": real_valued},
     "PReLU of rank 1": {"slope_rank": 1},
+    "map of 2x2": {"side": 2},
 }
 
 
@@ -103,7 +113,8 @@ def lce_file(fault: str) -> bytes:
         def run(image: Any) -> Any:
             return network(tf, image, **FAULTS[fault])
 
+        side = FAULTS[fault].get("side", SIDE)
         module = tf.Module()
-        module.network = tf.function(run, input_signature=[tf.TensorSpec((1, SIDE, SIDE, 3), tf.float32)])
+        module.network = tf.function(run, input_signature=[tf.TensorSpec((1, side, side, 3), tf.float32)])
         tf.saved_model.save(module, folder, signatures=module.network)
         return bytes(convert_saved_model(Path(folder)))

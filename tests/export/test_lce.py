@@ -249,14 +249,12 @@ def test_values_a_converter_might_simplify_away(values: dict[str, float]) -> Non
 
 def test_minus_zero_at_threshold_zero_is_plus_one_on_arm_too() -> None:
     """LCE's ARM kernel reads the sign bit of x - threshold, so that must be +0.0 or more for x = -0.0."""
-    from tensorflow.lite.python.schema_py_generated import ModelT
-
     graph = small(threshold=0)
     stem = replace(graph.stem, weight=np.zeros_like(graph.stem.weight), bias=np.full(32, -0.0, np.float32))
     case = case_of(replace(graph, stem=stem))
     # The first unit sees the stem's own output, which therefore must hold no -0.0.
     assert not np.signbit(case.taps[0]).any()
-    model = ModelT.InitFromPackedBuf(case.data, 0)
+    model = tflite_file._unpack(case.data)
     subgraph = model.subgraphs[0]
     shifts = []
     for number, operator in enumerate(tflite_file.operators(case.data)):

@@ -11,7 +11,7 @@ from onnx import helper
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.graph.shapes import UnitShape
-from edgebnn.nn import ReActNetConfig
+from edgebnn.nn import BiRealConfig, ReActNetConfig
 from export.fold import fold
 from export.onnx import convert
 from tests.export.random_graph import graph_of
@@ -81,6 +81,28 @@ def test_the_twin_step_1_and_every_head_export_too(config: dict[str, object]) ->
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         expected = reference.unit(unit, x)
         np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("floats", [False, True])
+@pytest.mark.parametrize("arch", ["birealnet-18", "reactnet-18"])
+@pytest.mark.parametrize(("resolution", "stem_stride", "padding"), [(32, 1, "one"), (96, 2, "zero")])
+def test_binary_resnets_equal_the_reference(
+    arch: str, resolution: int, stem_stride: int, padding: str, floats: bool
+) -> None:
+    config = BiRealConfig(arch=arch, width=1 / 8, stem_stride=stem_stride, padding=padding, head=(10,))  # type: ignore[arg-type]
+    graph = fold(random_network(resolution, config), ModelInfo("a model", resolution))
+    images = noise(1, 3, resolution)
+    logits, outputs = run_with_units(convert(graph, floats=floats), len(graph.units), images)
+    stem = reference.stem(graph.stem, images)
+    np.testing.assert_allclose(outputs[0], stem, rtol=0, atol=1e-6 * np.abs(stem).max())
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        expected = reference.unit(unit, x)
+        if unit.shortcut == "downsample":
+            # The shortcut is a sum of floats, in whatever order: a few roundings apart.
+            np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+        else:
+            np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 

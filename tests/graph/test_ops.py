@@ -14,6 +14,19 @@ def test_reactnet_a_at_224_counts_as_the_published_table() -> None:
     assert totals["binary_weights"] == 28_253_184
 
 
+def test_binary_resnet_18_at_224_counts_as_the_published_table() -> None:
+    # Published for Bi-Real-Net-18: 1.39 x 10^8 FLOPs, 1.68 x 10^9 BOPs, 1.63 x 10^8 OPs (ReActNet, table 1).
+    layers = ops.count(ops.resnet18(), 224)
+    totals = ops.totals(layers)
+    assert round(totals["bops"] / 1e9, 2) == 1.68
+    assert totals["flops"] == pytest.approx(1.39e8, rel=0.01)
+    assert totals["ops"] == pytest.approx(1.63e8, rel=0.01)
+    # By hand: the stem's 7x7 at 112 x 112 before the pool; three 1x1 convolutions, each of 128 * 64 * 28 * 28.
+    assert layers[0].flops == 64 * 3 * 49 * 112 * 112
+    assert layers[0].output == (64, 56, 56)
+    assert totals["flops"] == layers[0].flops + 3 * 128 * 64 * 28 * 28 + 512 * 1000
+
+
 def test_counts_of_a_small_network_worked_out_by_hand() -> None:
     # Stem of 2 channels, stride 1, at 16 x 16: 2 * 3 * 9 weights at 256 places.
     layers = ops.count(ops.reactnet_a(width=1 / 16, stem_stride=1, classes=5), 16)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from edgebnn.errors import UserError
-from edgebnn.graph import Unit, reference
+from edgebnn.graph import Stem, Unit, reference
 from edgebnn.graph.shapes import Padding, Shortcut
 
 
 def make_unit(
     rng: np.random.Generator, inputs: int, kernel: int, padding: Padding, shortcut: Shortcut, *, binary: bool = True
 ) -> Unit:
-    outputs = 2 * inputs if shortcut == "repeat" else inputs
+    outputs = {"repeat": 2 * inputs, "downsample": inputs + 2}.get(shortcut, inputs)
     shape = (outputs, inputs, kernel, kernel)
     return Unit(
         threshold=rng.normal(size=inputs),
@@ -23,10 +23,11 @@ def make_unit(
         scale=rng.normal(size=outputs),
         bias=rng.normal(size=outputs),
         slope=rng.normal(size=outputs),
-        stride=2 if shortcut == "pool" else 1,
+        stride=2 if shortcut in ("pool", "downsample") else 1,
         padding=padding,
         shortcut=shortcut,
         binary_input=binary,
+        downsample=rng.normal(size=(outputs, inputs)) if shortcut == "downsample" else None,
     )
 
 
@@ -46,8 +47,11 @@ def slow_unit(unit: Unit, x: np.ndarray) -> np.ndarray:
             else:
                 seen = (1.0 if x[c, h, w] >= unit.threshold[c] else -1.0) if inside else fill
             acc += seen * unit.weight[o, c, i, j]
+        block = x[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         if unit.shortcut == "pool":
-            passed = x[o, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].mean()
+            passed = block[o].mean()
+        elif unit.downsample is not None:
+            passed = sum(unit.downsample[o, c] * block[c].mean() for c in range(channels))
         else:
             passed = x[o % channels, row, column]
         z = acc * unit.scale[o] + unit.bias[o] + passed
@@ -60,7 +64,9 @@ def slow_unit(unit: Unit, x: np.ndarray) -> np.ndarray:
     seed=st.integers(0, 2**32 - 1),
     inputs=st.integers(1, 5),
     side=st.sampled_from([2, 4, 6]),
-    form=st.sampled_from([(3, "identity"), (3, "pool"), (1, "identity"), (1, "repeat"), (3, "repeat")]),
+    form=st.sampled_from(
+        [(3, "identity"), (3, "pool"), (1, "identity"), (1, "repeat"), (3, "repeat"), (3, "downsample")]
+    ),
     padding=st.sampled_from(["zero", "one"]),
     binary=st.booleans(),
 )
@@ -97,7 +103,7 @@ def test_a_value_on_the_threshold_counts_as_plus_one_and_nan_as_minus_one() -> N
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_stem_and_head_equal_pytorch(stride: int) -> None:
-    from edgebnn.graph import Head, Linear, Stem
+    from edgebnn.graph import Head, Linear
 
     rng = np.random.default_rng(stride)
     stem = Stem(rng.normal(size=(4, 3, 3, 3)), rng.normal(size=4), stride)
@@ -116,6 +122,21 @@ def test_stem_and_head_equal_pytorch(stride: int) -> None:
     np.testing.assert_allclose(reference.head(head, x), logits.numpy(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_7x7_stem_and_max_pool_equal_pytorch(pool: bool) -> None:
+    rng = np.random.default_rng(3)
+    stem = Stem(rng.normal(size=(4, 3, 7, 7)), rng.normal(size=4) - 100, 2, pool)
+    images = rng.normal(size=(2, 3, 24, 16))
+    arrays = [torch.from_numpy(value) for value in (images, stem.weight, stem.bias)]
+    expected = F.conv2d(*arrays, stride=2, padding=3)
+    if pool:
+        # Every value is far below 0: a border of zeros would win.
+        expected = F.max_pool2d(expected, 3, stride=2, padding=1)
+    assert expected.max() < 0
+    np.testing.assert_allclose(reference.stem(stem, images), expected.numpy(), rtol=1e-12, atol=1e-12)
+    assert reference.stem(stem, images).shape[2] == 24 // stem.reduction
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     rng = np.random.default_rng(0)
     good = make_unit(rng, 4, 3, "zero", "identity")
@@ -123,3 +144,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Unit(good.threshold, good.weight, good.scale, good.bias, good.slope, 1, "zero", "pool")
     with pytest.raises(UserError, match="bias has shape"):
         Unit(good.threshold, good.weight, good.scale, good.bias[:3], good.slope, 1, "zero", "identity")
+    with pytest.raises(UserError, match=r"shortcut 'downsample' needs \(4, 4\)"):
+        Unit(good.threshold, good.weight, good.scale, good.bias, good.slope, 2, "zero", "downsample")
+    with pytest.raises(UserError, match="the stem's kernel is"):
+        Stem(np.zeros((4, 3, 5, 5)), np.zeros(4), 1)

@@ -1,5 +1,7 @@
 """The queue against a list from which the oldest is dropped."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from edgebnn.errors import UserError
-from edgebnn.ssl.queue import KeyQueue
+from edgebnn.ssl.queue import KeyQueue, check_queue
 
 
 @settings(deadline=None, max_examples=60)
@@ -36,3 +38,18 @@ def test_queue_is_state_and_starts_on_the_unit_sphere() -> None:
 def test_empty_queue_is_refused() -> None:
     with pytest.raises(UserError, match="size of at least 1"):
         KeyQueue(0, 4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(size=st.integers(1, 300), batch=st.integers(1, 300))
+def test_sizes_that_do_not_fit_are_refused_with_some_that_do(size: int, batch: int) -> None:
+    if size >= batch and size % batch == 0:
+        check_queue(size, batch)
+        return
+    with pytest.raises(UserError) as error:
+        check_queue(size, batch)
+    queue, smaller = (
+        int(word) for word in re.search(r"queue of (\d+) or data.batch_size (\d+)", str(error.value)).groups()
+    )
+    check_queue(queue, batch)
+    check_queue(size, smaller)

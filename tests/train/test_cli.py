@@ -1,6 +1,7 @@
 """`train fit` and `train recipe` through the command's own main."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -132,11 +133,16 @@ def test_recipe_runs_skips_resumes_and_refuses(
     # Other input files, another configuration.
     inputs = run / "linear/inputs.json"
     was = inputs.read_text()
-    inputs.write_text(json.dumps({"teacher": "0"}))
-    assert "stage linear was trained from another teacher; delete" in refused(command, capsys)
+    facts = json.loads(was)["teacher/model.safetensors"]
+    # Touched, not changed.
+    inputs.write_text(json.dumps({"teacher/model.safetensors": {**facts, "modified": 0}}))
+    main(command)
+    inputs.write_text(json.dumps({"teacher/model.safetensors": {**facts, "modified": 0, "sha256": "0"}}))
+    other = "stage linear was trained from another teacher/model.safetensors; delete"
+    assert other in refused(command, capsys)
     # An unfinished stage would go on from what the other teacher taught it.
     (run / "linear/finished").unlink()
-    assert "stage linear was trained from another teacher; delete" in refused(command, capsys)
+    assert other in refused(command, capsys)
     inputs.write_text("{")
     assert "stage linear: what it left is damaged" in refused(command, capsys)
     inputs.write_text(was)
@@ -144,7 +150,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     changed["stages"]["teacher"]["set"] = {"model.init_args.temperature": 0.3, "trainer.max_epochs": 1}
     recipe.write_text(yaml.safe_dump(changed, sort_keys=False))
     # A later stage's mistake shows before the first one trains.
-    changed["stages"]["linear"]["set"]["name"] = "${run}/later/model.safetensors"
+    changed["stages"]["linear"]["set"]["model.init_args.checkpoint"] = "${run}/later/model.safetensors"
     later = recipe.with_name("later.yaml")
     later.write_text(yaml.safe_dump(changed, sort_keys=False))
     assert "stage linear names later" in refused(["recipe", str(later), *command[2:]], capsys)
@@ -209,7 +215,9 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--run", str(cut / "below")): "cannot write",
         ("fit", "--config", moco_, "--trainer.max_epochs", "0"): "max_epochs, 1 or more",
         ("fit", "--config", moco_, "--trainer.max_epochs", "null", "--trainer.max_steps", "3"): "max_epochs, 1 or",
-        ("fit", "--config", moco_, "--trainer.devices", "2"): "one process",
+        ("fit", "--config", moco_, "--trainer.num_nodes", "2"): "start with torchrun or srun",
+        ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "none that training knows",
+        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "not shared out evenly",
         ("fit", "--config", moco_, "--model.key_groups", "17"): "use 1 to 16",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
@@ -242,8 +250,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     main(["fit", "--config", str(moco), "--trainer.max_epochs", "1"])
     run = tmp_path / "moco"
     before = {name: (run / name).read_bytes() for name in ("model.safetensors", "last.ckpt")}
-    line = refused(["fit", "--config", str(moco), "--model.optimizer.lr", "1e30"], capsys)
-    assert "the loss is nan in epoch 0; lower model.optimizer.lr" in line
+    line = refused(["fit", "--config", str(moco)], capsys)
+    assert (
+        line
+        == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
+    )
+    on = ["fit", "--config", str(moco), "--ckpt_path", str(run / "last.ckpt")]
+    line = refused([*on, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "3"], capsys)
+    assert "another model.init_args.optimizer.lr (was 0.0003, is 1e+30), trainer.max_epochs (was 1, is 3)" in line
+    # Not refused for what it says, but for what becomes of it.
+    found = torch.load(run / "last.ckpt", weights_only=True)
+    found["config"] = found["config"].replace("max_epochs: 1", "max_epochs: 3").replace("lr: 0.0003", "lr: 1.0e+30")
+    found["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
+    torch.save(found, run / "last.ckpt")
+    before["last.ckpt"] = (run / "last.ckpt").read_bytes()
+    line = refused([*on, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "3"], capsys)
+    assert re.match(r"error: the loss is (nan|inf) in epoch \d; lower model.optimizer.lr", line)
     assert before == {name: (run / name).read_bytes() for name in before}
 
 
@@ -270,8 +292,16 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
     (root / "val/b/notes.txt").write_text("no image")
     assert "val holds no images" in refused(command, capsys)
     Image.new("RGB", (40, 36)).save(root / "val/b/0.png")
+    whole = {path: path.read_bytes() for path in (root / "train").rglob("*.png")}
+    for path in whole:
+        path.write_text("no image")
+    line = refused(command, capsys)
+    assert f"cannot read the image {root / 'train'}" in line
+    assert "nor 3 before it" in line
+    for path, content in whole.items():
+        path.write_bytes(content)
+    # One that is broken is replaced.
     (root / "train/b/0.png").write_text("no image")
-    assert f"cannot read the image {root / 'train/b/0.png'}" in refused(command, capsys)
-    Image.new("L", (40, 36)).save(root / "train/b/0.png")
+    Image.new("L", (40, 36)).save(root / "train/b/1.png")
     main([*command, "--trainer.max_epochs", "1"])
     assert checkpoint.load(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")

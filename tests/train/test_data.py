@@ -10,7 +10,7 @@ import torch
 from torchvision import datasets
 
 from edgebnn.errors import UserError
-from train.data import Cifar10, Digits, Mnist5k, held_out
+from train.data import Cifar10, Cifar100, Digits, Mnist5k, held_out
 
 
 def test_held_out_takes_the_same_share_of_every_class_once() -> None:
@@ -61,7 +61,7 @@ def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarr
             made[name] = rng.integers(0, 256, (4, 3, 32, 32), np.uint8), rng.integers(0, 10, 4).tolist()
             pixels, labels = made[name]
             (folder / name).write_bytes(pickle.dumps({"data": pixels.reshape(4, -1), "labels": labels}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(Cifar10.labels)}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
 
     def digest(name: str) -> str:
         return hashlib.md5((folder / name).read_bytes()).hexdigest()  # noqa: S324
@@ -79,6 +79,7 @@ def test_cifar10_is_read_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: py
     data.setup()
     (((view,), found),) = data.val_dataloader()
     assert found.tolist() == labels
+    assert data.labels == tuple("abcdefghij")
     mean, std = (np.array(values).reshape(3, 1, 1) for values in (data.mean, data.std))
     np.testing.assert_allclose(view.numpy(), (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
     assert len(data.parts["train"][0]) == 20
@@ -89,3 +90,24 @@ def test_damaged_cifar10_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(b"half")
     with pytest.raises(UserError, match=rf"no CIFAR-10 under {tmp_path}"):
         Cifar10(root=str(tmp_path)).setup()
+
+
+def test_cifar100_is_read_by_its_fine_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), np.uint8)
+    names = [f"class {number}" for number in range(100)]
+    made = {"meta": {"fine_label_names": names, "coarse_label_names": ["all"]}}
+    for part in ("train", "test"):
+        made[part] = {"data": pixels, "fine_labels": [99, 0, 7, 50], "coarse_labels": [0] * 4}
+    for name, content in made.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    digests = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in made}  # noqa: S324
+    monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", digests["train"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", digests["test"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "meta", {**datasets.CIFAR100.meta, "md5": digests["meta"]})
+    data = Cifar100(root=str(tmp_path), batch_size=4)
+    data.setup()
+    assert data.labels == tuple(names)
+    assert data.parts["val"][1].tolist() == [99, 0, 7, 50]
+    np.testing.assert_array_equal(data.parts["train"][0].flatten(1).numpy(), pixels)

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from train.data import Digits
+from train.subset import Subset
 
 
 class Watched(LightningModule):
@@ -33,12 +34,13 @@ class Watched(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def seen(module: Watched, ckpt_path: Path | None = None, workers: int = 0, **trainer: Any) -> list[Any]:
+def seen(
+    module: Watched, ckpt_path: Path | None = None, workers: int = 0, batch_size: int = 8, **trainer: Any
+) -> list[Any]:
     """What `module` saw of two epochs, five steps each."""
     options = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     options |= {"enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
-    options["limit_train_batches"] = 5 * trainer.get("accumulate_grad_batches", 1)
-    data = Digits(batch_size=8, resolution=8, workers=workers, seed=5)
+    data = Digits(batch_size=batch_size, resolution=8, subset=Subset(per_class=4), workers=workers, seed=5)
     Trainer(**{**options, **trainer}).fit(module, datamodule=data, ckpt_path=ckpt_path)
     return module.seen
 
@@ -64,6 +66,16 @@ def test_a_resumed_run_sees_what_is_left(tmp_path: Path, stop: int, accumulate: 
     # A fresh process would begin with other random numbers.
     torch.manual_seed(stop)
     assert_same(seen(Watched(), first.path, **how), whole[stop:])
+
+
+def test_every_epoch_shows_every_image_anew() -> None:
+    epochs = seen(Watched(), batch_size=40)
+    assert len(epochs) == 2
+    (first, labels), (second, other_labels) = epochs
+    assert torch.equal(labels.sort().values, other_labels.sort().values)
+    assert not torch.equal(labels, other_labels)
+    shown = torch.cat([*first, *second]).flatten(1)
+    assert len(shown.unique(dim=0)) == 4 * 40
 
 
 def test_workers_and_accumulation_change_no_view() -> None:

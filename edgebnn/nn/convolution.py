@@ -1,0 +1,147 @@
+"""Convolutions that read signs or hold them, without keeping either as floats between the passes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgebnn.nn.estimators import Gradient, compute_type, pseudo_gradient
+
+
+def mean_magnitude(weight: Tensor) -> Tensor:
+    """XNOR-Net's alpha: mean |W| of an output channel, (outputs, 1, 1, 1). No gradient."""
+    weight = weight.detach()
+    return torch.linalg.vector_norm(weight, 1, dim=(1, 2, 3), keepdim=True) / weight[0].numel()
+
+
+def scaled_sign(weight: Tensor) -> Tensor:
+    """alpha * sign(W). No gradient."""
+    alpha = mean_magnitude(weight)
+    ones = torch.ge(weight.detach(), 0, out=torch.empty_like(weight))
+    # 2 alpha - alpha and 0 - alpha are exact.
+    return ones.mul_(2 * alpha).sub_(alpha)
+
+
+def binarize_weight(weight: Tensor, gradient: Gradient) -> Tensor:
+    """alpha * sign(W), whose gradient reaches W through the sign's pseudo-gradient alone: alpha takes no part."""
+    return _ScaledSign.apply(weight, gradient)
+
+
+def convolve_signs(
+    signs: Tensor, weight: Tensor, stride: int, border: int, outside: float, gradient: Gradient | None
+) -> Tensor:
+    """A convolution of +1 and -1, which keeps its input as one byte a sign.
+
+    Args:
+        signs: (N, I, H, W).
+        weight: W, (O, I, K, K).
+        stride: of the convolution.
+        border: pixels of padding on each side.
+        outside: value of the padding.
+        gradient: of the weights' sign; None convolves with W itself, else with alpha * sign(W).
+    """
+    return _SignConvolution.apply(signs, weight, stride, border, outside, gradient)
+
+
+class _ScaledSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, gradient: Gradient) -> Tensor:
+        ctx.gradient = gradient
+        ctx.save_for_backward(weight)
+        return scaled_sign(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return pseudo_gradient(grad, weight.clone(), ctx.gradient), None
+
+
+class _SignConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, signs: Tensor, weight: Tensor, stride: int, border: int, outside: float, gradient: Gradient | None
+    ) -> Tensor:
+        ctx.stride, ctx.border, ctx.outside, ctx.gradient, ctx.dtype = stride, border, outside, gradient, signs.dtype
+        ctx.save_for_backward(signs.to(torch.int8), weight)
+        dtype = compute_type(signs, weight)
+        held = (weight.detach() if gradient is None else scaled_sign(weight)).to(dtype)
+        if outside:
+            signs, border = F.pad(signs, (border,) * 4, value=outside), 0
+        return F.conv2d(signs.to(dtype), held, stride=stride, padding=border)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+        kept, weight = ctx.saved_tensors
+        want_signs, want_weight, *_ = ctx.needs_input_grad
+        held = (weight if ctx.gradient is None else scaled_sign(weight)).to(grad.dtype)
+        signs = kept.to(grad.dtype)
+        border = ctx.border
+        if ctx.outside:
+            signs, border = F.pad(signs, (border,) * 4, value=ctx.outside), 0
+        by_rows = want_weight and gains_by_rows(grad, held)
+        signs_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
+            grad, signs, held, None, [ctx.stride] * 2, [border] * 2, [1, 1], False, [0, 0], 1,
+            [want_signs, want_weight and not by_rows, False],
+        )  # fmt: skip
+        if by_rows:
+            weight_grad = weight_gradient_by_rows(grad, signs, held.shape[2], ctx.stride, border)
+        if ctx.outside and want_signs:
+            cut = slice(ctx.border, -ctx.border)
+            signs_grad = signs_grad[:, :, cut, cut]
+        if want_weight:
+            weight_grad = weight_grad.to(weight.dtype)
+            if ctx.gradient is not None:
+                weight_grad = pseudo_gradient(weight_grad, weight.clone(), ctx.gradient)
+        return (signs_grad.to(ctx.dtype) if want_signs else None), weight_grad, None, None, None, None
+
+
+def gains_by_rows(grad: Tensor, weight: Tensor) -> bool:
+    """Whether `weight_gradient_by_rows` is the faster way.
+
+    On CPUs, whose oneDNN takes up to twice as long for a 3x3 convolution's weight gradient as for its other two
+    products; its matrix products hold their speed.
+    """
+    return grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64) and weight.shape[2] > 1
+
+
+def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, border: int) -> Tensor:
+    """The weight gradient of a convolution, a matrix product for each of the kernel's pixels.
+
+    With channels last, an image is a matrix of one row a pixel. What pixel (i, j) of the kernel meets is then the
+    input's rows moved by a constant, so for stride 1 all products read one padded copy of the input, and nothing
+    is gathered. A column and a row of zeros between lines and images are border to both neighbours.
+
+    Args:
+        grad: gradient of the convolution's outputs, (N, O, Ho, Wo).
+        x: input, (N, I, H, W).
+        kernel: K, its side.
+        stride: of the convolution.
+        border: pixels of zero padding on each side.
+
+    Returns:
+        (O, I, K, K), channels last.
+    """
+    (images, inputs, height, width), (_, outputs, rows, columns) = x.shape, grad.shape
+    result = grad.new_empty(outputs, kernel * kernel, inputs)
+    line, area = width + border, (height + border) * (width + border)
+    padding = border * (line + 1)
+    padded = x.new_zeros(images * area + (kernel - 1) * (line + 1), inputs)
+    inner = padded[padding : padding + images * area].view(images, height + border, line, inputs)
+    inner[:, :height, :width] = x.permute(0, 2, 3, 1)
+    if stride == 1:
+        spread = grad.new_zeros(images, height + border, line, outputs)
+        spread[:, :rows, :columns] = grad.permute(0, 2, 3, 1)
+        products = spread.view(-1, outputs).T
+    else:
+        products = grad.permute(0, 2, 3, 1).reshape(-1, outputs).T
+    for number in range(kernel * kernel):
+        i, j = divmod(number, kernel)
+        start = i * line + j
+        if stride == 1:
+            met = padded[start : start + images * area]
+        else:
+            shape, steps = (images, rows, columns, inputs), (area * inputs, stride * line * inputs, stride * inputs, 1)
+            met = padded.as_strided(shape, steps, start * inputs).reshape(-1, inputs)
+        result[:, number] = products @ met
+    return result.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)

@@ -1,0 +1,169 @@
+"""The doctor on ONNX files, ours and as others write them, and the command itself."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgebnn import cli
+from edgebnn.doctor import Report, examine, onnx_reader
+from edgebnn.doctor.examine import diagnose
+from edgebnn.errors import UserError
+from edgebnn.graph import InferenceGraph, ops
+from export import onnx as portable
+from export import packed
+from tests.export.random_graph import random_graph
+
+
+@cache
+def graph() -> InferenceGraph:
+    return random_graph(np.random.default_rng(0), width=0.25, resolution=32)
+
+
+@pytest.fixture
+def examined(tmp_path: Path) -> Callable[[bytes | onnx.ModelProto], Report]:
+    def run(model: bytes | onnx.ModelProto) -> Report:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+        return examine(path, core="cortex-a76")
+
+    return run
+
+
+def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., Report]) -> None:
+    data = packed.convert(graph())
+    report = examined(data)
+    layers = ops.count(graph().shape, 32)
+    assert (report.findings, report.format) == ((), "onnx-packed")
+    assert [each.kind for each in report.convolutions] == ["float", *["binary"] * 26, "linear"]
+    assert sum(each.macs for each in report.convolutions if each.kind == "binary") == ops.totals(layers)["bops"]
+    assert sum(each.macs for each in report.convolutions if each.kind != "binary") == ops.totals(layers)["flops"]
+    assert sum(part.bytes for part in report.parts) == len(data)
+    assert {each.padding for each in report.convolutions if each.kernel == 3} == {"zero"}
+
+
+def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Report]) -> None:
+    report = examined(portable.convert(graph(), floats=True))
+    (finding,) = report.findings
+    assert (finding.code, finding.severity, len(finding.where)) == ("floats", "problem", 26)
+    assert "--packed" in finding.remedy
+    parts = {part.name: part.bytes for part in report.parts}
+    assert parts["binary weights as floats"] == 4 * ops.totals(ops.count(graph().shape, 32))["binary_weights"]
+    (finding,) = examined(portable.convert(graph())).findings
+    assert (finding.code, finding.severity, len(finding.where)) == ("int8", "note", 26)
+
+
+def layer(weight: str = "w", pads: tuple[int, ...] = (1, 1, 1, 1), *, unnamed: bool = False) -> onnx.ModelProto:
+    """sign, a convolution of stride 2, sign, another: as a PyTorch export might hold them."""
+    rng = np.random.default_rng(0)
+    nodes = [("Sign", ["x"], "bits", {}), ("Sign", ["w"], "computed", {}), ("Sign", ["y"], "more", {})]
+    sizes: dict[str, Any] = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": pads}
+    convolutions = [("Conv", ["bits", weight], "y", sizes), ("Conv", ["more", "v"], "z", sizes)]
+    order = [nodes[0], nodes[1], convolutions[0], nodes[2], convolutions[1]]
+    made = [
+        helper.make_node(kind, inputs, [output], "" if unnamed else f"node {output}", **attributes)
+        for kind, inputs, output, attributes in order
+    ]
+    constants = {name: rng.choice((-0.5, 0.5), (8, 8, 3, 3)).astype(np.float32) for name in ("w", "v")}
+    return helper.make_model(
+        helper.make_graph(
+            made,
+            "layer",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 8, 8])],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+
+
+@pytest.mark.parametrize("unnamed", [False, True])
+def test_shapes_of_nodes_with_names_and_without(unnamed: bool, examined: Callable[..., Report]) -> None:
+    report = examined(layer(unnamed=unnamed))
+    assert [finding.code for finding in report.findings] == ["floats"]
+    assert [each.macs for each in report.convolutions] == [4 * 4 * 9 * 8 * 8, 2 * 2 * 9 * 8 * 8]
+
+
+def test_weights_computed_in_every_run(examined: Callable[..., Report]) -> None:
+    found = {finding.code: finding for finding in examined(layer("computed")).findings}
+    assert found.keys() == {"weights not constant", "floats"}
+    assert found["weights not constant"].where == ("node y",)
+    assert found["weights not constant"].severity == "problem"
+
+
+def test_one_sided_padding_is_noted(examined: Callable[..., Report]) -> None:
+    found = {finding.code: finding for finding in examined(layer(pads=(0, 0, 1, 1))).findings}
+    assert found["shifted stride 2"].severity == "note"
+    assert len(found["shifted stride 2"].where) == 2
+
+
+def test_weights_that_stand_in_the_file_twice(examined: Callable[..., Report]) -> None:
+    model = layer()
+    model.graph.initializer[1].raw_data = model.graph.initializer[0].raw_data
+    found = {finding.code: finding for finding in examined(model).findings}
+    assert found["duplicates"].where == ("v = w",)
+    assert found["duplicates"].severity == "problem"
+    assert f"{8 * 8 * 9 * 4:,} bytes" in found["duplicates"].what
+
+
+def test_damaged_files_are_refused_or_read_and_never_worse() -> None:
+    """Past ONNX Runtime, which refuses most of them itself."""
+    rng = np.random.default_rng(0)
+    for whole in (layer().SerializeToString(), packed.convert(random_graph(rng, width=0.0625, resolution=32))):
+        for _ in range(400):
+            data = bytearray(whole)
+            for place in rng.integers(0, len(data), rng.integers(1, 12)):
+                data[place] = rng.integers(256)
+            try:
+                network = onnx_reader.parse(bytes(data), {"node y": (1, 8, 4, 4), 1: (1, 8)}, "it")
+            except UserError:
+                continue
+            diagnose(network, "it", core="cortex-a72", threads=1, trained_in="pytorch")
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    try:
+        cli.main(["doctor", *arguments])
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_commands_exit_codes_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad, torn = (tmp_path / name for name in ("good.onnx", "bad file.onnx", "torn.tflite"))
+    good.write_bytes(packed.convert(graph()))
+    bad.write_bytes(layer().SerializeToString())
+    torn.write_bytes(b"\x1c\0\0\0TFL3\0\0")
+    code, out, _ = run([str(good), "--core", "cortex-a76"], capsys)
+    assert code == 0
+    assert "nothing found" in out
+    code, out, _ = run([str(bad), "--json"], capsys)
+    report = json.loads(out)
+    assert code == 1
+    assert report["problems"] >= 1
+    assert report["findings"][0]["code"] == "floats"
+    assert report["speed"]["work"][0]["rate"] > 1e8
+    code, out, _ = run([str(good), "--threads", "1024"], capsys)
+    assert code == 1
+    assert "1024 threads on" in out
+    for arguments, message in (
+        ([str(torn)], "torn.tflite is cut off or damaged"),
+        ([str(tmp_path / "absent.onnx")], "does not exist"),
+        ([str(good), "--core", "z80"], "Unknown core 'z80'. Valid cores are cortex-a72, cortex-a76"),
+    ):
+        code, _, error = run(arguments, capsys)
+        assert code == 2
+        assert message in error
+    bad.write_bytes(bad.read_bytes()[:200])
+    code, _, error = run([str(bad)], capsys)
+    assert code == 2
+    assert "bad file.onnx" in error

@@ -1,0 +1,72 @@
+"""Evaluations through the command: two processes give what one gives, and every configuration can be read."""
+
+from pathlib import Path
+
+import pytest
+
+from edgebnn import checkpoint, records
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
+from edgebnn.records import Record
+from tests.train.conftest import REAL
+from train.__main__ import main
+from train.cli import Reader
+from train.data import Digits
+from train.evaluation import measure_norms
+from train.recipe import read
+
+TRAIN = Path(__file__).parents[2] / "train"
+
+
+@pytest.fixture
+def pretrained(digits: Digits, tmp_path: Path) -> str:
+    network = REAL.with_head(())
+    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, network, ModelInfo("any", 32, digits.mean, digits.std))
+    return str(path)
+
+
+def run(folder: Path, processes: int, model: list[str]) -> list[Record]:
+    arguments = ["--run", str(folder), *model, "--data", "Digits", "--data.batch_size", "100"]
+    trainer = {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "devices": processes, "logger": False}
+    arguments += [f"--trainer.{key}={value}" for key, value in {**trainer, "enable_progress_bar": False}.items()]
+    main(["fit", *arguments])
+    return sorted(records.read_all(folder), key=lambda record: record.context["protocol"])
+
+
+@pytest.mark.parametrize(
+    "model", [["KNN", "--model.k=20"], ["LowShotSVM", "--model.shots=[1,3]", "--model.draws=2"], ["LinearEvaluation"]]
+)
+def test_two_processes_measure_what_one_does(model: list[str], pretrained: str, tmp_path: Path) -> None:
+    kind, *options = model
+    arguments = ["--model", kind, f"--model.checkpoint={pretrained}", *options]
+    alone, together = (run(tmp_path / str(count), count, arguments) for count in (1, 2))
+    assert len(alone) == len(together) == (2 if kind == "LowShotSVM" else 1)
+    for one, two in zip(alone, together):
+        # 359 images do not share out evenly; each counts once.
+        assert one.context["images"] == two.context["images"] == 359
+        assert two.values == pytest.approx(one.values, abs=0.3), "one image of 359, where a tie falls otherwise"
+        assert two.context == one.context
+    assert (tmp_path / "2/model.safetensors").exists() == (kind == "LinearEvaluation")
+
+
+@pytest.mark.parametrize("path", sorted((TRAIN / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_can_be_read(path: Path) -> None:
+    assert Reader(["--config", str(path)]).resolved()["run"] == f"runs/{path.stem}"
+
+
+def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
+    recipe = TRAIN / "recipes/evaluate.yaml"
+    values = {"checkpoint": "some.safetensors", "name": "tiny", "method": "ours, two steps"}
+    stages = read(recipe, tmp_path, values)
+    for stage in stages:
+        config = Reader(stage.arguments).resolved()
+        assert config["name"] == "tiny"
+        assert config["model"]["init_args"]["checkpoint"] == "some.safetensors"
+        assert config["model"]["init_args"]["method"] == "ours, two steps"
+    assert stages[-1].name == "linear"
+    with pytest.raises(UserError, match="leaves \\$\\{method\\} open; give --set method=VALUE"):
+        read(recipe, tmp_path, {"checkpoint": "c", "name": "n"})
+    with pytest.raises(UserError, match="has no \\$\\{colour\\}"):
+        read(recipe, tmp_path, {**values, "colour": "red"})
