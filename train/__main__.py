@@ -6,7 +6,8 @@ from edgebnn.errors import UserError, exit_on_user_error
 from train.launch import one_voice
 
 USAGE = """usage: python -m train fit --config FILE.yaml [--key value ...]     train one stage
-       python -m train recipe FILE.yaml [--runs FOLDER]            run stages in order; goes on where it stopped
+       python -m train recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]
+                                                                    run stages in order; goes on where it stopped
        python -m train fit --help                                  all keys"""
 
 
