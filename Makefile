@@ -7,7 +7,7 @@ DASHBOARD ?= 1
 PORT ?= 8501
 
 .PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
-.PHONY: results clean
+.PHONY: bench-train results clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test       every test            make lint     ruff and mypy"
 	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
+	@echo "make bench-train  a training step beside the same step as S2-BNN's public code writes it"
 	@echo "make results    the figures of docs/results.md, measured anew"
 	@echo "make kernels    the C++ library, built anew after a change"
 	@echo "make setup      the environment in $(VENV) (PYTHON=python3.11 chooses another Python)"
@@ -117,6 +118,9 @@ test-aarch64: setup
 
 bench: setup
 	$(RUN) -m export.bench
+
+bench-train: setup
+	$(RUN) -m train.bench
 
 results: setup
 	$(RUN) -m docs.results
