@@ -18,6 +18,10 @@ FIGURES = ("top1", "threads", "median_ms", "p10_ms", "p90_ms", "ops", "bytes")
 """The columns of numbers; NaN where there is none."""
 
 
+COMPARED = "linear, frozen features"
+"""The protocol by which models are compared, where one was evaluated under several (docs/evaluation.md)."""
+
+
 def read_runs(root: str | Path) -> tuple[list[Record], list[str]]:
     """All sound records under `root`, oldest first, and a line for every file that is none."""
     found, complaints = [], []
@@ -63,9 +67,11 @@ def machine(record: Record) -> str:
 
 
 def runtime(record: Record) -> str | None:
-    """What ran the file of a latency record, and for a packed file the instruction set its units ran on."""
+    """What ran the file of a latency record, for a packed file the instruction set, and whether the figure is void."""
     name, isa = record.context.get("runtime"), record.context.get("isa")
-    return f"{name}, packed for {isa}" if name and isa else name
+    if not name:
+        return None
+    return f"{name}{f', packed for {isa}' if isa else ''}{' (VOID)' if record.context.get('void') else ''}"
 
 
 def threads(count: float) -> str:
@@ -82,9 +88,9 @@ def newest(found: Iterable[Record]) -> list[Record]:
 def overview(found: Iterable[Record]) -> pd.DataFrame:
     """A row for every model, artifact, runtime, number of threads and machine; columns `COLUMNS`.
 
-    A figure that no record holds is missing (None or NaN). Where a model was evaluated under several
-    protocols, or counted at several resolutions, the newest record counts. Best accuracy first, then the
-    fastest.
+    A figure that no record holds is missing (None or NaN). Of several accuracies of a model `headline` is
+    shown; where it was counted at several resolutions the newest record counts. Best accuracy first, then
+    the fastest.
     """
     found = newest(found)
     rows = [row for name in dict.fromkeys(record.model for record in found) for row in _rows(name, found)]
@@ -102,7 +108,7 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
         if record.model == name:
             of[record.kind].append(record)
     common: dict[str, object] = {"model": name}
-    for accuracy in of["accuracy"][-1:]:
+    if accuracy := headline(of["accuracy"]):
         common |= {key: accuracy.context.get(key) for key in ("protocol", "data")} | {"top1": accuracy.values["top1"]}
     for ops in of["ops"][-1:]:
         common["ops"] = ops.values["ops"]
@@ -123,6 +129,20 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
     newest_content = {artifact(record): content(record) for record in [*of["parity"], *of["size"]]}
     rows += [common | {"artifact": name} | facts[known] for name, known in newest_content.items() if name not in timed]
     return rows or [common]
+
+
+def headline(accuracies: list[Record]) -> Record | None:
+    """Of a model's accuracies, oldest first, the one to show alone: the newest that compares best, None of none.
+
+    Strict linear evaluation on the data it was trained on, else strict linear evaluation, else the newest.
+    """
+
+    def rank(record: Record) -> tuple[bool, bool]:
+        strict = record.context.get("protocol") == COMPARED
+        return strict, strict and record.context.get("pretrained_on") in (None, record.context.get("data"))
+
+    # Of equals max takes the first, and the newest should win.
+    return max(reversed(accuracies), key=rank, default=None)
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:

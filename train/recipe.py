@@ -234,6 +234,8 @@ def train(stage: Stage) -> None:
 
 
 def accuracy(folder: Path) -> str:
-    """The newest accuracy measured in a run folder, with the model's name; empty if there is none."""
+    """The newest accuracy measured in a run folder, with the model's name and how; empty if there is none."""
     found = [record for record in records.read_all(folder) if record.kind == "accuracy"]
-    return f"{found[-1].values['top1']:.1f} %  {found[-1].model}" if found else ""
+    if not found:
+        return ""
+    return f"{found[-1].values['top1']:.1f} %  {found[-1].model}: {found[-1].context.get('protocol')}"

@@ -8,6 +8,7 @@ import pytest
 from app import page, tables
 from edgebnn.records import Kind, Record
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, latency, write_all
+from train.linear import LinearEvaluation
 
 
 def test_every_row_is_what_the_records_say(tmp_path: Path) -> None:
@@ -127,6 +128,30 @@ def test_figures() -> None:
     ]
     assert page.figure(61.255, ".1f") == "61.3"
     assert [page.text(value) for value in (None, "", math.nan, 0)] == [page.ABSENT, page.ABSENT, page.ABSENT, "0"]
+
+
+def test_strict_linear_evaluation_stands_for_a_model() -> None:
+    def accuracy(day: int, top1: float, protocol: str, data: str = "A", pretrained_on: str | None = "A") -> Record:
+        context = {"protocol": protocol, "data": data, "pretrained_on": pretrained_on}
+        return Record("accuracy", "m", {"top1": top1}, context, created=f"2026-01-{day:02d}T00:00:00+00:00")
+
+    def shown(*found: Record) -> tuple[str, float]:
+        (row,) = tables.overview(found).to_dict("records")
+        return row["protocol"], row["top1"]
+
+    assert LinearEvaluation.protocol == tables.COMPARED
+    knn, svm = accuracy(2, 80.0, "kNN, k = 20"), accuracy(3, 70.0, "low-shot SVM, 4 a class")
+    linear, transfer = accuracy(1, 60.0, tables.COMPARED), accuracy(4, 90.0, tables.COMPARED, data="B")
+    assert shown(knn, svm) == ("low-shot SVM, 4 a class", 70.0)
+    assert shown(linear, knn, svm, transfer) == (tables.COMPARED, 60.0)
+    assert shown(knn, transfer) == (tables.COMPARED, 90.0)
+    assert shown(linear, accuracy(5, 61.0, tables.COMPARED, pretrained_on=None)) == (tables.COMPARED, 61.0)
+
+
+def test_a_void_time_says_so() -> None:
+    context = {"artifact": "m.onnx", "runtime": "onnxruntime", "threads": 1, "void": ["the device throttled"]}
+    time = Record("latency", "m", {"median_ms": 1.0, "p10_ms": 1.0, "p90_ms": 1.0}, context)
+    assert tables.overview([time]).loc[0, "runtime"] == "onnxruntime (VOID)"
 
 
 def test_a_file_exported_anew_is_not_verified() -> None:

@@ -39,8 +39,8 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
     checkpoint.save(path, method.network, ModelInfo("any", 32, digits.mean, digits.std))
     following = student.with_projection(8)
     start_from(following, str(path), digits)
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(following.eval()(images), method.network.eval()(images))
+    trained = method.network.state_dict()
+    assert [name for name, tensor in following.state_dict().items() if not torch.equal(tensor, trained[name])] == []
 
 
 @pytest.mark.parametrize(
