@@ -28,7 +28,9 @@ def write_config(path: Path, method: str, trainer: dict[str, Any] | None = None,
 
 def command(*arguments: object, torchrun: int = 0) -> list[str]:
     """The command line of `python -m train`, under torchrun in so many processes if any."""
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(torchrun), "-m"] if torchrun else []
+    launcher = (
+        ["torch.distributed.run", "--standalone", "--nproc_per_node", str(torchrun), "-m", "--"] if torchrun else []
+    )
     return [sys.executable, "-m", *launcher, "train", *map(str, arguments)]
 
 

@@ -83,7 +83,8 @@ def test_resuming_equals_a_run_that_never_stopped(moco: Path, tmp_path: Path) ->
 
 
 def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -> None:
-    main(["fit", "--config", str(moco), "--name", "tiny", "--trainer.max_epochs", "1"])
+    options = ["--name", "tiny", "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"]
+    main(["fit", "--config", str(moco), *options])
     run = tmp_path / "moco"
     found = checkpoint.load(run / "model.safetensors")
     assert found.info.name == "tiny"
@@ -94,7 +95,10 @@ def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -
     assert torch.load(run / "last.ckpt", weights_only=True)["config"] == saved
     # Defaults are written out, too.
     assert yaml.safe_load(saved)["model"]["init_args"]["momentum"] == 0.999
-    assert (run / "logs/csv/version_0/metrics.csv").stat().st_size > 0
+    logged = (run / "logs/csv/version_0/metrics.csv").read_text().splitlines()[0].split(",")
+    told = {"loss", "spread", "images_per_s", "skipped_images"}
+    assert {f"train/{name}" for name in told} < set(logged)
+    assert any(name.startswith("lr-") for name in logged)
     assert list(run.glob("logs/tensorboard/version_0/events.*"))
     assert not list(run.rglob("*.part"))
 
@@ -217,7 +221,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--trainer.max_epochs", "null", "--trainer.max_steps", "3"): "max_epochs, 1 or",
         ("fit", "--config", moco_, "--trainer.num_nodes", "2"): "start with torchrun or srun",
         ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "none that training knows",
-        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "not shared out evenly",
+        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not share out",
         ("fit", "--config", moco_, "--model.key_groups", "17"): "use 1 to 16",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
@@ -256,16 +260,18 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
         == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
     )
     on = ["fit", "--config", str(moco), "--ckpt_path", str(run / "last.ckpt")]
-    line = refused([*on, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "3"], capsys)
-    assert "another model.init_args.optimizer.lr (was 0.0003, is 1e+30), trainer.max_epochs (was 1, is 3)" in line
-    # Not refused for what it says, but for what becomes of it.
+    line = refused([*on, "--model.optimizer.lr", "0.5", "--trainer.max_epochs", "3"], capsys)
+    assert re.search(
+        r"another model.init_args.optimizer.lr \(was .*, is 0.5\), trainer.max_epochs \(was 1, is 3\)", line
+    )
+    # The same run by what it says, but its weights have grown beyond all bounds.
     found = torch.load(run / "last.ckpt", weights_only=True)
-    found["config"] = found["config"].replace("max_epochs: 1", "max_epochs: 3").replace("lr: 0.0003", "lr: 1.0e+30")
-    found["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
-    torch.save(found, run / "last.ckpt")
-    before["last.ckpt"] = (run / "last.ckpt").read_bytes()
-    line = refused([*on, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "3"], capsys)
-    assert re.match(r"error: the loss is (nan|inf) in epoch \d; lower model.optimizer.lr", line)
+    found["config"] = found["config"].replace("max_epochs: 1", "max_epochs: 3")
+    found["state_dict"]["network.stem.weight"].fill_(float("inf"))
+    torch.save(found, tmp_path / "grown.ckpt")
+    grown = ["--ckpt_path", str(tmp_path / "grown.ckpt"), "--trainer.max_epochs", "3"]
+    line = refused(["fit", "--config", str(moco), *grown], capsys)
+    assert line == "error: the loss is nan in epoch 1; lower model.optimizer.lr"
     assert before == {name: (run / name).read_bytes() for name in before}
 
 
