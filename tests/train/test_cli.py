@@ -222,7 +222,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--trainer.num_nodes", "2"): "start with torchrun or srun",
         ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "none that training knows",
         ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not share out",
-        ("fit", "--config", moco_, "--model.key_groups", "17"): "use 1 to 16",
+        ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not share out 32 images",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
         ("recipe", str(wrong["name"])): "no stage's name",
