@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
 from edgebnn import runtime
 from edgebnn.errors import UserError
+from tests.runtime import packed_models
 from tests.runtime.models import CLASSES, INFO, SIDE, logits, write_onnx
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 3, SIDE, SIDE), np.float32)
@@ -85,3 +87,18 @@ def test_models_that_take_no_float_image_are_refused(tmp_path: Path) -> None:
 def test_inputs_that_are_no_image_are_refused(shape: list[int | None], words: str) -> None:
     with pytest.raises(UserError, match=words):
         runtime.model.image_input(shape, Path("m.onnx"))
+
+
+def test_a_packed_file_that_onnx_runtime_wrote_loads(tmp_path: Path) -> None:
+    # With the operators registered it names their domain, at a version of its own, in every file it writes.
+    units = packed_models.random_units(np.random.default_rng(0))
+    packed = packed_models.write(tmp_path / "packed.onnx", packed_models.make(units))
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(runtime.library_path()))
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(packed), options, providers=["CPUExecutionProvider"])
+    side = packed_models.SIDE
+    images = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
+    found = runtime.load(tmp_path / "optimised.onnx").run(images)
+    np.testing.assert_array_equal(found, runtime.load(packed).run(images))
