@@ -14,8 +14,6 @@ import yaml
 
 TRAINER = {"max_epochs": 2, "limit_train_batches": 4, "accelerator": "cpu", "enable_progress_bar": False}
 DATA = {"class_path": "Digits", "init_args": {"batch_size": 16}}
-# One thread each: processes that share cores would wait for each other.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def write_config(path: Path, method: str, trainer: dict[str, Any] | None = None, **arguments: Any) -> Path:
@@ -36,14 +34,12 @@ def command(*arguments: object, torchrun: int = 0) -> list[str]:
 
 def run(*arguments: object, torchrun: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs the command in processes of its own, to its end."""
-    return subprocess.run(
-        command(*arguments, torchrun=torchrun), env=ENVIRONMENT, capture_output=True, text=True, timeout=240
-    )
+    return subprocess.run(command(*arguments, torchrun=torchrun), capture_output=True, text=True, timeout=240)
 
 
 def kill_when(reached: Callable[[], bool], *arguments: object) -> None:
     """Starts the command and kills it and all its processes (-9) as soon as `reached()` is true."""
-    process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, start_new_session=True)
+    process = subprocess.Popen(command(*arguments), start_new_session=True)
     deadline = time.monotonic() + 200
     while not reached() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.conftest import WIDTH
-from tests.train.runs import ENVIRONMENT, command, last, run, write_config
+from tests.train.runs import command, last, run, write_config
 from train import inputs
 
 
@@ -30,7 +30,6 @@ def test_a_full_disk(distill: Path, tmp_path: Path, full: str) -> None:
     limit = len(before[full]) * 2 // 3
     found = subprocess.run(
         command(*options, "--ckpt_path", folder / "last.ckpt"),
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
@@ -59,9 +58,7 @@ def test_weights_that_are_no_numbers_are_not_saved(distill: Path, tmp_path: Path
 
 def test_a_killed_process_ends_the_others(distill: Path, tmp_path: Path) -> None:
     options = ["fit", "--config", distill, "--trainer.limit_train_batches", 60, "--checkpoint_steps", 1]
-    launcher = subprocess.Popen(
-        command(*options, "--trainer.devices", 2), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
+    launcher = subprocess.Popen(command(*options, "--trainer.devices", 2), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not (tmp_path / "distill/last.ckpt").exists() and launcher.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
