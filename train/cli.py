@@ -21,7 +21,7 @@ from train.burn import BURN
 from train.burn_code import BURNCode
 from train.byol import BYOL
 from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
-from train.data import Cifar10, Digits, ImageFolder, Images, Mnist5k
+from train.data import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
 from train.distributed import alone
 from train.failures import one_line_errors
@@ -43,7 +43,7 @@ METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
     *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
 )
-DATA = (Digits, Mnist5k, Cifar10, ImageFolder)
+DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
 DEFAULTS = {
