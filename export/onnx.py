@@ -52,11 +52,14 @@ def _unit(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
     counted = builder.add("MatMulInteger", [columns, weight, zero], f"{name}.counted")
     acc = builder.add("Cast", [counted], f"{name}.acc", to=TensorProto.FLOAT)
     scaled = builder.add("Mul", [acc, builder.constant(f"{name}.scale", unit.scale)], f"{name}.scaled")
-    biased = builder.add("Add", [scaled, builder.constant(f"{name}.bias", unit.bias)], f"{name}.biased")
     # A slope of 1 throughout is Bi-Real-Net's: it has no PReLU.
-    linear = bool((unit.slope == 1).all())
-    z = builder.add("Add", [biased, _shortcut(builder, unit, name, x, side)], name if linear else f"{name}.z")
-    return z if linear else _prelu(builder, unit, name, z)
+    linear, alone = bool((unit.slope == 1).all()), unit.shortcut == "none"
+    z_name = name if linear else f"{name}.z"
+    bias = builder.constant(f"{name}.bias", unit.bias)
+    z = builder.add("Add", [scaled, bias], z_name if alone else f"{name}.biased")
+    if not alone:
+        z = builder.add("Add", [z, shortcut(builder, unit, name, x, side)], z_name)
+    return z if linear else prelu(builder, unit, name, z)
 
 
 def _bits(builder: Builder, unit: Unit, name: str, x: str) -> str:
@@ -88,7 +91,8 @@ def _columns(builder: Builder, unit: Unit, name: str, bits: str, side: int) -> s
     return bits
 
 
-def _shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
+def shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
+    """What a unit adds to its convolution of x (batch, side, side, inputs)."""
     if unit.shortcut == "repeat":
         return builder.add("Concat", [x, x], f"{name}.repeated", axis=3)
     if unit.shortcut == "identity":
@@ -106,7 +110,7 @@ def _shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str
     return builder.add("MatMul", [pooled, builder.constant(f"{name}.downsample", unit.downsample.T)], f"{name}.down")
 
 
-def _prelu(builder: Builder, unit: Unit, name: str, z: str) -> str:
+def prelu(builder: Builder, unit: Unit, name: str, z: str) -> str:
     """PReLU without PRelu, which takes ONNX Runtime eight times as long: slope * z >= z for z < 0 and slope <= 1."""
     slope = builder.constant(f"{name}.slope", unit.slope)
     if (unit.slope <= 1).all():

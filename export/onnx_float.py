@@ -34,8 +34,9 @@ def _unit(builder: Builder, unit: Unit, name: str, x: str) -> str:
     # The constant comes first: ONNX Runtime merges a Mul by a second, constant operand into the weights,
     # and sums of rounded scales are no longer whole numbers. Apart, accumulators stay exact at no cost.
     scaled = builder.add("Mul", [_channels(builder, f"{name}.scale", unit.scale), acc], f"{name}.scaled")
-    biased = builder.add("Add", [scaled, _channels(builder, f"{name}.bias", unit.bias)], f"{name}.biased")
-    z = builder.add("Add", [biased, _shortcut(builder, unit, name, x)], f"{name}.z")
+    z = builder.add("Add", [scaled, _channels(builder, f"{name}.bias", unit.bias)], f"{name}.biased")
+    if unit.shortcut != "none":
+        z = builder.add("Add", [z, _shortcut(builder, unit, name, x)], f"{name}.z")
     return builder.add("PRelu", [z, builder.constant(f"{name}.slope", unit.slope[:, None, None])], name)
 
 

@@ -2,13 +2,19 @@
 
 The operator is `BinaryUnit` of the domain `ai.edgebnn`, version 1 (edgebnn/kernels); stem and head are standard
 operators. ONNX Runtime runs the file with the library of `edgebnn.runtime.library_path()` registered. A unit
-also writes the bits that the next one reads, so that only the first compares its input with a threshold.
+also writes the bits that the next one reads, so that only the first compares its input with a threshold. Where
+a shortcut is a convolution (18-layer networks: 3 units of 16), the operator has none, and standard ones add it.
 """
 
+from dataclasses import replace
+
+import numpy as np
+
 from edgebnn.errors import check
-from edgebnn.graph import InferenceGraph, bits
+from edgebnn.graph import InferenceGraph, Unit, bits
 from edgebnn.runtime.ort import DOMAIN, DOMAIN_VERSION
 from export.builder import Builder, assemble, unit_output_name
+from export.onnx import prelu, shortcut
 
 OPERATOR = "BinaryUnit"
 
@@ -21,18 +27,13 @@ def convert(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
         int8_head: whether the linear layers' weights are kept as int8, a scale an output.
 
     Raises:
-        UserError: a unit is not binary, or its shortcut is a convolution.
+        UserError: a unit is not binary.
     """
     for number, unit in enumerate(graph.units):
         check(
             unit.binary,
             f"unit {number} has float {unit.floats}, and a packed file holds bits alone; "
             "export the portable file (without --packed), or train step 2 first",
-        )
-        check(
-            unit.downsample is None,
-            f"unit {number} has a 1x1 convolution around it, which the packed operator has not; "
-            "export the portable file (without --packed), or a ReActNet-A",
         )
     return assemble(graph, _units, channels_last=True, int8_head=int8_head, domains=[(DOMAIN, DOMAIN_VERSION)])
 
@@ -43,27 +44,41 @@ def bits_output_name(number: int) -> str:
 
 
 def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
+    side = graph.info.resolution // graph.stem.reduction
     packed = ""
     for number, unit in enumerate(graph.units):
         name = unit_output_name(number)
-        inputs = [x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
-        for constant in ("threshold", "scale", "bias", "slope"):
-            inputs.append(builder.constant(f"{name}.{constant}", getattr(unit, constant)))
-        outputs = [name]
-        if number + 1 < len(graph.units):
-            following = f"{unit_output_name(number + 1)}.threshold"
-            inputs += [packed, builder.constant(following, graph.units[number + 1].threshold)]
-            outputs.append(bits_output_name(number))
-        elif packed:
-            inputs.append(packed)
-        x = builder.add(
-            OPERATOR,
-            inputs,
-            *outputs,
-            domain=DOMAIN,
-            stride=unit.stride,
-            padding=unit.padding,
-            shortcut=unit.shortcut,
-        )
-        packed = outputs[-1]
+        following = graph.units[number + 1].threshold if number + 1 < len(graph.units) else None
+        if unit.downsample is not None:
+            x, packed = _around_a_convolution(builder, unit, name, x, packed, side), ""
+        elif following is None:
+            x = _binary_unit(builder, unit, name, name, [x, packed])
+        else:
+            threshold = builder.constant(f"{unit_output_name(number + 1)}.threshold", following)
+            x = _binary_unit(builder, unit, name, name, [x, packed, threshold])
+            packed = bits_output_name(number)
+        side //= unit.stride
     return x
+
+
+def _binary_unit(builder: Builder, unit: Unit, name: str, output: str, given: list[str]) -> str:
+    """One operator. `given` are x, its bits or "", and perhaps the next unit's threshold: then it writes bits too."""
+    x, packed, *following = given
+    inputs = [x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
+    for constant in ("threshold", "scale", "bias"):
+        inputs.append(builder.constant(f"{name}.{constant}", getattr(unit, constant)))
+    inputs.append(builder.constant(f"{output}.slope", unit.slope))
+    if packed or following:
+        inputs += [packed, *following]
+    outputs = [output, f"{output}.bits"] if following else [output]
+    attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": unit.shortcut}
+    return builder.add(OPERATOR, inputs, *outputs, domain=DOMAIN, **attributes)
+
+
+def _around_a_convolution(builder: Builder, unit: Unit, name: str, x: str, packed: str, side: int) -> str:
+    """A unit whose shortcut is a convolution of floats, which standard operators run; the next compares its output."""
+    alone = replace(unit, slope=np.ones_like(unit.slope), shortcut="none", downsample=None)
+    conv = _binary_unit(builder, alone, name, f"{name}.conv", [x, packed])
+    linear = bool((unit.slope == 1).all())
+    z = builder.add("Add", [conv, shortcut(builder, unit, name, x, side)], name if linear else f"{name}.z")
+    return z if linear else prelu(builder, unit, name, z)

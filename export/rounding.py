@@ -35,7 +35,10 @@ def of_unit(part: Unit, x: np.ndarray) -> np.ndarray:
     steepest = np.maximum(1, np.abs(part.slope))[:, None, None]
     scale, bias = np.abs(part.scale)[:, None, None], np.abs(part.bias)[:, None, None]
     down = None if part.downsample is None else np.abs(part.downsample)
-    passed = np.abs(reference.shortcut(replace(part, downsample=down), np.abs(x)))
+    if part.shortcut == "none":
+        passed = np.zeros(1, x.dtype)
+    else:
+        passed = np.abs(reference.shortcut(replace(part, downsample=down), np.abs(x)))
     if part.binary:
         bound = FEW_ROUNDINGS * steepest * (part.weight[0].size * scale + bias + np.abs(x).max())
         return bound if down is None else bound + FLOAT_SUM * steepest * passed

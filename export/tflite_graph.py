@@ -52,7 +52,9 @@ def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Ite
             x = _stem(tf, graph.stem, image)
         for number, unit in enumerate(graph.units):
             with tf.name_scope(f"{UNIT_SCOPE}{number:02d}"):
-                z = convolution(tf, unit, x, number == 0) + _shortcut(tf, unit, x)
+                z = convolution(tf, unit, x, number == 0)
+                if unit.shortcut != "none":
+                    z = z + _shortcut(tf, unit, x)
                 # TFLite's converter makes one PRELU of this, given a slope of rank 3. Bi-Real-Net has slope 1: none.
                 linear = bool((unit.slope == 1).all())
                 x = z if linear else tf.nn.relu(z) + -floats(unit.slope)[None, None] * tf.nn.relu(-z)

@@ -26,12 +26,12 @@ class Run:
     Attributes:
         outputs: the stem's output and then every unit's, each (N, channels, H, W).
         logits: (N, outputs).
-        bits: of a packed file, for each unit but the last, the bits (N, channels, H, W) it gave the next one.
+        bits: of a packed file, by the number of the unit that reads them, the bits (N, channels, H, W) it was given.
     """
 
     outputs: list[np.ndarray]
     logits: np.ndarray
-    bits: list[np.ndarray] = field(default_factory=list)
+    bits: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,8 @@ def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
     makers = {output: node for node in model.graph.node for output in node.output}
     names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
     packed = any(entry.domain == DOMAIN for entry in model.opset_import)
-    packs = [bits_output_name(number) for number in range(len(graph.units) - 1)] if packed else []
+    givers = [number for number, unit in enumerate(graph.units[:-1]) if packed and unit.downsample is None]
+    packs = [bits_output_name(number) for number in givers]
     missing = [name for name in [*names, *packs] if name not in makers]
     check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
     channels_last = makers[stem_output_name()].op_type == "Transpose"
@@ -94,7 +95,10 @@ def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
         if channels_last:
             outputs = [_channels_first(output) for output in outputs]
         # By the file's own channels, so that another network's file is refused as that.
-        seen = [_channels_first(bits.unpack(each, y.shape[1])) for each, y in zip(handed_on, outputs[1:])]
+        seen = {
+            number + 1: _channels_first(bits.unpack(each, outputs[number + 1].shape[1]))
+            for number, each in zip(givers, handed_on)
+        }
         return Run(outputs, logits, seen)
 
     return Trace("onnx-packed" if packed else "onnx", _has_int8_head(model), run)

@@ -66,7 +66,7 @@ class Unit:
         stride: 1 or 2.
         padding: what a 3x3 convolution sees beyond the border, 0 or +1.
         shortcut: the input itself, its 2x2 average pool, its channels twice over, or, as "downsample", a
-            1x1 convolution of its 2x2 average pool, whose bias is in `bias`.
+            1x1 convolution of its 2x2 average pool, whose bias is in `bias`; with "none", z = acc * scale + bias.
         binary_input: whether the convolution sees bits.
         downsample: (outputs, inputs), floats: weights of that 1x1 convolution; None with other shortcuts.
     """
@@ -91,12 +91,14 @@ class Unit:
             check(shape == (outputs,), f"{name} has shape {shape} for {outputs} output channels")
         fitting = {
             "identity": (inputs, 1), "pool": (inputs, 2), "repeat": (2 * inputs, 1), "downsample": (outputs, 2),
+            "none": (outputs, self.stride),
         }  # fmt: skip
         check(self.shortcut in fitting, f"Unknown shortcut '{self.shortcut}'. Valid shortcuts are {', '.join(fitting)}")
         check(
             (outputs, self.stride) == fitting[self.shortcut],
             f"shortcut '{self.shortcut}' does not fit {inputs} -> {outputs} channels at stride {self.stride}",
         )
+        check(self.stride in (1, 2), f"a unit's stride is {self.stride}; it must be 1 or 2")
         found = None if self.downsample is None else self.downsample.shape
         wanted = (outputs, inputs) if self.shortcut == "downsample" else None
         check(found == wanted, f"downsample has shape {found}, and shortcut '{self.shortcut}' needs {wanted}")

@@ -26,7 +26,9 @@ def stem(part: Stem, images: np.ndarray) -> np.ndarray:
 def unit(part: Unit, x: np.ndarray) -> np.ndarray:
     """One unit on x (N, inputs, H, W); a NaN in x gives the bit -1."""
     acc = accumulate(part, seen(part, x))
-    z = acc * part.scale[:, None, None] + part.bias[:, None, None] + shortcut(part, x)
+    z = acc * part.scale[:, None, None] + part.bias[:, None, None]
+    if part.shortcut != "none":  # to add 0 would make 0 of -0.0
+        z = z + shortcut(part, x)
     return np.where(z >= 0, z, part.slope[:, None, None] * z)
 
 
@@ -43,7 +45,7 @@ def accumulate(part: Unit, values: np.ndarray) -> np.ndarray:
 
 
 def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
-    """What a unit adds to its convolution."""
+    """What a unit with a shortcut adds to its convolution."""
     if part.shortcut == "repeat":
         return np.concatenate([x, x], axis=1)
     if part.shortcut in ("pool", "downsample"):

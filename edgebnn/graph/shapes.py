@@ -6,7 +6,7 @@ from typing import Literal
 from edgebnn.errors import UserError
 
 Padding = Literal["zero", "one"]
-Shortcut = Literal["identity", "pool", "repeat", "downsample"]
+Shortcut = Literal["identity", "pool", "repeat", "downsample", "none"]
 
 REACTNET_A_CHANNELS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 """Output channels of ReActNet-A's stem and of its 13 blocks (Liu et al., ECCV 2020, section 3.1)."""

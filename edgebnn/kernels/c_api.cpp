@@ -38,6 +38,7 @@ bool read(const char* padding, const char* shortcut, UnitShape& shape) {
   if (std::strcmp(shortcut, "identity") == 0) shape.shortcut = Shortcut::kIdentity;
   else if (std::strcmp(shortcut, "pool") == 0) shape.shortcut = Shortcut::kPool;
   else if (std::strcmp(shortcut, "repeat") == 0) shape.shortcut = Shortcut::kRepeat;
+  else if (std::strcmp(shortcut, "none") == 0) shape.shortcut = Shortcut::kNone;
   else return false;
   return true;
 }
@@ -93,7 +94,7 @@ void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, 
   UnitShape shape{inputs, outputs, kernel, stride, Padding::kZero, Shortcut::kIdentity};
   if (!read(padding, shortcut, shape)) {
     error = std::string("padding is '") + padding + "', shortcut '" + shortcut +
-            "'; valid are zero and one, and identity, pool and repeat";
+            "'; valid are zero and one, and identity, pool, repeat and none";
     return nullptr;
   }
   if (const char* complaint = Unit::complaint(shape)) {

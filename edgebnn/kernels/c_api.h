@@ -16,7 +16,7 @@ EDGEBNN_EXPORT const char* edgebnn_isas();
 EDGEBNN_EXPORT const char* edgebnn_error();
 
 // A unit for the path `isa` (null: the chosen one), or null. padding: "zero" | "one"; shortcut: "identity" | "pool" |
-// "repeat". Arrays as in unit.h; next_threshold may be null.
+// "repeat" | "none". Arrays as in unit.h; next_threshold may be null.
 EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, int stride,
                                          const char* padding, const char* shortcut, const std::uint8_t* weight,
                                          const float* threshold, const float* scale, const float* bias,

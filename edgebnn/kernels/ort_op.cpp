@@ -61,8 +61,8 @@ UnitShape read_shape(const Node& node, const Shape& weight, const Shape& thresho
   shape.kernel = static_cast<int>(weight[1]);
   shape.stride = node.stride();
   shape.padding = node.choice("padding", {"zero", "one"}) == 0 ? Padding::kZero : Padding::kOne;
-  constexpr Shortcut kShortcuts[] = {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat};
-  shape.shortcut = kShortcuts[node.choice("shortcut", {"identity", "pool", "repeat"})];
+  constexpr Shortcut kShortcuts[] = {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone};
+  shape.shortcut = kShortcuts[node.choice("shortcut", {"identity", "pool", "repeat", "none"})];
   if (const char* complaint = Unit::complaint(shape)) {
     throw std::runtime_error(std::string(complaint) + "; found " + std::to_string(inputs) + " inputs, " +
                              std::to_string(weight[0]) + " outputs, stride " + std::to_string(shape.stride));

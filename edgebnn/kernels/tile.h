@@ -97,14 +97,14 @@ EDGEBNN_INLINE void finish_channel(const Job& job, const Pixel& pixel, std::size
   const Constants& constants = job.constants;
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
   const std::size_t source = job.shape.shortcut == Shortcut::kRepeat && channel >= inputs ? channel - inputs : channel;
-  const float* x = pixel.x + source;
-  float shortcut = x[0];
-  if (job.shape.shortcut == Shortcut::kPool) {
-    const float* below = x + job.width * inputs;
-    shortcut = (((x[0] + x[inputs]) + below[0]) + below[inputs]) * 0.25f;
-  }
   const float acc = static_cast<float>(pixel.base[channel] - 2 * mismatches);
-  const float z = (acc * constants.scale[channel] + constants.bias[channel]) + shortcut;
+  float z = acc * constants.scale[channel] + constants.bias[channel];
+  if (job.shape.shortcut == Shortcut::kPool) {
+    const float *x = pixel.x + source, *below = x + job.width * inputs;
+    z += (((x[0] + x[inputs]) + below[0]) + below[inputs]) * 0.25f;
+  } else if (job.shape.shortcut != Shortcut::kNone) {
+    z += pixel.x[source];
+  }
   const float y = z >= 0.0f ? z : constants.slope[channel] * z;
   pixel.y[channel] = y;
   if (pixel.next_bits && y >= constants.next_threshold[channel]) {
@@ -135,15 +135,17 @@ template <class V, Shortcut kShortcut>
 EDGEBNN_INLINE typename V::Floats finish_vector(const Constants& constants, const Pixel& pixel, std::size_t channel,
                                                 std::size_t source, std::size_t inputs, std::size_t row,
                                                 typename V::Ints twice_mismatches) {
-  const float* x = pixel.x + source;
-  typename V::Floats shortcut = V::load(x);
-  if constexpr (kShortcut == Shortcut::kPool) {
-    shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
-    shortcut = V::multiply(shortcut, V::all(0.25f));
-  }
   typename V::Floats z = V::accumulator(pixel.base + channel, twice_mismatches);
   z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
-  z = V::add(z, shortcut);
+  if constexpr (kShortcut != Shortcut::kNone) {
+    const float* x = pixel.x + source;
+    typename V::Floats shortcut = V::load(x);
+    if constexpr (kShortcut == Shortcut::kPool) {
+      shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
+      shortcut = V::multiply(shortcut, V::all(0.25f));
+    }
+    z = V::add(z, shortcut);
+  }
   const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
   V::store(pixel.y + channel, y);
   return y;
@@ -176,6 +178,7 @@ void convolve_with(const Job& job) {
     case Shortcut::kIdentity: return convolve_blocks<Tile, Shortcut::kIdentity>(job);
     case Shortcut::kPool: return convolve_blocks<Tile, Shortcut::kPool>(job);
     case Shortcut::kRepeat: return convolve_blocks<Tile, Shortcut::kRepeat>(job);
+    case Shortcut::kNone: return convolve_blocks<Tile, Shortcut::kNone>(job);
   }
 }
 

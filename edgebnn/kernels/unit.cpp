@@ -257,6 +257,9 @@ const char* Unit::complaint(const UnitShape& shape) {
       if (shape.stride != 1) return "the repeat shortcut needs stride 1";
       if (shape.outputs != 2 * shape.inputs) return "the repeat shortcut needs twice as many outputs as inputs";
       break;
+    case Shortcut::kNone:
+      if (shape.stride != 1 && shape.stride != 2) return "the stride must be 1 or 2";
+      break;
   }
   return nullptr;
 }

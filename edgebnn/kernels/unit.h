@@ -2,7 +2,7 @@
 //
 //     bit = x >= threshold[c]                                  (NaN gives 0, which stands for -1)
 //     acc = binary convolution of the bits with the weights    (1x1 or 3x3, stride 1 or 2, padding 0 or +1)
-//     z   = acc * scale[o] + bias[o] + shortcut(x)
+//     z   = acc * scale[o] + bias[o] + shortcut(x)              (none: nothing is added)
 //     y   = z >= 0 ? z : slope[o] * z
 //
 // Floats are computed in that order in float32, never contracted, so every path gives the same bits as
@@ -18,16 +18,16 @@ namespace edgebnn {
 
 enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
 enum class Padding { kZero, kOne };
-enum class Shortcut { kIdentity, kPool, kRepeat };
+enum class Shortcut { kIdentity, kPool, kRepeat, kNone };
 
 constexpr int kMaxChannels = 1 << 14;
 constexpr int kMaxTerms = (1 << 15) - 1;  // of one accumulator, kernel * kernel * inputs: 16 bits hold every sum
 
 struct UnitShape {
   int inputs = 0;   // channels of x
-  int outputs = 0;  // identity, pool: inputs; repeat: 2 * inputs
+  int outputs = 0;  // identity, pool: inputs; repeat: 2 * inputs; none: any
   int kernel = 0;   // 1 or 3
-  int stride = 0;   // 1, and 2 with the pool shortcut
+  int stride = 0;   // 1; 2 with the pool shortcut; either with none
   Padding padding = Padding::kZero;
   Shortcut shortcut = Shortcut::kIdentity;
 };

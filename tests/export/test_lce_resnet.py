@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo, reference
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig
 from edgebnn.nn.bireal import BiRealArch
-from export import lce, packed, rounding, tflite, tflite_file
+from export import lce, rounding, tflite, tflite_file
 from export.fold import fold
 from export.verify import Limits, verify
 from tests.networks import noise, random_network
@@ -51,9 +50,3 @@ def test_the_plain_tflite_file_verifies(tmp_path: Path) -> None:
     (tmp_path / "model.tflite").write_bytes(tflite.convert(graph))
     found = verify(model, graph, tmp_path / "model.tflite", noise(3, 4, 64))
     assert found.failures(Limits()) == []
-
-
-def test_the_packed_operator_refuses_what_it_has_not() -> None:
-    graph = fold(random_network(7, config_of("birealnet-18", "zero", 2)), ModelInfo(resolution=64))
-    with pytest.raises(UserError, match="unit 4 has a 1x1 convolution around it.*export the portable file"):
-        packed.convert(graph)

@@ -50,6 +50,8 @@ def slow_unit(unit: Unit, x: np.ndarray) -> np.ndarray:
         block = x[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
         if unit.shortcut == "pool":
             passed = block[o].mean()
+        elif unit.shortcut == "none":
+            passed = 0.0
         elif unit.downsample is not None:
             passed = sum(unit.downsample[o, c] * block[c].mean() for c in range(channels))
         else:
@@ -65,7 +67,7 @@ def slow_unit(unit: Unit, x: np.ndarray) -> np.ndarray:
     inputs=st.integers(1, 5),
     side=st.sampled_from([2, 4, 6]),
     form=st.sampled_from(
-        [(3, "identity"), (3, "pool"), (1, "identity"), (1, "repeat"), (3, "repeat"), (3, "downsample")]
+        [(3, "identity"), (3, "pool"), (1, "identity"), (1, "repeat"), (3, "repeat"), (3, "downsample"), (3, "none")]
     ),
     padding=st.sampled_from(["zero", "one"]),
     binary=st.booleans(),

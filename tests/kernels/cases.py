@@ -39,14 +39,18 @@ def make_case(
     shortcut: Shortcut,
     padding: Padding = "zero",
     values: Values = "normal",
+    outputs: int = 0,
+    stride: int = 1,
 ) -> Case:
     """A random unit on a random x of `size` (N, H, W); `values` says what numbers x and the constants are made of.
+
+    Only a unit without a shortcut is free in its `outputs` (0: as many as inputs) and its `stride`.
 
     "normal": trained-like. "whole": small whole numbers, so that x often lies on its threshold and z is often
     exactly 0 or -0.0. "extreme": those, and every tenth number a NaN, an infinity, a denormal or a huge one.
     """
     rng = np.random.default_rng(seed)
-    outputs = 2 * inputs if shortcut == "repeat" else inputs
+    outputs = outputs or (2 * inputs if shortcut == "repeat" else inputs)
 
     def numbers(*shape: int, spread: float = 1.0) -> np.ndarray:
         if values == "normal":
@@ -63,7 +67,7 @@ def make_case(
     unit = Unit(
         weight=weight,
         scale=scale,
-        stride=2 if shortcut == "pool" else 1,
+        stride=2 if shortcut == "pool" else stride,
         padding=padding,
         shortcut=shortcut,
         **constants,

@@ -177,6 +177,38 @@ def test_z_that_is_exactly_minus_zero_passes(isa: str) -> None:
 
 
 @paths
+@settings(max_examples=max(10, EXAMPLES // 4), deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    inputs=st.one_of(st.integers(1, 80), near_powers),
+    outputs=st.one_of(st.integers(1, 80), st.sampled_from([128, 200, 256])),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.sampled_from([1, 2]),
+    size=st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(1, 7)),
+    padding=st.sampled_from(["zero", "one"]),
+    values=st.sampled_from(["normal", "whole", "extreme"]),
+)
+def test_units_without_a_shortcut(
+    isa: str,
+    seed: int,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int,
+    size: tuple[int, int, int],
+    padding: Padding,
+    values: Values,
+) -> None:
+    """Any number of outputs, and a -0.0 that stays one: nothing is added."""
+    batch, height, width = size
+    case = make_case(
+        seed, inputs, outputs=outputs, stride=stride, kernel=kernel, size=(batch, height * stride, width * stride),
+        shortcut="none", padding=padding, values=values,
+    )  # fmt: skip
+    check_case(case, isa)
+
+
+@paths
 def test_an_empty_batch(isa: str) -> None:
     case = make_case(0, 12, kernel=3, size=(1, 4, 6), shortcut="pool")
     unit = kernels.KernelUnit(case.unit, isa=isa, next_threshold=case.next_threshold)
