@@ -26,6 +26,7 @@ from tqdm import tqdm
 from edgebnn.errors import check
 from edgebnn.graph import Head, InferenceGraph, reference
 from edgebnn.nn import Network, RSign, Sign
+from edgebnn.nn.packed import torch_convolutions
 from export import rounding
 from export.builder import with_int8_weights
 from export.trace import Run, open_trace
@@ -203,7 +204,8 @@ def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np
         if isinstance(module, RSign | Sign)
     ]
     try:
-        with torch.inference_mode():
+        # By torch alone, lest the kernels be compared with themselves.
+        with torch.inference_mode(), torch_convolutions():
             logits = model(torch.from_numpy(images)).numpy()
     finally:
         for hook in hooks:

@@ -65,6 +65,32 @@ void run_on_threads(void* context, std::size_t count, Parallel::Task task, void*
   if (failed) throw std::runtime_error("a task failed; there may be too little memory");
 }
 
+// A call's images, some or each by itself: with as many images as threads, those need be started only once.
+struct Call {
+  const Unit& unit;
+  const float* x;
+  const std::uint8_t* bits;
+  std::size_t height, width;
+  float* y;
+  std::uint8_t* next_bits;
+
+  void run(std::size_t first, std::size_t count, const Parallel& parallel) const {
+    const UnitShape& shape = unit.shape();
+    const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
+    const std::size_t before = first * height * width;
+    const std::size_t after = before / static_cast<std::size_t>(shape.stride * shape.stride);
+    unit.run(x + before * inputs, bits ? bits + before * ((inputs + 7) / 8) : nullptr, count, height, width,
+             y + after * outputs, next_bits ? next_bits + after * ((outputs + 7) / 8) : nullptr, parallel);
+  }
+
+  static void run_image(void* call, std::size_t index) {
+    const Parallel alone{nullptr, [](void*, std::size_t count, Parallel::Task task, void* state) {
+                           for (std::size_t i = 0; i < count; ++i) task(state, i);
+                         }};
+    static_cast<const Call*>(call)->run(index, 1, alone);
+  }
+};
+
 }  // namespace
 }  // namespace edgebnn
 
@@ -120,9 +146,14 @@ int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits,
     error = "next_bits for a unit that was made without next_threshold";
     return -1;
   }
+  Call call{*static_cast<const Unit*>(unit), x, bits, static_cast<std::size_t>(height), static_cast<std::size_t>(width),
+            y, next_bits};
   threads = std::max(threads, 1);
-  static_cast<const Unit*>(unit)->run(x, bits, static_cast<std::size_t>(batch), static_cast<std::size_t>(height),
-                                      static_cast<std::size_t>(width), y, next_bits, {&threads, run_on_threads});
+  if (batch < threads) {
+    call.run(0, static_cast<std::size_t>(batch), {&threads, run_on_threads});
+  } else {
+    run_on_threads(&threads, static_cast<std::size_t>(batch), Call::run_image, &call);
+  }
   return 0;
 } catch (const std::exception& failure) {
   error = failure.what();

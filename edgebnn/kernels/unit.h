@@ -63,6 +63,8 @@ class Unit {
   // Copies and rearranges the constants for an instruction set, which must be among `isas()`.
   static std::unique_ptr<Unit> make(const UnitShape& shape, const UnitConstants& constants, Isa isa);
 
+  const UnitShape& shape() const { return shape_; }
+
   // The instruction set it was made for.
   virtual Isa isa() const = 0;
 

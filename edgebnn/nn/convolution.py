@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.nn.estimators import Gradient, compute_type, pseudo_gradient
+from edgebnn.nn.packed import convolve_packed
 
 
 def mean_magnitude(weight: Tensor) -> Tensor:
@@ -65,6 +66,10 @@ class _SignConvolution(torch.autograd.Function):
         ctx.stride, ctx.border, ctx.outside, ctx.gradient, ctx.dtype = stride, border, outside, gradient, signs.dtype
         ctx.save_for_backward(signs.to(torch.int8), weight)
         dtype = compute_type(signs, weight)
+        if gradient is not None and dtype == torch.float32:
+            packed = convolve_packed(signs, weight.detach(), mean_magnitude(weight), stride, outside)
+            if packed is not None:
+                return packed
         held = (weight.detach() if gradient is None else scaled_sign(weight)).to(dtype)
         if outside:
             signs, border = F.pad(signs, (border,) * 4, value=outside), 0

@@ -15,6 +15,10 @@ import edgebnn
 from edgebnn.errors import UserError, check
 from edgebnn.graph import Unit, bits
 
+MAX_CHANNELS = 1 << 14
+MAX_TERMS = (1 << 15) - 1
+"""What unit.h allows: channels, and products of one accumulator, kernel * kernel * inputs."""
+
 
 def library_path() -> Path:
     """The library to give to `SessionOptions.register_custom_ops_library`.

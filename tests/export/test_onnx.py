@@ -106,6 +106,17 @@ def test_binary_resnets_equal_the_reference(
     np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("floats", [False, True])
+@pytest.mark.parametrize("slope", [0.3, 1.0])
+def test_units_without_a_shortcut_equal_the_reference(floats: bool, slope: float) -> None:
+    shapes = (UnitShape(5, 9, 3, 2, "none"), UnitShape(9, 4, 1, 1, "none"))
+    graph = graph_of(np.random.default_rng(5), shapes, channels=5, resolution=8)
+    graph = replace(graph, units=tuple(replace(unit, slope=np.full_like(unit.slope, slope)) for unit in graph.units))
+    _, outputs = run_with_units(convert(graph, floats=floats), 2, noise(3, 2, 8))
+    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
+        np.testing.assert_array_equal(y, reference.unit(unit, x))
+
+
 def test_slopes_above_and_below_1_are_exact() -> None:
     rng = np.random.default_rng(4)
     shapes = (UnitShape(9, 9, 3, 1, "identity"), UnitShape(9, 9, 1, 2, "pool"), UnitShape(9, 18, 1, 1, "repeat"))

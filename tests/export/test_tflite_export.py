@@ -23,6 +23,7 @@ SHAPES = (
     UnitShape(8, 16, 1, 1, "repeat"),
     UnitShape(16, 16, 3, 2, "pool"),
     UnitShape(16, 16, 3, 1, "identity"),
+    UnitShape(16, 12, 3, 1, "none"),
 )
 
 
@@ -46,7 +47,7 @@ def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) 
     assert np.allclose(logits, reference.head(graph.head, taps[-1]), rtol=0, atol=1e-5)
     counts = tflite_file.count_operators(data)
     assert not any(kind.startswith("Lce") for kind in counts)
-    assert (counts["CONV_2D"], counts["PRELU"], counts["SIGN"]) == (6, 5, 0 if twin else 10)
+    assert (counts["CONV_2D"], counts["PRELU"], counts["SIGN"]) == (7, 6, 0 if twin else 12)
 
 
 def test_bits_at_the_threshold_are_plus_one() -> None:

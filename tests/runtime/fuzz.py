@@ -44,7 +44,7 @@ INTEGERS = (
     1 << 40,
     (1 << 63) - 1,
 )
-TEXTS = (b"", b"zero", b"one", b"identity", b"pool", b"repeat", b"Zero", b"zero\0", b"\xff", b"x" * 300)
+TEXTS = (b"", b"zero", b"one", b"identity", b"pool", b"repeat", b"none", b"Zero", b"zero\0", b"\xff", b"x" * 300)
 TYPES = (0, 1, 2, 3, 7, 8, 9, 10, 11, 16, 17, 99)
 
 Change = Callable[[random.Random, onnx.ModelProto], None]

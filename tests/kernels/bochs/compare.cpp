@@ -131,7 +131,7 @@ struct Case {
   }
 
   void print_shape() const {
-    constexpr const char* kShortcuts[] = {"identity", "pool", "repeat"};
+    constexpr const char* kShortcuts[] = {"identity", "pool", "repeat", "none"};
     print(shape.inputs), print(" channels, kernel "), print(shape.kernel), print(", ");
     print(kShortcuts[static_cast<int>(shape.shortcut)]), print(", padding "), print(static_cast<int>(shape.padding));
     print(", "), print(static_cast<long>(batch)), print(" x "), print(static_cast<long>(height)), print(" x ");
@@ -151,7 +151,7 @@ int main() {
   int units = 0, failures = 0;
   for (int channels : kChannels) {
     for (int kernel : {1, 3}) {
-      for (Shortcut shortcut : {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat}) {
+      for (Shortcut shortcut : {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone}) {
         for (int round = 0; round < (channels > 128 ? 1 : kRounds); ++round, ++units) {
           const Case unit(channels, kernel, shortcut);
           const char* what = unit.difference();
