@@ -72,7 +72,9 @@ def assert_equals_the_reference(graph: InferenceGraph, images: np.ndarray) -> No
     seed=st.integers(0, 2**32 - 1),
     channels=st.sampled_from([1, 3, 7, 8, 9, 31, 33, 64, 100]),
     forms=st.lists(
-        st.sampled_from([(3, "identity"), (1, "identity"), (3, "pool"), (1, "pool"), (1, "repeat"), (3, "repeat"), (3, "none")]),
+        st.sampled_from(
+            [(3, "identity"), (1, "identity"), (3, "pool"), (1, "pool"), (1, "repeat"), (3, "repeat"), (3, "none")]
+        ),
         min_size=1,
         max_size=5,
     ),
