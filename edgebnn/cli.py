@@ -58,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
     command.add_argument("--core", help="the core it is meant for: cortex-a72, cortex-a76 (default: this machine)")
     command.add_argument("--threads", type=_positive, default=1, help="threads that will be used (default 1)")
-    command.add_argument(
-        "--trained-in", choices=["pytorch", "tensorflow"], default="pytorch", help="default %(default)s; SAME differs"
-    )
+    text = "what trained the network, if you know: SAME padding at stride 2 is right for one and wrong for the other"
+    command.add_argument("--trained-in", choices=["pytorch", "tensorflow"], help=text)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_doctor)
 
