@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 MODEL_GRAPH, MODEL_OPERATOR_SETS = 7, 8
 SET_DOMAIN, SET_VERSION = 1, 2
-GRAPH_NODE, NODE_DOMAIN = 1, 7
+GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
+NODE_DOMAIN, TENSOR_ELSEWHERE = 7, 13
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
@@ -32,6 +33,19 @@ def operator_sets(path: Path) -> dict[str, int]:
             elif number == MODEL_GRAPH and isinstance(content, range):
                 used |= set(_domains(file, content))
     return {name: version for name, version in versions.items() if name in used}
+
+
+def keeps_weights_elsewhere(path: Path) -> bool:
+    """Whether constants of the file lie in another one."""
+    with path.open("rb") as file:
+        graphs = [content for number, content in spans(file) if number == MODEL_GRAPH]
+        tensors = (each for graph in graphs if isinstance(graph, range) for each in spans(file, graph))
+        return any(
+            place == TENSOR_ELSEWHERE
+            for number, tensor in tensors
+            if number == GRAPH_INITIALIZER and isinstance(tensor, range)
+            for place, _ in spans(file, tensor)
+        )
 
 
 def fields(file: BinaryIO, within: range | None = None) -> Iterator[tuple[int, int | bytes]]:
