@@ -11,7 +11,7 @@ from edgebnn.doctor import onnx_shapes, onnx_tensors
 from edgebnn.doctor.network import Network, Node, Tensor
 from edgebnn.doctor.onnx_shapes import Shapes
 from edgebnn.errors import UserError
-from edgebnn.runtime.onnx_file import fields
+from edgebnn.runtime.onnx_file import fields, spans
 
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT = 1, 5, 11
@@ -59,11 +59,12 @@ def parse(data: bytes, shapes: Shapes, what: str, folder: Path | None = None) ->
 
 
 def _network(data: bytes, shapes: Shapes, folder: Path | None) -> Network:
-    graph = b"".join(content for content in _parts(data, MODEL_GRAPH))
+    file = BytesIO(data)
+    graphs = [place for number, place in spans(file) if number == MODEL_GRAPH and isinstance(place, range)]
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
     inputs: list[str] = []
-    for number, content in fields(BytesIO(graph)):
+    for number, content in (field for graph in graphs for field in fields(file, graph)):
         if not isinstance(content, bytes):
             continue
         if number == GRAPH_INITIALIZER:
