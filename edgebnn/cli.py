@@ -58,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
     command.add_argument("--core", help="the core it is meant for: cortex-a72, cortex-a76 (default: this machine)")
     command.add_argument("--threads", type=_positive, default=1, help="threads that will be used (default 1)")
-    command.add_argument(
-        "--trained-in", choices=["pytorch", "tensorflow"], default="pytorch", help="default %(default)s; SAME differs"
-    )
+    text = "what trained the network, if you know: SAME padding at stride 2 is right for one and wrong for the other"
+    command.add_argument("--trained-in", choices=["pytorch", "tensorflow"], help=text)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_doctor)
 
@@ -74,10 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+    return int(text)
 
 
 def _ops(arguments: argparse.Namespace) -> None:
@@ -105,9 +103,13 @@ def _grouped(number: float) -> str:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here so that `edgebnn ops` starts without onnxruntime.
-    from edgebnn.runtime import Latency, load, machine, peak_memory, single_runs
+    from edgebnn.runtime import Latency, load, machine, onnx_file, peak_memory, single_runs
 
     models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
+    for model in models if arguments.record else []:
+        # Its size and digest would be those of the one file, whatever its weights are.
+        whole = model.path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(model.path)
+        check(whole, f"model {model.path} keeps weights in other files; save it as one file to record it")
     limits = {"seconds": arguments.seconds, "warmup_seconds": arguments.warmup_seconds}
     times = single_runs(models, runs=arguments.runs, **limits)
     latencies = [Latency.of(each) for each in times]

@@ -13,7 +13,6 @@ from edgebnn import runtime
 from edgebnn.errors import UserError, check
 from edgebnn.graph import InferenceGraph, bits
 from edgebnn.runtime import kernels
-from edgebnn.runtime.ort import DOMAIN
 from export import lce
 from export.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
 from export.packed import bits_output_name
@@ -62,7 +61,7 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
         said, meant = getattr(loaded.info, name), getattr(graph.info, name)
         check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
     try:
-        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph)
+        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph, loaded.format)
         found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -77,17 +76,17 @@ def _open_tflite(path: Path, format_: str) -> Trace:
     return Trace(format_, False, lambda images: Run(*trace(images)))
 
 
-def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
+def _open_onnx(path: Path, graph: InferenceGraph, format_: str) -> Trace:
     model = onnx.load(path)
     makers = {output: node for node in model.graph.node for output in node.output}
     names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
-    packed = any(entry.domain == DOMAIN for entry in model.opset_import)
+    packed = format_ == "onnx-packed"
     givers = [number for number, unit in enumerate(graph.units[:-1]) if packed and unit.downsample is None]
     packs = [bits_output_name(number) for number in givers]
     missing = [name for name in [*names, *packs] if name not in makers]
     check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
     channels_last = makers[stem_output_name()].op_type == "Transpose"
-    session = _session(model, names, packs)
+    session = _session(model, names, packs, packed)
 
     def run(images: np.ndarray) -> Run:
         logits, *found = session.run([OUTPUT, *names, *packs], {INPUT: images})
@@ -101,15 +100,15 @@ def _open_onnx(path: Path, graph: InferenceGraph) -> Trace:
         }
         return Run(outputs, logits, seen)
 
-    return Trace("onnx-packed" if packed else "onnx", _has_int8_head(model), run)
+    return Trace(format_, _has_int8_head(model), run)
 
 
-def _session(model: ModelProto, names: list[str], packs: list[str]) -> onnxruntime.InferenceSession:
+def _session(model: ModelProto, names: list[str], packs: list[str], packed: bool) -> onnxruntime.InferenceSession:
     """`model` with further outputs: floats of these names, and packed bits of those."""
     for kind, outputs in ((TensorProto.FLOAT, names), (TensorProto.UINT8, packs)):
         model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
     options = onnxruntime.SessionOptions()
-    if any(entry.domain == DOMAIN for entry in model.opset_import):
+    if packed:
         options.register_custom_ops_library(str(kernels.library_path()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -104,7 +105,16 @@ def test_mistakes_end_with_code_2_and_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["ops", "--arch", "vgg"], ["ops", "--resolution", "0"], ["bench"], ["predict", "m.onnx"]]
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["ops", "--arch", "vgg"],
+        ["ops", "--resolution", "0"],
+        ["ops", "--resolution", "x"],
+        ["bench"],
+        ["predict", "m.onnx"],
+    ],
 )
 def test_a_wrong_command_line_ends_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -134,6 +144,19 @@ def test_bench_prints_and_records_the_same_figures(tmp_path: Path, capsys: pytes
         shared = ("artifact", "runtime", "runtime_version", "threads", "batch", "runs")
         assert {name: latency.context[name] for name in shared} == {name: result[name] for name in shared}
         assert (result["artifact"], result["threads"], result["runs"]) == (path.name, 2, 7)
+
+
+def test_weights_in_another_file_are_timed_and_not_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torch.onnx writes them so, and the record would hold the size and the digest of the rest."""
+    whole, split = write_onnx(tmp_path / "whole.onnx"), tmp_path / "split.onnx"
+    onnx.save(onnx.load(whole), split, save_as_external_data=True, location="weights", size_threshold=0)
+    main(["bench", str(split), "--runs", "1"])
+    assert "split.onnx" in capsys.readouterr().out
+    main(["bench", str(whole), "--runs", "1", "--record", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        main(["bench", str(whole), str(split), "--runs", "1", "--record", str(tmp_path / "other")])
+    assert "split.onnx keeps weights in other files" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_bench_table_names_the_fastest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

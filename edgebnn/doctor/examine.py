@@ -9,7 +9,7 @@ from edgebnn.doctor.network import Network
 from edgebnn.doctor.report import Report
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
-from edgebnn.runtime import machine
+from edgebnn.runtime import machine, tflite
 
 LARGEST = 2 << 30
 """Bytes: neither format's files are larger."""
@@ -20,7 +20,7 @@ def examine(
     *,
     core: str | None = None,
     threads: int = 1,
-    trained_in: Literal["pytorch", "tensorflow"] = "pytorch",
+    trained_in: Literal["pytorch", "tensorflow"] | None = None,
 ) -> Report:
     """Examines an `.onnx` or `.tflite` file.
 
@@ -28,7 +28,8 @@ def examine(
         path: the file. An ONNX file is run once; a TFLite file is only read.
         core: one of `speed.CORES` that the file is meant for; None is this machine, which then is examined too.
         threads: threads that will be used.
-        trained_in: what trained the network, since SAME padding at stride 2 is right for one and wrong for the other.
+        trained_in: what trained the network, since SAME padding at stride 2 is right for one and wrong for the other;
+            None where that is not known.
 
     Raises:
         UserError: the file is missing, damaged or of another kind, or there is no such core.
@@ -38,7 +39,7 @@ def examine(
     return diagnose(_read(path), str(path), core=core, threads=threads, trained_in=trained_in)
 
 
-def diagnose(network: Network, path: str, *, core: str | None, threads: int, trained_in: str) -> Report:
+def diagnose(network: Network, path: str, *, core: str | None, threads: int, trained_in: str | None) -> Report:
     """`examine` of what has been read from `path`."""
     layers = tuple(convolutions.find(network))
     parts = sizes.parts(network, layers)
@@ -65,7 +66,7 @@ def diagnose(network: Network, path: str, *, core: str | None, threads: int, tra
 def _read(path: Path) -> Network:
     check(path.stat().st_size <= LARGEST, f"model {path} has more than {LARGEST >> 30} GiB; give an image classifier")
     if path.suffix.lower() == ".tflite":
-        return tflite_reader.read(path.read_bytes(), f"model {path}")
+        return tflite_reader.read(tflite.read(path), f"model {path}")
     if path.suffix.lower() == ".onnx":
         return onnx_reader.read(path)
     raise UserError(f"model {path} is none of .onnx, .tflite; export it first")

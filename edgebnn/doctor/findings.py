@@ -6,7 +6,10 @@ from edgebnn.doctor.convolutions import Convolution
 from edgebnn.doctor.network import Network
 from edgebnn.doctor.report import Finding, Severity
 
-EXPORT = "export it with `python -m export lce` (ARM) or `python -m export onnx --packed`"
+EXPORT = (
+    "export it from its checkpoint with `python -m export onnx --packed`, or for ARM with `python -m export lce`; "
+    "docs/checkpoints.md says which checkpoints"
+)
 
 FELL_BACK: dict[str, tuple[str, str]] = {
     "tf.sign": (
@@ -23,7 +26,7 @@ FELL_BACK: dict[str, tuple[str, str]] = {
         "pad the bits with +1 where SAME pads: at stride 2 below and on the right alone; see docs/lce.md",
     ),
     "weights not constant": (
-        "convolutions take weights that are computed in every run, so they cannot be packed and run as floats",
+        "convolutions take weights that operators compute, so they cannot be packed and run as floats",
         "freeze the weights: take the sign before exporting and store +1 and -1, or fold constants in the exporter",
     ),
     "weights not binary": (
@@ -47,53 +50,59 @@ FELL_BACK: dict[str, tuple[str, str]] = {
         "convolutions of bits by binary weights run as floats: a binary network without its speed",
         EXPORT,
     ),
+    "int8": (
+        "convolutions of bits by binary weights run as products of int8: exact, and several times slower than bits",
+        EXPORT,
+    ),
 }
 """Reasons of `Convolution.fell_back`: what was found, what to do."""
 
+NOTES = {"int8"}
+"""Of these, what is no problem: the file is right, and as fast as its runtime can be."""
 
-def find(network: Network, convolutions: Sequence[Convolution], *, trained_in: str) -> list[Finding]:
+
+def find(network: Network, convolutions: Sequence[Convolution], *, trained_in: str | None) -> list[Finding]:
     """Findings about convolutions.
 
     Args:
         network: the file.
         convolutions: its convolutions.
-        trained_in: "pytorch" or "tensorflow": what a stride-2 convolution's SAME padding is right for.
+        trained_in: "pytorch" or "tensorflow": what a stride-2 convolution's SAME padding is right for; None where
+            nobody says.
     """
     found = []
     for reason, (what, remedy) in FELL_BACK.items():
         names = tuple(each.name for each in convolutions if each.fell_back == reason)
         if names:
-            found.append(Finding(reason, "problem", f"{len(names)} {what}", remedy, names))
-    found += _integers(convolutions)
-    if trained_in == "pytorch":
-        found += _shifted(network, convolutions)
+            severity: Severity = "note" if reason in NOTES else "problem"
+            found.append(Finding(reason, severity, f"{len(names)} {what}", remedy, names))
+    if trained_in != "tensorflow":
+        found += _shifted(network, convolutions, told=trained_in is not None)
     found += _tiny_maps(network, convolutions)
     found += _unaligned(network, convolutions)
     found += _prelus(network)
     return found
 
 
-def _integers(convolutions: Sequence[Convolution]) -> list[Finding]:
-    names = tuple(each.name for each in convolutions if each.kind == "integer")
-    what = (
-        f"{len(names)} convolutions run as products of int8: exact with +1 and -1, and several times slower than bits"
-    )
-    return [Finding("int8", "note", what, EXPORT, names)] if names else []
+def _shifted(network: Network, convolutions: Sequence[Convolution], *, told: bool) -> list[Finding]:
+    """Convolutions that pad one side more, in a network that does not rotate its image first.
 
-
-def _shifted(network: Network, convolutions: Sequence[Convolution]) -> list[Finding]:
-    """Convolutions that pad one side more, in a network that does not rotate its image first."""
+    `told` says that it was trained in PyTorch.
+    """
     names = tuple(each.name for each in convolutions if each.lopsided and each.stride > 1)
     if not names or _rotates(network):
         return []
-    severity: Severity = "problem" if network.channels_last else "note"
+    # Untold, a binary network may well come from PyTorch, and be wrong in silence; most TFLite files do not.
+    likely = told or any(each.kind == "binary" or each.fell_back for each in convolutions)
+    severity: Severity = "problem" if network.channels_last and likely else "note"
     what = (
-        f"{len(names)} strided convolutions pad one side more than the other (SAME): trained in PyTorch with padding=1 "
-        "all around, their outputs are shifted by a pixel, and no converter says so"
+        f"{len(names)} strided convolutions pad one side more than the other (SAME): right if it was trained so, in "
+        "TensorFlow; trained in PyTorch with padding=1 all around, their outputs are shifted by a pixel, and no "
+        "converter says so"
     )
     remedy = (
-        "export with `python -m export lce` or `tflite`, which rotate the image so that it fits; "
-        "if it was trained in TensorFlow, it is right: give --trained-in tensorflow"
+        "if it was trained in TensorFlow, give --trained-in tensorflow; if in PyTorch, export with `python -m export "
+        "lce` or `tflite`, which rotate the image so that it fits"
     )
     return [Finding("shifted stride 2", severity, what, remedy, names)]
 

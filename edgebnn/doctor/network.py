@@ -1,10 +1,14 @@
 """A model file laid open, whatever its format: nodes and tensors by name."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+LONGEST_CHAIN = 32
+"""Operators between a constant and what is made of it; a damaged file may hold circles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class Network:
 
     Attributes:
         format: "onnx", "onnx-packed", "lce", or "tflite" for a TFLite file without an operator of LCE's.
-        size: bytes of the file.
+        size: bytes of the file, and of those beside it that hold its weights.
         nodes: the operators.
         tensors: by key.
         inputs: keys of what the caller gives.
@@ -85,6 +89,33 @@ class Network:
             for key in node.inputs:
                 found.setdefault(key, []).append(node)
         return found
+
+    @cached_property
+    def fixed(self) -> set[str]:
+        """Keys of what is the same in every run: constants, and what is made of them alone.
+
+        Runtimes work it out when they load the file.
+        """
+        found = {key for key, tensor in self.tensors.items() if tensor.stored or tensor.data is not None}
+        for node in self.nodes:
+            given = [key for key in node.inputs if key]
+            if given and found.issuperset(given):
+                found.update(node.outputs)
+        return found
+
+    def source(self, key: str, through: Container[str] | None = None) -> str:
+        """Key of the constant that a fixed tensor is made of, or of its largest one; `key` itself where there is none.
+
+        Args:
+            key: of the tensor.
+            through: kinds of operators to look behind; None for all.
+        """
+        for _ in range(LONGEST_CHAIN):
+            maker = self.makers.get(key)
+            if maker is None or key not in self.fixed or not (through is None or maker.kind in through):
+                break
+            key = max((each for each in maker.inputs if each), key=lambda each: self.tensors[each].size)
+        return key
 
     def tensor(self, node: Node, place: int) -> Tensor | None:
         """A node's input, None where it has none there."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgebnn.doctor.convolutions import Convolution
-from edgebnn.text import columns
+from edgebnn.text import columns, printable
 
 Severity = Literal["problem", "note"]
 NAMED = 3
@@ -54,12 +54,12 @@ class Uncounted:
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-accumulates of a kind, and the least milliseconds a core takes for them."""
+    """Multiply-accumulates of a kind, and the least milliseconds a core takes for them; None if that is not known."""
 
     kind: str
     macs: int
     rate: float
-    milliseconds: float
+    milliseconds: float | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Speed:
 
     @property
     def milliseconds(self) -> float:
-        return sum(work.milliseconds for work in self.work)
+        """Of what is known."""
+        return sum(work.milliseconds or 0.0 for work in self.work)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Report:
     """All of it.
 
     Attributes:
-        path, format, bytes: the file.
+        path, format, bytes: the file; its bytes with those of files beside it that hold its weights.
         findings: about the file.
         environment: findings about this machine; none where another core was named.
         convolutions: each of the file's.
@@ -109,7 +110,7 @@ class Report:
 
     def to_text(self) -> str:
         """For people."""
-        blocks = [f"{self.path}: {self.format}, {self.bytes / 1e6:.2f} MB"]
+        blocks = [f"{printable(self.path)}: {self.format}, {self.bytes / 1e6:.2f} MB"]
         found = (*self.findings, *self.environment)
         blocks += [_finding(finding) for finding in found] or ["nothing found"]
         blocks += [_convolutions(self.convolutions), _parts(self.parts, self.bytes)]
@@ -120,7 +121,7 @@ class Report:
 
 
 def _finding(finding: Finding) -> str:
-    names = ", ".join(finding.where[:NAMED])
+    names = printable(", ".join(finding.where[:NAMED]))
     more = f" and {len(finding.where) - NAMED} more" if len(finding.where) > NAMED else ""
     lines = [f"{finding.severity.upper()}  {finding.what}", f"  do: {finding.remedy}"]
     return "\n".join([*lines, *([f"  at: {names}{more}"] if names else [])])
@@ -132,8 +133,8 @@ def _convolutions(found: tuple[Convolution, ...]) -> str:
         kernel = f"{each.kernel}x{each.kernel}" + (f", stride {each.stride}" if each.stride > 1 else "")
         key = (
             each.kind,
-            kernel if each.kind in ("binary", "float") else "",
-            each.padding,
+            kernel if each.kernel else "",
+            each.padding if each.kernel else "",
             "fell back" if each.fell_back else "",
         )
         count = groups.setdefault(key, [0, 0])
@@ -149,15 +150,16 @@ def _parts(parts: tuple[Part, ...], size: int) -> str:
 
 
 def _uncounted(found: tuple[Uncounted, ...]) -> str:
-    rows = [(each.kind, str(each.count), f"{each.values / 1e6:,.3f}") for each in found]
+    rows = [(printable(each.kind), str(each.count), f"{each.values / 1e6:,.3f}") for each in found]
     return columns([("operators that no OPs count", "count", "million values read and written"), *rows], "lrr")
 
 
 def _speed(speed: Speed) -> str:
-    rows = [
-        (work.kind, f"{work.macs / 1e6:,.2f}", f"{work.rate / 1e9:,.1f}", f"{work.milliseconds:.3f}")
-        for work in speed.work
-    ]
+    rows = []
+    for work in speed.work:
+        known = work.milliseconds is not None
+        figures = (f"{work.rate / 1e9:,.1f}", f"{work.milliseconds:.3f}") if known else ("?", "?")
+        rows.append((work.kind, f"{work.macs / 1e6:,.2f}", *figures))
     rows.append(("at least", "", "", f"{speed.milliseconds:.3f}"))
     header = (f"roofline, one core: {speed.core}", "million MACs", "G MACs/s", "ms")
     return columns([header, *rows], "lrrr") + (f"\n{speed.remark}" if speed.remark else "")

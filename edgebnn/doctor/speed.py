@@ -26,7 +26,7 @@ class Core:
 
     Attributes:
         name: the core and its clock.
-        binary: of bits: EOR, CNT and ADD of 128 bits.
+        binary: of bits: EOR, CNT and ADD of 128 bits; 0 where it is not known.
         floats: of float32.
     """
 
@@ -56,7 +56,7 @@ def this_machine() -> Core:
         isa = kernels.isa()
         binary, name = max(kernels.popcount_ceiling(isa) for _ in range(TRIES)), f"this machine, measured ({isa})"
     except UserError:
-        binary, name = 0.0, "this machine, measured (no kernels: bits not measured)"
+        binary, name = 0.0, "this machine, measured (bits not: its kernels do not run)"
     return Core(name, binary, SIDE**3 / best)
 
 
@@ -67,7 +67,7 @@ def roofline(convolutions: Sequence[Convolution], core: Core, remark: str = "") 
     for each in convolutions:
         macs["float" if each.kind == "linear" else each.kind] += each.macs
     work = (
-        Work(kind, macs[kind], rate, 1e3 * macs[kind] / rate if rate else 0.0)
+        Work(kind, macs[kind], rate, 1e3 * macs[kind] / rate if rate else None)
         for kind, rate in rates.items()
         if macs[kind]
     )

@@ -35,7 +35,7 @@ TRIAL_BYTES = 8 << 30
 
 def load(path: Path, threads: int) -> Model:
     """Loads a TFLite image classifier; see `edgebnn.runtime.load`."""
-    data = path.read_bytes()
+    data = tflite.read(path)
     text = tflite.metadata(data, METADATA_KEY, f"model {path}")
     kinds = tflite.custom_operators(data, f"model {path}")
     extension = _extension()

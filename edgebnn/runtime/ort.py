@@ -77,10 +77,6 @@ def load(path: Path, threads: int) -> Model:
     return model
 
 
-WRITTEN_BY_ORT = 1000
-"""The version ONNX Runtime writes for every custom domain it has registered into any file it optimises or quantises."""
-
-
 def register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | None:
     """Gives `options` the packed kernels if the file needs them; the name of the path they run on, or None.
 
@@ -93,7 +89,7 @@ def register_kernels(path: Path, options: onnxruntime.SessionOptions) -> str | N
         return None
     # ONNX Runtime would take operators of a newer version for the newest it knows.
     check(
-        version <= DOMAIN_VERSION or version == WRITTEN_BY_ORT,
+        version <= DOMAIN_VERSION,
         f"model {path} needs version {version} of the operators {DOMAIN}, this edgebnn has {DOMAIN_VERSION}: "
         "it needs a newer edgebnn; pip install --upgrade edgebnn",
     )

@@ -3,6 +3,8 @@
 A TFLite file is a flatbuffer; the field numbers are those of TensorFlow's `schema.fbs`.
 """
 
+from pathlib import Path
+
 from edgebnn.errors import UserError, check
 from edgebnn.runtime.flatbuffer import DamagedError, contents, field, forward, integer, tables, text
 
@@ -11,6 +13,14 @@ MODEL_OPERATOR_CODES, MODEL_BUFFERS, MODEL_METADATA = 1, 4, 6
 CODE_CUSTOM = 1
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
+
+
+def read(path: Path) -> bytes:
+    """The whole of a TFLite file. Raises `UserError` if it is none, from its first bytes: it may be huge."""
+    with path.open("rb") as file:
+        check(file.read(8)[4:] == MAGIC, f"model {path} is no TFLite file; export it again")
+        file.seek(0)
+        return file.read()
 
 
 def metadata(data: bytes, name: str, what: str) -> bytes | None:

@@ -23,6 +23,10 @@ def sign(tf: Any, x: Any) -> Any:
     return tf.sign(x)
 
 
+def nothing(tf: Any, x: Any) -> Any:
+    return x
+
+
 def kernel(seed: int, scale: float = 1.0) -> np.ndarray:
     shape = (3, 3, CHANNELS, CHANNELS)
     return (scale * np.random.default_rng(seed).choice((-1, 1), shape)).astype(np.float32)
@@ -99,6 +103,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "real-valued weights": {"weights": real_valued},
     "PReLU of rank 1": {"slope_rank": 1},
     "map of 2x2": {"side": 2},
+    "no bits at stride 2": {"quantise": nothing, "weights": real_valued, "border": 0.0, "stride": 2},
 }
 
 

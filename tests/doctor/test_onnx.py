@@ -15,10 +15,13 @@ from edgebnn import cli
 from edgebnn.doctor import Report, examine, onnx_reader
 from edgebnn.doctor.examine import diagnose
 from edgebnn.errors import UserError
-from edgebnn.graph import InferenceGraph, ops
+from edgebnn.graph import InferenceGraph, ModelInfo, ops
+from edgebnn.nn import BiRealConfig
 from export import onnx as portable
 from export import packed
+from export.fold import fold
 from tests.export.random_graph import random_graph
+from tests.networks import random_network
 
 
 @cache
@@ -52,11 +55,34 @@ def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Repo
     report = examined(portable.convert(graph(), floats=True))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("floats", "problem", 26)
-    assert "--packed" in finding.remedy
+    assert "ReActNet-A with `python -m export onnx --packed`" in finding.remedy
     parts = {part.name: part.bytes for part in report.parts}
     assert parts["binary weights as floats"] == 4 * ops.totals(ops.count(graph().shape, 32))["binary_weights"]
-    (finding,) = examined(portable.convert(graph())).findings
+    report = examined(portable.convert(graph()))
+    (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("int8", "note", 26)
+    parts = {part.name: part.bytes for part in report.parts}
+    assert parts["binary weights as int8"] == ops.totals(ops.count(graph().shape, 32))["binary_weights"]
+
+
+def test_an_int8_head_is_a_linear_layer_and_no_work_beside(examined: Callable[..., Report]) -> None:
+    """Its Cast and Mul are worked out once, when the file is loaded."""
+    plain, small = (examined(packed.convert(graph(), int8_head=flag)) for flag in (False, True))
+    assert [each.macs for each in small.convolutions] == [each.macs for each in plain.convolutions]
+    assert small.uncounted == plain.uncounted
+    sizes = [{part.name: part.bytes for part in report.parts} for report in (plain, small)]
+    assert sizes[0]["linear layers"] == 4 * sizes[1]["linear layers as int8"] == 4 * 10 * 256
+
+
+def test_a_shortcuts_convolution_is_no_linear_layer(examined: Callable[..., Report]) -> None:
+    """The portable file of an 18-layer network has it as a MatMul of a map."""
+    config = BiRealConfig(arch="birealnet-18", width=1 / 8, head=(10,))
+    network = fold(random_network(0, config), ModelInfo(resolution=32))
+    report = examined(portable.convert(network))
+    kinds = [each.kind for each in report.convolutions]
+    assert (kinds.count("integer"), kinds.count("float"), kinds.count("linear")) == (16, 4, 1)
+    layers = ops.count(network.shape, 32)
+    assert sum(each.macs for each in report.convolutions) == ops.totals(layers)["bops"] + ops.totals(layers)["flops"]
 
 
 def layer(weight: str = "w", pads: tuple[int, ...] = (1, 1, 1, 1), *, unnamed: bool = False) -> onnx.ModelProto:
@@ -111,6 +137,15 @@ def test_weights_that_stand_in_the_file_twice(examined: Callable[..., Report]) -
     assert found["duplicates"].where == ("v = w",)
     assert found["duplicates"].severity == "problem"
     assert f"{8 * 8 * 9 * 4:,} bytes" in found["duplicates"].what
+
+
+def test_names_cannot_steer_the_terminal(examined: Callable[..., Report]) -> None:
+    model = layer()
+    model.graph.node[2].name = "\x1b[2Jnode"
+    report = examined(model)
+    assert report.findings[0].where[0] == "\x1b[2Jnode"
+    assert r"\x1b[2Jnode" in report.to_text()
+    assert "\x1b" not in report.to_text()
 
 
 def test_damaged_files_are_refused_or_read_and_never_worse() -> None:

@@ -8,7 +8,8 @@ from flatbuffers import flexbuffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgebnn.doctor import environment
+from edgebnn.doctor import environment, speed
+from edgebnn.doctor.convolutions import Convolution
 from edgebnn.doctor.flexbuffer import read_map
 from edgebnn.doctor.levels import of_network
 from edgebnn.doctor.network import Network, Node, Tensor
@@ -88,3 +89,10 @@ def test_a_forced_path_is_noted_where_it_matters() -> None:
     (finding,) = environment.find(GOOD, format_="onnx-packed", threads=1, forced_isa="scalar")
     assert "scalar" in finding.what
     assert environment.find(GOOD, format_="lce", threads=1, forced_isa="scalar") == []
+
+
+def test_a_rate_that_is_not_known_is_not_taken_for_infinite() -> None:
+    layers = [Convolution(kind, kind, 3, 1, 8, 8, "zero", 10**9, "") for kind in ("binary", "float")]
+    found = speed.roofline(layers, speed.Core("a core", 0.0, 1e9))
+    assert [(work.kind, work.milliseconds) for work in found.work] == [("binary", None), ("float", 1000.0)]
+    assert found.milliseconds == 1000.0

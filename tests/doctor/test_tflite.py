@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ops
 from edgebnn.graph.shapes import UnitShape
 from export import lce, tflite, tflite_file
+from export.tflite_graph import load_triton
 from tests.doctor.planted import FAULTS, UNITS, lce_file
 from tests.export.random_graph import graph_of
 
@@ -75,9 +77,53 @@ def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: 
     assert {each.kind for each in real.convolutions} == {"float", "linear"}
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_small_weights_are_known_for_what_they_are(dtype: str, examined: Callable[[bytes], Report]) -> None:
+    """TensorFlow's own converter keeps weights small, and turns float16 into floats by an operator of the file."""
+    load_triton()
+    with tflite_file.quietly():
+        import tensorflow as tf
+
+        weight = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+        head = np.random.default_rng(1).normal(size=(32, 64)).astype(np.float32)
+
+        def network(image: Any) -> Any:
+            return tf.reduce_mean(tf.nn.conv2d(image, weight, 1, "SAME"), [1, 2]) @ head
+
+        module = tf.Module()
+        module.network = tf.function(network, input_signature=[tf.TensorSpec((1, 8, 8, 32), tf.float32)])
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([module.network.get_concrete_function()], module)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if dtype == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        report = examined(converter.convert())
+    assert report.findings == ()
+    assert [(each.kind, each.macs) for each in report.convolutions] == [
+        ("integer" if dtype == "int8" else "float", 64 * 9 * 32**2),
+        ("linear", 32 * 64),
+    ]
+    parts = {part.name: part.bytes for part in report.parts}
+    names = ("int8 layers", "linear layers as int8") if dtype == "int8" else ("float convolutions", "linear layers")
+    size = 1 if dtype == "int8" else 2
+    assert [parts[name] for name in names] == [size * 9 * 32**2, size * 32 * 64]
+    # What is done once, when the file is loaded, is no work for an image.
+    assert {each.kind for each in report.uncounted} == {"MEAN"}
+
+
 def test_a_network_trained_in_tensorflow_may_pad_on_one_side(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(lce_file("naive stride-2 export"))
+    assert examine(path, core="cortex-a72", trained_in="tensorflow").findings == ()
+
+
+def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: Path) -> None:
+    """As Keras's MobileNets are, whose padding is right."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(lce_file("no bits at stride 2"))
+    (finding,) = examine(path, core="cortex-a72").findings
+    assert (finding.code, finding.severity) == ("shifted stride 2", "note")
+    (finding,) = examine(path, core="cortex-a72", trained_in="pytorch").findings
+    assert (finding.code, finding.severity) == ("shifted stride 2", "problem")
     assert examine(path, core="cortex-a72", trained_in="tensorflow").findings == ()
 
 
@@ -168,5 +214,5 @@ def test_damaged_files_are_refused_or_read_and_never_worse(fault: str) -> None:
 
 
 def test_every_fault_that_can_be_planted_is_looked_for() -> None:
-    others = {"none", "duplicate weights", "explicit zero pad at stride 2"}
+    others = {"none", "duplicate weights", "explicit zero pad at stride 2", "no bits at stride 2"}
     assert set(FAULTS) == set(FOUND) | others

@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
 
 from edgebnn import runtime
 from edgebnn.errors import UserError
+from edgebnn.runtime import ort
 from tests.runtime import packed_models
 from tests.runtime.models import CLASSES, INFO, SIDE, logits, write_onnx
 
@@ -64,6 +66,10 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
             runtime.load(path)
     with pytest.raises(UserError, match=r"absent\.onnx does not exist"):
         runtime.load(tmp_path / "absent.onnx")
+    torn = tmp_path / "torn.tflite"
+    torn.write_bytes(b"no TFLite file")
+    with pytest.raises(UserError, match=r"torn\.tflite is no TFLite file"):
+        runtime.load(torn)
     with pytest.raises(UserError, match=r"is none of \.onnx, \.tflite"):
         runtime.load(Path(__file__))
     with pytest.raises(UserError, match="0 threads"):
@@ -89,16 +95,30 @@ def test_inputs_that_are_no_image_are_refused(shape: list[int | None], words: st
         runtime.model.image_input(shape, Path("m.onnx"))
 
 
-def test_a_packed_file_that_onnx_runtime_wrote_loads(tmp_path: Path) -> None:
-    # With the operators registered it names their domain, at a version of its own, in every file it writes.
-    units = packed_models.random_units(np.random.default_rng(0))
-    packed = packed_models.write(tmp_path / "packed.onnx", packed_models.make(units))
+def written_by_onnx_runtime(path: Path, out: Path) -> Path:
+    """What it makes of a file in a process that has registered the operators: it names their domain, used or not."""
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(str(runtime.library_path()))
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    onnxruntime.InferenceSession(str(packed), options, providers=["CPUExecutionProvider"])
+    options.optimized_model_filepath = str(out)
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    assert ort.DOMAIN in {each.domain for each in onnx.load(out).opset_import}
+    return out
+
+
+def test_a_packed_file_that_onnx_runtime_wrote_is_packed(tmp_path: Path) -> None:
+    units = packed_models.random_units(np.random.default_rng(0))
+    packed = packed_models.write(tmp_path / "packed.onnx", packed_models.make(units))
     side = packed_models.SIDE
     images = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
-    found = runtime.load(tmp_path / "optimised.onnx").run(images)
-    np.testing.assert_array_equal(found, runtime.load(packed).run(images))
+    found = runtime.load(written_by_onnx_runtime(packed, tmp_path / "written.onnx"))
+    assert found.format == "onnx-packed"
+    np.testing.assert_array_equal(found.run(images), runtime.load(packed).run(images))
+
+
+def test_a_plain_file_that_onnx_runtime_wrote_is_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written_by_onnx_runtime(write_onnx(tmp_path / "m.onnx"), tmp_path / "written.onnx")
+    monkeypatch.setenv("EDGEBNN_LIBRARY", str(tmp_path / "absent.so"))
+    model = runtime.load(path)
+    assert (model.format, model.isa) == ("onnx", None)
+    np.testing.assert_allclose(model.run(IMAGES), logits(IMAGES), rtol=1e-5, atol=1e-6)

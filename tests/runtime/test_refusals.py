@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -217,3 +218,5 @@ def test_operator_sets_are_read_from_any_file(tmp_path: Path) -> None:
     for key in (b"\x0a", b"\x42"):
         path.write_bytes(key + b"\xf5" + b"\xff" * 8 + b"\x01")
         assert onnx_file.operator_sets(path) == {}
+    # No field has the number 0: a file of zeros ends at once.
+    assert list(onnx_file.spans(BytesIO(bytes(100)))) == []
