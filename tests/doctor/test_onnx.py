@@ -55,7 +55,7 @@ def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Repo
     report = examined(portable.convert(graph(), floats=True))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("floats", "problem", 26)
-    assert "ReActNet-A with `python -m export onnx --packed`" in finding.remedy
+    assert "`python -m export onnx --packed`, or for ARM with `python -m export lce`" in finding.remedy
     parts = {part.name: part.bytes for part in report.parts}
     assert parts["binary weights as floats"] == 4 * ops.totals(ops.count(graph().shape, 32))["binary_weights"]
     report = examined(portable.convert(graph()))
