@@ -130,7 +130,7 @@ def test_the_table(
     header, row, where, moments, *_ = capsys.readouterr().out.splitlines()
     assert header.split("  ")[0] == "artifact"
     assert " ".join(row.split()) == "tiny.tflite lce_benchmark_model 32.000 31.200-32.800 41.71 1.50 +8.9 1.00"
-    assert where.startswith("1 thread, 3 runs each in 1 rounds, on ")
+    assert where.startswith("1 thread, 3 runs each in 1 round, on ")
     assert moments.startswith("before: ")
 
 
