@@ -200,9 +200,12 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
 
 
 def _plain_folder() -> str:
-    """Where ssh's socket goes. Its path must be short (unix(7): 107 bytes), and ssh expands % and splits at spaces."""
+    """Where ssh's socket goes: ssh expands % in its path and splits it at spaces.
+
+    The path may have 103 bytes (macOS; Linux 107, unix(7)), of which our names and ssh's own suffix take 36.
+    """
     folder = tempfile.gettempdir()
-    return folder if re.fullmatch(r"[A-Za-z0-9_./-]{1,60}", folder) else "/tmp"  # noqa: S108
+    return folder if re.fullmatch(r"[A-Za-z0-9_./-]{1,66}", folder) else "/tmp"  # noqa: S108
 
 
 def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[bytes]", said: Lines) -> str:

@@ -248,6 +248,7 @@ def test_an_interrupted_measurement_leaves_nothing(board: Board, tmp_path: Path,
     write_program(board.program, hang(marker))
     process = start(board.arguments(board.tflite), tmp_path)
     assert wait_for(marker.exists, 60), process.communicate()
+    assert list(tmp_path.glob("edgebnn-*"))
     # As a terminal does it: to the whole process group.
     os.killpg(process.pid, sent)
     _, said = process.communicate(timeout=60)
