@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -150,13 +150,15 @@ class Device:
 
         Its exit status and what it said do not tell: a program may end with 255, and say anything.
         """
-        said = self.target.failure(done.code, done.err)
-        if said is not None or done.code == 255:
-            with suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(1)  # the keeper's client ends at the same time as this one
-        if self._keeper.poll() is not None:
-            reason = said or f"{done.last_line}; check the device and its network, and measure again"
-            raise UserError(f"the connection to {self} was lost ({reason})")
+        try:
+            self._keeper.wait(0.5)  # the keeper's client ends at the same time as this one
+        except subprocess.TimeoutExpired:
+            return
+        reason = (
+            self.target.failure(done.code, done.err)
+            or f"{done.last_line}; check the device and its network, and measure again"
+        )
+        raise UserError(f"the connection to {self} was lost ({reason})")
 
     def _kill_program(self) -> None:
         script = _with([self.folder], f"d=$1\n{KILL}\nkill_program")
