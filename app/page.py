@@ -74,17 +74,17 @@ def circumstances(context: dict[str, object]) -> str:
     parts = {
         key: value
         for key, value in context.items()
-        if key not in ("artifact", "sha256") and not isinstance(value, dict)
+        if key not in ("artifact", "sha256") and not isinstance(value, dict) and value not in (None, [])
     }
-    lines = [", ".join(f"{key} {value}" for key, value in parts.items())]
+    lines = [", ".join(f"{key} {_plain(value, '; ')}" for key, value in parts.items())]
     for key, value in context.items():
         if isinstance(value, dict):
             lines.append(f"{key}: " + ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items() if entry))
     return text(lines[0]) + "".join(small(line) for line in lines[1:])
 
 
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _plain(value: object, between: str = " ") -> str:
+    return between.join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, kinds: Iterable[str], name: str) -> str:

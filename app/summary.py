@@ -22,7 +22,7 @@ def rows(found: list[Record]) -> list[dict[str, str]]:
             "file": str(row["artifact"]) if row["artifact"] and not pd.isna(row["artifact"]) else MISSING,
             "KB": _number(row["bytes"], "{:,.0f}", 1e-3),
             "million OPs": _number(row["ops"], "{:.2f}", 1e-6),
-            "median ms": _number(row["median_ms"], "{:.2f}"),
+            "median ms": _number(row["median_ms"], "{:.2f} (VOID)" if row["void"] is True else "{:.2f}"),
             "p10 to p90": _spread(row),
             "verified": str(row["parity"]) if not pd.isna(row["parity"]) else MISSING,
         }

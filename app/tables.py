@@ -12,7 +12,7 @@ from edgebnn.records import Record
 
 COLUMNS = (
     *("model", "top1", "protocol", "data", "artifact", "runtime", "threads", "machine"),
-    *("median_ms", "p10_ms", "p90_ms", "ops", "bytes", "parity"),
+    *("median_ms", "p10_ms", "p90_ms", "void", "ops", "bytes", "parity"),
 )
 FIGURES = ("top1", "threads", "median_ms", "p10_ms", "p90_ms", "ops", "bytes")
 """The columns of numbers; NaN where there is none."""
@@ -124,6 +124,7 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
     for latency in of["latency"]:
         row = common | {"artifact": artifact(latency)} | facts.get(content(latency), {})
         row |= {"runtime": runtime(latency), "threads": latency.context.get("threads"), "machine": machine(latency)}
+        row |= {"void": bool(latency.context.get("void"))}
         rows.append(row | {key: latency.values[key] for key in ("median_ms", "p10_ms", "p90_ms")})
     timed = {row["artifact"] for row in rows}
     newest_content = {artifact(record): content(record) for record in [*of["parity"], *of["size"]]}

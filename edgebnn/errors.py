@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from edgebnn.text import printable
+
 
 class UserError(ValueError):
     """Something the user can mend. The message is one line: the thing, then the remedy."""
@@ -18,7 +20,8 @@ def exit_on_user_error() -> Iterator[None]:
         # What is still in the buffer may fail as well, and should fail here.
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # A message may hold what a file or a device says, and a terminal obeys what it is shown.
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain once more when it closes stdout.

@@ -16,13 +16,13 @@ from google.protobuf.message import DecodeError
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file, sha256
-from edgebnn.graph.info import METADATA_KEY
+from edgebnn.graph.info import METADATA_KEY, ModelInfo
 from edgebnn.runtime import Latency, onnx_file, tflite
 from edgebnn.runtime.facts import SCRIPT, parse
 from edgebnn.runtime.machine import hardware
 from edgebnn.runtime.model import image_input, make_info
 from edgebnn.runtime.ort import DOMAIN
-from edgebnn.runtime.state import State, state
+from edgebnn.runtime.state import BUSY_SCRIPT, State, busy_share, state
 from export.device_parse import Sample
 from export.device_runners import Runner
 from export.device_session import Device
@@ -51,6 +51,11 @@ class Subject:
     sha256: str
     bytes: int
     baseline: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """ ".onnx" or ".tflite", which says what can run it."""
+        return self.path.suffix.lower()
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured, the device (`edgebnn.runtime.machine.hardware`), and its states: before, then a round each."""
+    """What was measured, and where.
+
+    Attributes:
+        measured: a file each.
+        machine: the device, see `edgebnn.runtime.machine.hardware`.
+        states: of the device, before the first round and after each.
+        threads: threads a run was allowed.
+        busy: cores that others kept busy before the first round, None where the device does not tell.
+    """
 
     measured: tuple[Measured, ...]
     machine: dict[str, Any]
     states: tuple[State, ...]
     threads: int
+    busy: float | None
 
 
 def subject(path: str | Path, *, baseline: bool = False) -> Subject:
@@ -129,9 +143,7 @@ def subject(path: str | Path, *, baseline: bool = False) -> Subject:
         lce = tflite.custom_operators(data, f"model {path}") & LCE_OPERATORS
         text = tflite.metadata(data, METADATA_KEY, f"model {path}")
         info = make_info(None if text is None else text.decode(errors="replace"), path, None, 3)
-        return Subject(
-            path, info.name, info.resolution, "lce" if lce else "tflite", sha256(path), path.stat().st_size, baseline
-        )
+        return _subject(path, info, "lce" if lce else "tflite", baseline)
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except DecodeError:
@@ -143,16 +155,11 @@ def subject(path: str | Path, *, baseline: bool = False) -> Subject:
     _, channels, side = image_input(shape, path)
     text = next((each.value for each in model.metadata_props if each.key == METADATA_KEY), None)
     info = make_info(text, path, side, channels)
-    packed = DOMAIN in onnx_file.operator_sets(path)
-    return Subject(
-        path,
-        info.name,
-        info.resolution,
-        "onnx-packed" if packed else "onnx",
-        sha256(path),
-        path.stat().st_size,
-        baseline,
-    )
+    return _subject(path, info, "onnx-packed" if DOMAIN in onnx_file.operator_sets(path) else "onnx", baseline)
+
+
+def _subject(path: Path, info: ModelInfo, form: str, baseline: bool) -> Subject:
+    return Subject(path, info.name, info.resolution, form, sha256(path), path.stat().st_size, baseline)
 
 
 def facts(device: Device) -> dict[str, str]:
@@ -161,6 +168,15 @@ def facts(device: Device) -> dict[str, str]:
     if found is None:
         raise UserError(f"{device} does not say what it is; see whether its sh works")
     return found
+
+
+def busy(device: Device, cores: int) -> float | None:
+    """Cores of the device's that are busy while nothing of ours runs; None where it does not tell.
+
+    Not its load: that of the last minute holds our own trying, and on many phones threads that only wait.
+    """
+    share = busy_share(device.sh(BUSY_SCRIPT).out)
+    return None if share is None else share * cores
 
 
 def measure(
@@ -188,7 +204,7 @@ def measure(
         UserError: a file does not fit, a program fails, hangs or prints something else, or the connection is lost.
     """
     # Names of our own: a file's name is anyone's.
-    names = [f"a{number}{each.path.suffix.lower()}" for number, (each, _) in enumerate(subjects)]
+    names = [f"a{number}{each.suffix}" for number, (each, _) in enumerate(subjects)]
     for name, (each, _) in zip(names, subjects):
         say(f"copying {each.path.name}")
         device.push(each.path, name)
@@ -197,7 +213,8 @@ def measure(
         say(f"trying {each.path.name}")
         watched.append(runner.call(device, name, threads, seconds, memory=True))
     before = facts(device)
-    states = [state(before)]
+    machine = hardware(before)
+    others, states = busy(device, machine["cores"]), [state(before)]
     samples: list[list[Sample]] = [[] for _ in subjects]
     order = list(range(len(subjects)))
     shuffle = random.Random(seed).shuffle
@@ -211,7 +228,7 @@ def measure(
     measured = [
         Measured(each, runner, first, tuple(own)) for (each, runner), first, own in zip(subjects, watched, samples)
     ]
-    return Findings(tuple(measured), hardware(before), tuple(states), threads)
+    return Findings(tuple(measured), machine, tuple(states), threads, others)
 
 
 def steps(subjects: int, rounds: int) -> int:

@@ -29,7 +29,7 @@ def write(
     resolution = subjects[0].resolution
     sizes = sorted({each.resolution for each in subjects})
     check(len(sizes) == 1, f"the files take images of {sizes} pixels; measure those of one size with --with-baselines")
-    for suffix in sorted({each.path.suffix.lower() for each in subjects}):
+    for suffix in sorted({each.suffix for each in subjects}):
         if checkpoint is not None:
             say(f"writing twin{suffix}")
             yield _twin(checkpoint, resolution, folder / f"twin{suffix}")
@@ -41,7 +41,7 @@ def write(
 
 def steps(subjects: Sequence[Subject], checkpoint: str | None) -> int:
     """How many files `write` writes."""
-    kinds = {each.path.suffix.lower() for each in subjects}
+    kinds = {each.suffix for each in subjects}
     return len(kinds) * (len(baselines.NETWORKS) + (checkpoint is not None))
 
 

@@ -1,10 +1,12 @@
 """`python -m export device`: measures files on this machine, or on one behind ssh or adb."""
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,7 +17,7 @@ from edgebnn.files import existing_file
 from edgebnn.text import printable
 from export import device, device_baselines, device_report, device_runners, device_session, device_target
 from export.device import Subject
-from export.device_runners import LCE, TFLITE, Runner, Tool
+from export.device_runners import LCE, TFLITE, Runner
 from export.device_session import Device
 from export.device_target import Target
 
@@ -54,55 +56,81 @@ def run(args: argparse.Namespace) -> None:
     if args.push_runner is not None:
         existing_file(args.push_runner, "runner")
     subjects = [device.subject(path) for path in args.artifacts]
+    named = args.runner is not None or args.push_runner is not None
+    tflite = any(each.suffix == ".tflite" for each in subjects)
+    check(tflite or not named, "a runner is for .tflite files, and none is given; .onnx files are run by --python")
     count = len(subjects)
     extra = device_baselines.steps(subjects, args.checkpoint) if args.with_baselines else 0
     total = extra + device.steps(count + extra, args.rounds)
-    with ExitStack() as stack:
+    with _endings(), ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, desc="device", unit="step", disable=None, file=sys.stderr))
 
         def say(what: str) -> None:
             bar.set_postfix_str(printable(what))
             bar.update()
 
+        # The device first: what it lacks is told before the minutes that baselines take.
+        opened = stack.enter_context(device_session.opened(target, args.folder))
+        runners = find_runners(opened, target, subjects, args)
         if args.with_baselines:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-baselines-")))
             subjects += device_baselines.write(subjects, args.checkpoint, folder, say)
-        opened = stack.enter_context(device_session.opened(target, args.folder))
-        runners = find_runners(opened, target, subjects, args)
-        pairs = list(zip(subjects, runners))
+        pairs = [(each, runners[each.suffix]) for each in subjects]
         found = device.measure(opened, pairs, threads=args.threads, rounds=args.rounds, seconds=args.limit, say=say)
+    # Printed first: should the folder of records be full, nothing measured is lost.
+    print(device_report.to_json(found, target.kind) if args.json else device_report.table(found), flush=True)
+    if args.with_baselines and args.checkpoint is None:
+        text = "note: the float twin is left out; --checkpoint CHECKPOINT says what it should be like"
+        print(text, file=sys.stderr)
     if args.record:
         for record in device_report.to_records(found, target.kind):
             records.write(record, args.record)
-    print(device_report.to_json(found, target.kind) if args.json else device_report.table(found))
-    if args.with_baselines and args.checkpoint is None and not args.json:
-        print("note: the float twin is left out; --checkpoint CHECKPOINT says what it should be like")
 
 
-def find_runners(opened: Device, target: Target, subjects: Sequence[Subject], args: argparse.Namespace) -> list[Runner]:
-    """A runner for each file. Raises `UserError` if the device has none, saying where to get it."""
-    found: list[Runner] = []
-    python: Runner | None = None
-    tool: Tool | None = None
-    # One program for all .tflite files, so that they are measured alike; LCE's also runs plain ones.
-    kinds = [LCE] if any(each.format == "lce" for each in subjects) else [TFLITE, LCE]
+def find_runners(
+    opened: Device, target: Target, subjects: Sequence[Subject], args: argparse.Namespace
+) -> dict[str, Runner]:
+    """A runner for files of each suffix. Raises `UserError` if the device has none, saying where to get it."""
+    found: dict[str, Runner] = {}
+    suffixes = {each.suffix for each in subjects}
     local = target.kind == "local"
-    if any(each.path.suffix.lower() == ".tflite" for each in subjects):
+    if ".tflite" in suffixes:
+        # One program for all of them, so that they are measured alike; LCE's also runs plain ones.
+        kinds = [LCE] if any(each.format == "lce" for each in subjects) else [TFLITE, LCE]
         if args.push_runner is not None:
-            tool = device_runners.push_tool(opened, args.push_runner)
-        else:
-            tool = device_runners.find_tool(opened, kinds, args.runner)
-    for each in subjects:
-        if each.path.suffix.lower() == ".tflite" and tool is not None:
-            found.append(tool)
-            continue
-        if each.path.suffix.lower() == ".tflite" and not local:
-            raise device_runners.missing_tool(opened, kinds[0])
+            found[".tflite"] = device_runners.push_tool(opened, args.push_runner, kinds)
+        elif (tool := device_runners.find_tool(opened, kinds, _path(args.runner, local=local))) is not None:
+            found[".tflite"] = tool
         # LCE's interpreter, which is in this environment, can stand in for its program.
-        if python is None:
-            python = device_runners.find_python(opened, args.python or (sys.executable if local else "python3"))
-        found.append(python)
+        elif not local:
+            raise device_runners.missing_tool(opened, kinds[0])
+    if rest := suffixes - found.keys():
+        given = _path(args.python, local=local) or (sys.executable if local else "python3")
+        found |= dict.fromkeys(rest, device_runners.find_python(opened, given, args.limit))
     return found
+
+
+def _path(given: str | None, *, local: bool) -> str | None:
+    """On this machine a path may begin where the user stands. Of a link, a virtual environment's, it stays one."""
+    return os.path.abspath(given) if given and local and os.sep in given else given
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """Makes a signal that would end this process at once, with what it made left behind, an exception."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    # One that is ignored already stays so (nohup).
+    asked = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in asked:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in asked:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _positive(text: str) -> int:

@@ -9,6 +9,7 @@ the first, the last ("curr"), and from the average the one between.
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,8 @@ from edgebnn.errors import UserError, check
 RUNS = 3
 """Measured runs a call, see above."""
 
-NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
-STATISTICS = re.compile(r"\bcount=(\d+)(?:\s+first=" + NUMBER + r")?\s+curr=" + NUMBER + r"(\s*\(all same\))?(.*)")
+NUMBER = r"(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,2})?)(?!\w)"
+STATISTICS = re.compile(r"\bcount=(\d{1,9})(?:\s+first=" + NUMBER + r")?\s+curr=" + NUMBER + r"(\s*\(all same\))?(.*)")
 PEAK = re.compile(r"Overall peak memory footprint \(MB\) via periodic monitoring: " + NUMBER)
 GROWTH = re.compile(
     r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): .*overall=" + NUMBER
@@ -116,6 +117,10 @@ class Sample:
         times = (*self.runs_ms, self.init_ms, self.first_ms)
         sound = self.runs_ms and all(math.isfinite(each) and 0 <= each < MOST_MS for each in times)
         check(sound and min(self.runs_ms) > 0, f"times of {times} ms cannot be; measure again")
+        check(
+            self.peak_bytes is None or self.peak_bytes > 0,
+            f"{self.peak_bytes} bytes of memory cannot be; measure again",
+        )
 
 
 def benchmark(output: str) -> Report:
@@ -138,8 +143,8 @@ def benchmark(output: str) -> Report:
         runs=runs,
         init_us=float(summary[1] if new else summary[2]),
         first_us=float(summary[2]) if new else warmup.first,
-        peak_bytes=None if peak is None else round(float(peak[1]) * 2**20),
         # A system that does not tell makes it print 0.
+        peak_bytes=(round(float(peak[1]) * 2**20) or None) if peak else None,
         growth_bytes=(round(float(growth[1]) * 2**20) or None) if growth else None,
     )
 
@@ -165,20 +170,30 @@ def _statistics(line: "re.Match[str]") -> Statistics:
     return found
 
 
+def _plain(table: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Those entries of a device's answer, which go into records. Raises TypeError or KeyError where they cannot."""
+    found = {name: table[name] for name in names}
+    for name, value in found.items():
+        entries = value if isinstance(value, list) else [value]
+        if not all(each is None or isinstance(each, (str, int)) for each in entries):
+            raise TypeError(f"{name} is {value!r:.100}")
+    return found
+
+
 def bench(output: str) -> Sample:
     """What `edgebnn bench --json` printed of one model.
 
     Raises:
         UserError: it is not that; the line is shown.
     """
-    start = output.find("{")
+    # A login shell may greet before it.
+    start = re.search(r"^\{", output, re.MULTILINE)
     try:
-        data: Any = json.loads(output[start:]) if start >= 0 else None
+        data: Any = json.loads(output[start.start() :]) if start else None
         (result,) = data["results"]
-        machine = data["machine"]
-        facts = {key: result[key] for key in ("runtime", "runtime_version", "batch", "isa") if key in result}
+        facts = _plain(result, ["runtime", "runtime_version", "batch", *(["isa"] if "isa" in result else [])])
         # What the process sees itself as: of 32 bits on a system of 64, or emulated.
-        facts |= {"process": {key: machine[key] for key in PROCESS}}
+        facts |= {"process": _plain(data["machine"], PROCESS)}
         memory = data["peak_memory_bytes"]
         return Sample(
             runs_ms=tuple(float(each) for each in result["milliseconds"]),

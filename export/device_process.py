@@ -4,12 +4,14 @@ import os
 import selectors
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
 from edgebnn.errors import UserError
 
 MOST_OUTPUT = 8 << 20
+GRACE_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Lines:
                     if text.startswith(mark):
                         self._held = b"\n".join([*lines[number + 1 :], self._held])
                         return text[len(mark) :]
-                if not selector.select(max(0, end - time.monotonic())):
+                # Asked first: a device that never stops talking would always be ready.
+                if (left := end - time.monotonic()) <= 0 or not selector.select(left):
                     return None
                 data = os.read(self._keeper.stdout.fileno(), 4096)
                 if not data or len(self._held) > MOST_OUTPUT:
@@ -55,9 +58,11 @@ class Lines:
                 self._held += data
 
     def error(self) -> str:
-        """What it wrote on stderr until it ended."""
+        """What it wrote on stderr until now."""
         assert self._keeper.stderr is not None
-        return self._keeper.stderr.read(MOST_OUTPUT).decode(errors="replace")
+        # Where the client has ended and a program that it started (ProxyCommand) has not, the pipe has no end.
+        os.set_blocking(self._keeper.stderr.fileno(), False)
+        return (self._keeper.stderr.read(MOST_OUTPUT) or b"").decode(errors="replace")
 
 
 class TooMuchError(Exception):
@@ -79,6 +84,8 @@ def start(arguments: list[str], source: IO[bytes] | int) -> "subprocess.Popen[by
             env=environment,
             bufsize=0,
         )
+    except PermissionError:
+        raise UserError(f"the program {arguments[0]} may not be run; check its permissions, and your PATH") from None
     except FileNotFoundError:
         package = {"ssh": "openssh-client", "adb": "adb"}.get(arguments[0], arguments[0])
         raise UserError(f"there is no program {arguments[0]}; install it (Debian: apt-get install {package})") from None
@@ -94,7 +101,8 @@ def collect(process: "subprocess.Popen[bytes]", until: float) -> Finished:
         for pipe in texts:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0, until - time.monotonic()))
+            left = until - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
             if not ready:
                 raise TimeoutError
             for key, _ in ready:
@@ -112,7 +120,14 @@ def collect(process: "subprocess.Popen[bytes]", until: float) -> Finished:
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a client, if it has not ended, and closes its pipes."""
+    """Ends a client, if it has not ended, and closes its pipes.
+
+    One with an input, the keeper, is given a moment to end by the end of that, since then it cleans up.
+    """
+    if process.stdin is not None:
+        process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
     if process.poll() is None:
         process.terminate()
         try:

@@ -8,12 +8,15 @@ from typing import Any
 
 from edgebnn.records import Record
 from edgebnn.runtime.machine import one_line
-from edgebnn.runtime.state import State, throttling
+from edgebnn.runtime.state import State, happened_before, throttling
 from edgebnn.text import columns, printable
 from export.device import Findings, Measured
 
 SPREAD = 0.2
 """p90 - p10 over the median, from which on a file's times are too far apart to compare."""
+
+BUSY = 0.5
+"""Cores that others may keep busy beyond those that the runs leave free."""
 
 DRIFT = 0.1
 """Share by which the last third of the rounds may differ from the first."""
@@ -24,18 +27,20 @@ ROUNDS_FOR_DRIFT = 6
 def doubts(found: Findings) -> list[str]:
     """Reasons for which the comparison is void, each with what to do; none if it holds.
 
-    The rule: the device throttled; more processes wanted to run than cores were free; a file's p10 to p90 spans over
-    20% of its median; a file's median moved by over 10% from the first third of the rounds to the last.
+    The rule: the device throttled; others kept busy over half a core that the runs need; a file's p10 to p90 spans
+    over 20% of its median; a file's median moved by over 10% from the first third of the rounds to the last.
     """
     reasons = []
     signs = throttling(found.states)
     if signs:
         reasons.append(f"the device throttled ({signs}); cool it, feed it well, pause, and measure again")
-    load, cores = found.states[0].load, found.machine["cores"]
-    if load is not None and load > cores - found.threads + 0.5:
-        reasons.append(f"the device was busy (load {load:.1f} on {cores} cores before measuring); end what else runs")
-    for each in found.measured:
-        latency, name = each.latency, printable(each.subject.path.name)
+    busy, cores = found.busy, found.machine["cores"]
+    if busy is not None and busy > max(0, cores - found.threads) + BUSY:
+        reasons.append(
+            f"others kept {busy:.1f} of the device's {cores} cores busy before measuring; end what else runs"
+        )
+    for name, each in zip(names(found), found.measured):
+        latency = each.latency
         spread = (latency.p90_ms - latency.p10_ms) / latency.median_ms
         if spread > SPREAD:
             reasons.append(
@@ -56,14 +61,35 @@ def notes(found: Findings) -> list[str]:
     said = []
     if throttling(found.states) is None:
         said.append("the device does not tell whether it throttled")
+    elif "Raspberry Pi" in found.machine["cpu"] and found.states[0].firmware is None:
+        said.append(
+            "its firmware, which knows whether it throttled, did not answer: vcgencmd is missing there, or the user is "
+            "not in the group video"
+        )
+    if flags := happened_before(found.states[0]):
+        said.append(
+            f"since it was switched on its firmware has noted: {', '.join(flags)}. It notes that once; what came and "
+            "went again in a round is not seen, so restart it and measure again"
+        )
     if found.threads > found.machine["cores"]:
         said.append(f"{found.threads} threads share {found.machine['cores']} cores")
-    if found.machine["bits"] == 32 and found.machine["architecture"] in ("aarch64", "x86_64"):
-        said.append("the programs are 32-bit on a 64-bit kernel: a 64-bit system would be faster")
+    # All of Arm's cores that are known by name here are of 64 bits; an older kernel calls itself armv7l on them too.
+    wide = found.machine["architecture"] in ("aarch64", "armv8l", "x86_64") or found.machine["core_types"]
+    if found.machine["bits"] == 32 and wide:
+        said.append("the programs are 32-bit on a 64-bit processor: a 64-bit system would be faster")
     kinds = {memory[0] for each in found.measured if (memory := each.memory)}
     if "growth" in kinds:
         said.append("memory with a plus is what the program grew by; without, its peak")
     return said
+
+
+def names(found: Findings) -> list[str]:
+    """The files' names in one line each, with their folders where two are of one name."""
+    short = [each.subject.path.name for each in found.measured]
+    return [
+        printable(name if short.count(name) == 1 else str(each.subject.path))
+        for name, each in zip(short, found.measured)
+    ]
 
 
 def _drift(each: Measured) -> float:
@@ -76,12 +102,12 @@ def _drift(each: Measured) -> float:
 def table(found: Findings) -> str:
     """A row a file, then the device in two lines, notes and doubts."""
     rows = []
-    for each in found.measured:
+    for name, each in zip(names(found), found.measured):
         latency, memory = each.latency, each.memory
         rows.append(
             [
-                printable(each.subject.path.name),
-                str(each.runner_facts["runtime"]),
+                name,
+                printable(str(each.runner_facts["runtime"])),
                 f"{latency.median_ms:.3f}",
                 f"{latency.p10_ms:.3f}-{latency.p90_ms:.3f}",
                 f"{each.first_ms:.2f}",
@@ -91,11 +117,11 @@ def table(found: Findings) -> str:
             ]
         )
     header = ["artifact", "runner", "median ms", "p10-p90", "first ms", "init ms", "memory MB", "ratio"]
-    threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
+    threads, rounds = f"{found.threads} thread{'s' * (found.threads > 1)}", len(found.measured[0].rounds)
     lines = [
         columns([header, *rows], "llrrrrrr"),
-        f"{threads}, {found.measured[0].latency.runs} runs each in {len(found.measured[0].rounds)} rounds, on "
-        + one_line(found.machine),
+        f"{threads}, {found.measured[0].latency.runs} runs each in {rounds} round{'s' * (rounds > 1)}, on "
+        + printable(one_line(found.machine)),
         f"before: {moment(found.states[0])}; after: {moment(found.states[-1])}",
         *(f"note: {text}" for text in notes(found)),
         *(f"VOID: {text}" for text in doubts(found)),
@@ -129,7 +155,7 @@ def to_records(found: Findings, target: str) -> Iterator[Record]:
         context |= {"threads": found.threads, "runs": runs, "rounds": len(each.rounds), "target": target}
         context |= {"machine": found.machine | process}
         context |= {"before": asdict(found.states[0]), "after": asdict(found.states[-1])}
-        context |= {"throttled": None if signs is None else bool(signs), "void": reasons}
+        context |= {"busy_cores": found.busy, "throttled": None if signs is None else bool(signs), "void": reasons}
         if memory is not None:
             values |= {f"{memory[0]}_memory_bytes": memory[1]}
         yield Record("latency", each.subject.model, values, json.loads(json.dumps(context)))
@@ -155,6 +181,7 @@ def to_json(found: Findings, target: str) -> str:
             "target": target,
             "machine": found.machine,
             "states": [asdict(each) for each in found.states],
+            "busy_cores": found.busy,
             "notes": notes(found),
             "void": doubts(found),
             "results": results,

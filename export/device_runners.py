@@ -1,5 +1,6 @@
 """The programs that measure a model file on a device."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,8 +100,8 @@ def _check_ran(done: Finished, program: str, device: Device) -> None:
         137: "it was killed; is there enough memory?",
     }
     said = done.last_line.removeprefix("error: ")
-    reason = f" ({reasons[done.code]})" if done.code in reasons else ""
-    check(done.code == 0, f"{program} failed on {device} with status {done.code}: {said}{reason}")
+    remedy = f" ({reasons[done.code]})" if done.code in reasons else "; run it there by hand"
+    check(done.code == 0, f"{program} failed on {device} with status {done.code}: {said}{remedy}")
 
 
 def find_tool(device: Device, kinds: list[str], given: str | None) -> Tool | None:
@@ -117,16 +118,20 @@ def find_tool(device: Device, kinds: list[str], given: str | None) -> Tool | Non
     for name in kinds if given is None else [given]:
         where = _found(device, name)
         if where is not None:
-            file = Path(where).name
-            return Tool(where, LCE if file.startswith("lce") else TFLITE, _digest(device, where))
+            return Tool(where, _kind(where, kinds), _digest(device, where))
     if given is not None:
         raise UserError(f"there is no program {given!r} to run on {device}; check the path, {_advice(kinds[0])}")
     return None
 
 
-def push_tool(device: Device, file: Path) -> Tool:
-    """Copies a benchmark program of this machine into the private folder."""
-    kind = LCE if file.name.startswith("lce") else TFLITE
+def _kind(path: str, kinds: list[str]) -> str:
+    """What to call a program of any name: where only one kind will do, it is that or fails."""
+    return kinds[0] if len(kinds) == 1 else LCE if "lce" in Path(path).name else TFLITE
+
+
+def push_tool(device: Device, file: Path, kinds: list[str]) -> Tool:
+    """Copies a benchmark program of this machine, one of `kinds`, into the private folder."""
+    kind = _kind(file.name, kinds)
     device.push(file, kind, executable=True)
     return Tool(device.path(kind), kind, _digest(device, device.path(kind)))
 
@@ -140,13 +145,12 @@ def _advice(kind: str) -> str:
     return f"get it {WHERE[kind]}, then name it with --push-runner FILE (copied for the time) or --runner PATH (there)"
 
 
-def find_python(device: Device, given: str) -> Python:
-    """A Python of the device that has this project's wheel. Raises `UserError` if it has not."""
+def find_python(device: Device, given: str, seconds: float) -> Python:
+    """A Python of the device that has this project's wheel. Raises `UserError` if it has not, or takes too long."""
     where = _found(device, given)
     check(where, f"there is no Python {given!r} on {device}; name one with --python PATH")
     assert where is not None
-    # In the root folder: the one a user stands in may hold modules of the same names.
-    done = device.sh('cd / && "$1" -c "import edgebnn.runtime"', where)
+    done = device.program([where, "-c", "import edgebnn.runtime"], seconds=seconds, what=given)
     check(
         done.code == 0,
         f"{given} on {device} has no edgebnn ({done.last_line}); pip install its wheel there, or name another Python "
@@ -162,10 +166,10 @@ def _found(device: Device, name: str) -> str | None:
     script = f'{SAY}\ncd / && p=$(command -v "$1") && [ -f "$p" ] && [ -x "$p" ] && say "{mark}$p"'
     done = device.sh(script, name)
     where = done.out.partition(mark)[2].removesuffix("\n")
-    return where if done.code == 0 and where.startswith("/") else None
+    return where if done.code == 0 and where.startswith("/") and "\0" not in where else None
 
 
 def _digest(device: Device, path: str) -> str | None:
     done = device.sh('sha256sum <"$1"', path)
-    digest = done.out.split()[0] if done.code == 0 and done.out.split() else ""
-    return digest if len(digest) == 64 and digest.isalnum() else None
+    found = re.search(r"^[0-9a-f]{64}\b", done.out, re.MULTILINE)
+    return found[0] if found else None

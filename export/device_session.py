@@ -7,6 +7,7 @@ learn that the connection is gone (a cable pulled), the keeper ends by itself af
 """
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -29,6 +30,9 @@ STEP_SECONDS = 60
 COPY_SECONDS = 900
 CLEAN_SECONDS = 30
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a command to end."""
+
 FOLDER, REMOVED = "edgebnn folder ", "edgebnn removed"
 
 SAY = """say() { printf '%s\\n' "$1" 2>/dev/null || echo "$1"; }"""
@@ -43,7 +47,7 @@ KILL = """kill_program() {
 
 KEEPER = f"""umask 077
 trap : HUP INT TERM
-cd "$1" || exit 73
+cd -- "$1" || exit 73
 d=$(mktemp -d "$(pwd)/edgebnn.XXXXXXXX") || exit 73
 cd /
 {KILL}
@@ -93,7 +97,7 @@ class Device:
         Raises:
             UserError: the connection is lost, or it took longer than `seconds`.
         """
-        return self._finished(_with(arguments, script), None, seconds, "a step")
+        return self._finished(_with(arguments, script), None, seconds, "a step", "see whether it is overloaded")
 
     def program(self, command: Sequence[str], *, seconds: float, what: str) -> Finished:
         """Runs a program in the private folder.
@@ -101,7 +105,8 @@ class Device:
         Raises:
             UserError: as `sh`. A program that took too long is killed on the device.
         """
-        return self._finished(_with([self.folder, *command], PROGRAM), None, seconds, what)
+        script = _with([self.folder, *command], PROGRAM)
+        return self._finished(script, None, seconds, what, "see whether it hangs, or raise --limit")
 
     def push(self, source: Path, name: str, *, executable: bool = False) -> None:
         """Copies a file of this machine into the private folder, under a name of our own choosing.
@@ -113,7 +118,8 @@ class Device:
         script = _with([self.path(name), "700" if executable else "600"], script)
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            done = self._finished(script, file, COPY_SECONDS, f"copying {source.name!r}")
+            remedy = "see whether the network is as fast as it should be"
+            done = self._finished(script, file, COPY_SECONDS, f"copying {source.name!r}", remedy)
         arrived = done.out.strip().splitlines()
         check(
             done.code == 0 and arrived and arrived[-1].strip() == str(size),
@@ -121,17 +127,18 @@ class Device:
             "free space there, or name another folder with --folder",
         )
 
-    def _finished(self, script: str, source: IO[bytes] | None, seconds: float, what: str) -> Finished:
+    def _finished(self, script: str, source: IO[bytes] | None, seconds: float, what: str, remedy: str) -> Finished:
         process = start(self.target.command(script, self._link), source or subprocess.DEVNULL)
         try:
             done = collect(process, time.monotonic() + seconds)
         except TimeoutError:
             self._kill_program()
             late = f"{what} did not finish in {seconds:.0f} s on {self}"
-            raise UserError(f"{late}, and was stopped; see whether it hangs, or raise --limit") from None
+            raise UserError(f"{late}, and was stopped; {remedy}") from None
         except TooMuchError:
             self._kill_program()
-            raise UserError(f"{what} printed over {MOST_OUTPUT >> 20} MB on {self}, and was stopped") from None
+            much = f"{what} printed over {MOST_OUTPUT >> 20} MB on {self}"
+            raise UserError(f"{much}, and was stopped; run it by hand there, and see what") from None
         finally:
             end(process)
         if done.code:
@@ -139,19 +146,26 @@ class Device:
         return done
 
     def _check_connection(self, done: Finished) -> None:
-        said = self.target.failure(done.code, done.err)
-        if said is None and self.target.kind != "local" and done.code == 255:
-            time.sleep(0.2)  # the keeper's client ends at the same time as this one
-        if said is not None or self._keeper.poll() is not None:
-            reason = said or f"{done.last_line}; check the device and its network, and measure again"
-            raise UserError(f"the connection to {self} was lost ({reason})")
+        """Raises `UserError` if a command failed because the connection was lost: then the keeper's is, too.
+
+        Its exit status and what it said do not tell: a program may end with 255, and say anything.
+        """
+        try:
+            self._keeper.wait(0.5)  # the keeper's client ends at the same time as this one
+        except subprocess.TimeoutExpired:
+            return
+        reason = (
+            self.target.failure(done.code, done.err)
+            or f"{done.last_line}; check the device and its network, and measure again"
+        )
+        raise UserError(f"the connection to {self} was lost ({reason})")
 
     def _kill_program(self) -> None:
         script = _with([self.folder], f"d=$1\n{KILL}\nkill_program")
         process = start(self.target.command(script, self._link), subprocess.DEVNULL)
         try:
             collect(process, time.monotonic() + CLEAN_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, TooMuchError):
             pass  # the keeper will
         finally:
             end(process)
@@ -171,7 +185,8 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
     check(folder is None or folder.isprintable(), f"{folder!r} is no name for a folder; choose a plain one")
     keep = f"set -- {target.folder}\n{KEEPER}" if folder is None else _with([folder], KEEPER)
     with ExitStack() as stack:
-        link = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-", ignore_cleanup_errors=True)))
+        private = tempfile.TemporaryDirectory(prefix="edgebnn-", dir=_plain_folder(), ignore_cleanup_errors=True)
+        link = Path(stack.enter_context(private))
         arguments = target.command(keep, link / "c", opening=True)
         keeper = start(arguments, subprocess.PIPE)
         stack.callback(end, keeper)
@@ -184,6 +199,15 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
         device = Device(target, where, link / "c", keeper)
         stack.callback(_close, device, keeper, said)
         yield device
+
+
+def _plain_folder() -> str:
+    """Where ssh's socket goes: ssh expands % in its path and splits it at spaces.
+
+    The path may have 103 bytes (macOS; Linux 107, unix(7)), of which our names and ssh's own suffix take 36.
+    """
+    folder = tempfile.gettempdir()
+    return folder if re.fullmatch(r"[A-Za-z0-9_./-]{1,66}", folder) else "/tmp"  # noqa: S108
 
 
 def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[bytes]", said: Lines) -> str:
@@ -200,9 +224,9 @@ def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[b
 
 
 def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: Lines) -> None:
-    """Lets the keeper clean up, and says so if it did not. It takes a moment and must be done: Ctrl-C waits."""
+    """Lets the keeper clean up, and says so if it did not. It takes a moment and must be done: signals wait."""
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in ENDING} if main else {}
     try:
         assert keeper.stdin is not None
         keeper.stdin.close()
@@ -210,8 +234,8 @@ def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: Lines) -> No
             later = "it will be once the device notices that the connection is gone"
             print(f"note: {device} did not say that {device.folder} is removed; {later}", file=sys.stderr)
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
 def _with(arguments: Sequence[str], script: str) -> str:

@@ -32,6 +32,8 @@ SSH_OPTIONS = {
     "ForwardAgent": "no",
     "ForwardX11": "no",
     "ControlPersist": "no",
+    # What ssh says of failures is read; what it says at DEBUG would fill a pipe that nobody empties.
+    "LogLevel": "INFO",
 }
 
 
@@ -101,7 +103,7 @@ class Ssh:
         if self.port is not None:
             arguments += ["-p", str(self.port)]
         # The account's login shell reads the line first; it may be another than sh.
-        return [*arguments, "--", self.host, f"sh -c {shlex.quote(script)}"]
+        return [*arguments, "--", self.host, in_sh(script)]
 
     def failure(self, code: int, said: str) -> str | None:
         if code != 255:  # ssh(1): 255 if an error occurred
@@ -143,7 +145,7 @@ class Adb:
     def command(self, script: str, link: Path, *, opening: bool = False) -> list[str]:
         chosen = [] if self.serial is None else ["-s", self.serial]
         # -T: no terminal, so bytes pass unchanged. Since Android 7 the exit status comes back too.
-        return ["adb", *chosen, "shell", "-T", f"sh -c {shlex.quote(script)}"]
+        return ["adb", *chosen, "shell", "-T", in_sh(script)]
 
     def failure(self, code: int, said: str) -> str | None:
         known = {
@@ -159,6 +161,14 @@ class Adb:
         }
         own = "\n".join(re.findall(r"^(?:adb|error): .*", said, re.MULTILINE))
         return next((text for mark, text in known.items() if code and mark in own), None)
+
+
+def in_sh(script: str) -> str:
+    """The line with which a login shell runs `script` in sh.
+
+    A backslash stands outside the quotes and doubled: within single quotes it is itself in sh, and not in fish.
+    """
+    return "sh -c " + shlex.quote(script).replace("\\", "'\\\\'")
 
 
 def parse(text: str) -> Target:

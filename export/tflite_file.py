@@ -130,12 +130,15 @@ def _schema() -> ModuleType:
 
 def _unpack(data: bytes) -> Any:
     check(data[4:8] == IDENTIFIER, "not a TFLite file; give one written by `python -m export lce`")
-    schema = _schema()
+    schema, damaged = _schema(), "the TFLite file is damaged or cut off; export or copy it again"
     try:
-        return schema.ModelT.InitFromPackedBuf(data, 0)
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
     except (struct.error, ValueError, IndexError, TypeError):
         # The generated reader follows offsets blindly, so a file cut off fails wherever one leads outside.
-        raise UserError("the TFLite file is damaged or cut off; export or copy it again") from None
+        raise UserError(damaged) from None
+    parts = (model.operatorCodes, model.buffers, model.subgraphs)
+    check(all(parts) and model.subgraphs[0].operators and model.subgraphs[0].tensors, damaged)
+    return model
 
 
 def _pack(model: Any) -> bytes:

@@ -34,7 +34,7 @@ COMMANDS = {
     "architecture": "uname -m",
     # The fifth byte of the program that runs this: 1 of 32 bits, 2 of 64 (elf(5)). A kernel may be of 64, they of 32.
     "elf_class": "head -c 5 /proc/self/exe | od -A n -t u1",
-    "cores": "nproc",
+    "cores": "nproc || getconf _NPROCESSORS_ONLN",
     "firmware": "vcgencmd get_throttled",
     "android": "getprop ro.build.version.release",
     "product": "getprop ro.product.manufacturer; getprop ro.product.model",

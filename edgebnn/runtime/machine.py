@@ -80,13 +80,13 @@ def hardware(found: Facts) -> dict[str, Any]:
     hardware_line = re.search(r"^Hardware\s*:\s*(.+?)\s*$", text, re.MULTILINE)
     # The device tree names a board ("Raspberry Pi 4 Model B Rev 1.4") where the processor has no name.
     named = [" ".join(found.get("product", "").split()), cpu, found.get("/proc/device-tree/model", "").strip()]
-    cores = found.get("cores", "")
+    cores = re.fullmatch(r"[1-9][0-9]{0,5}", found.get("cores", ""))
     governors = {value for path, value in sorted(found.items()) if path.endswith("/scaling_governor")}
     os_name = re.search(r'^PRETTY_NAME="?([^"\n]+)', found.get("/etc/os-release", ""), re.MULTILINE)
     android = found.get("android")
     return {
         "cpu": next((name for name in [*named, hardware_line[1] if hardware_line else ""] if name), ""),
-        "cores": int(cores) if cores.isdigit() else len(re.findall(r"^processor\s*:", text, re.MULTILINE)) or 1,
+        "cores": int(cores[0]) if cores else len(re.findall(r"^processor\s*:", text, re.MULTILINE)) or 1,
         "features": features,
         "core_types": core_types(text),
         "architecture": found.get("architecture", ""),

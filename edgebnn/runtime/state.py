@@ -1,5 +1,6 @@
 """How hot and how fast a machine is at one moment, and whether it was throttled between two."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from edgebnn.runtime.facts import Facts
 FIRMWARE_FLAGS = ("voltage too low", "frequency capped", "throttled", "soft temperature limit")
 """Bits 0 to 3 of what a Raspberry Pi's firmware says; 16 to 19: it happened since it was switched on
 (https://www.raspberrypi.com/documentation/computers/os.html#get_throttled)."""
+
+BUSY_SCRIPT = "head -n 1 /proc/stat; sleep 2; head -n 1 /proc/stat"
+"""sh: the processors' time before and after two seconds of doing nothing, for `busy_share`."""
 
 FIRMWARE_FILE = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 
@@ -50,7 +54,7 @@ def state(facts: Facts) -> State:
         load=_number(facts.get("/proc/loadavg", "").partition(" ")[0]),
         cooling=_sum(value for name, value in _pairs(facts, "cooling_device", "cur_state") if _slows(name)),
         throttle_count=_sum(text for path, text in facts.items() if path.endswith("/core_throttle_count")),
-        firmware=_firmware(facts.get("firmware") or facts.get(FIRMWARE_FILE, "")),
+        firmware=_firmware(facts.get("firmware", ""), facts.get(FIRMWARE_FILE, "")),
     )
 
 
@@ -74,11 +78,31 @@ def throttling(states: Sequence[State]) -> str | None:
     return "; ".join(dict.fromkeys(signs))
 
 
+def happened_before(first: State) -> list[str]:
+    """What a Raspberry Pi's firmware has noted since it was switched on, and would not note a second time."""
+    return [flag for bit, flag in enumerate(FIRMWARE_FLAGS) if (first.firmware or 0) >> 16 >> bit & 1]
+
+
+def busy_share(text: str) -> float | None:
+    """What `BUSY_SCRIPT` printed: the share of all processors' time that was not idle between; None if it is not that.
+
+    The line "cpu" of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, guests (proc(5)).
+    """
+    lines = re.findall(r"^cpu ((?: +\d{1,19}){5,})", text, re.MULTILINE)
+    if len(lines) != 2:
+        return None
+    # Guests' time is in user's already.
+    first, last = ([int(each) for each in line.split()[:8]] for line in lines)
+    spent = [after - before for before, after in zip(first, last)]
+    return min(1, max(0, 1 - (spent[3] + spent[4]) / sum(spent))) if sum(spent) > 0 else None
+
+
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _sum(texts: Iterable[str]) -> int | None:
@@ -115,15 +139,15 @@ def _temperature(facts: Facts) -> float | None:
         value = _number(text)
         if value is None:
             continue
-        value = (
-            value / 1000 if abs(value) > 1000 else value
-        )  # by the kernel's documentation thousandths; not everywhere
+        # By the kernel's documentation thousandths; not everywhere.
+        value = value / 1000 if abs(value) > 1000 else value
         if 0 < value < 150:
             of_processor = re.search(r"cpu|soc|x86_pkg|core", name, re.IGNORECASE) is not None
             degrees.append((of_processor, value))
     return max(degrees)[1] if degrees else None
 
 
-def _firmware(text: str) -> int | None:
-    found = re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})", text.strip())
-    return int(found[1], 16) if found else None
+def _firmware(*texts: str) -> int | None:
+    """The flags from the first text that holds them: `vcgencmd` prints what is wrong where a user may not ask."""
+    found = (re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})", text.strip()) for text in texts)
+    return next((int(each[1], 16) for each in found if each), None)

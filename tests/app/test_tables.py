@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app import page, tables
+from app import page, summary, tables
 from edgebnn.records import Kind, Record
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, latency, write_all
 from train.linear import LinearEvaluation
@@ -152,6 +152,16 @@ def test_a_void_time_says_so() -> None:
     context = {"artifact": "m.onnx", "runtime": "onnxruntime", "threads": 1, "void": ["the device throttled"]}
     time = Record("latency", "m", {"median_ms": 1.0, "p10_ms": 1.0, "p90_ms": 1.0}, context)
     assert tables.overview([time]).loc[0, "runtime"] == "onnxruntime (VOID)"
+    assert [row["median ms"] for row in summary.rows([time])] == ["1.00 (VOID)"]
+    sound = latency("n", "n.onnx", "onnxruntime", 2, 1, SERVER)
+    untimed = Record("size", "u", {"bytes": 5}, {"artifact": "u.onnx"})
+    assert [row["median ms"] for row in summary.rows([time, sound, untimed])] == ["1.00 (VOID)", "2.00", "-"]
+
+
+def test_circumstances_in_words() -> None:
+    context = {"artifact": "a", "threads": 1, "throttled": None, "void": [], "isa": "neon", "machine": {"cores": 4}}
+    assert page.circumstances(context) == "threads 1, isa neon<small>machine: cores 4</small>"
+    assert page.circumstances({"throttled": False, "void": ["a: b", "c"]}) == "throttled False, void a: b; c"
 
 
 def test_a_file_exported_anew_is_not_verified() -> None:

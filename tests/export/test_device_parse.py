@@ -43,6 +43,8 @@ def test_a_system_that_does_not_tell_its_memory() -> None:
         (LCE_0_4.replace("curr=31278", "curr=1"), "curr=1 "),
         (TF_PERCENTILES.replace("median=141253", "median=999999"), "median=999999"),
         (TF_2_13.replace("count=50 first", "count=0 first"), "count=0"),
+        (LCE_0_4.replace("max=31929", "max=1e999"), "count=50 first=31929"),
+        (LCE_0_4.replace("count=50", "count=" + "9" * 5000), "Inference timings"),
     ],
 )
 def test_garbage_is_refused_with_its_line(garbage: str, shown: str) -> None:
@@ -100,7 +102,7 @@ BENCH: dict[str, Any] = {
 
 
 def test_edgebnn_bench_is_read_after_a_greeting() -> None:
-    found = device_parse.bench("Welcome!\n" + json.dumps(BENCH))
+    found = device_parse.bench("Welcome {you}!\n" + json.dumps(BENCH, indent=1))
     facts: dict[str, Any] = {"runtime": "onnxruntime", "runtime_version": "1.31.1", "batch": 1, "isa": "neon"}
     facts |= {"process": {key: value for key, value in BENCH["machine"].items() if key != "cpu"}}
     assert found == Sample((0.5, 0.25, 0.75), 76.4, 0.77, 72388608, None, facts)
@@ -116,7 +118,12 @@ def test_edgebnn_bench_is_read_after_a_greeting() -> None:
         {"results": [BENCH["results"][0] | {"init_ms": None}]},
         {"results": [BENCH["results"][0] | {"first_ms": float("nan")}]},
         {"machine": []},
+        {"results": [{key: value for key, value in BENCH["results"][0].items() if key != "runtime"}]},
+        {"results": [BENCH["results"][0] | {"runtime_version": {"a": 1}}]},
+        {"results": [BENCH["results"][0] | {"batch": float("nan")}]},
+        {"machine": BENCH["machine"] | {"features": [1.5]}},
         {"peak_memory_bytes": "much"},
+        {"peak_memory_bytes": -1},
     ],
 )
 def test_other_json_is_refused(change: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from edgebnn.runtime.state import State
 from export.device import Findings, Measured, Subject
 from export.device_parse import Sample
-from export.device_report import doubts, notes, table, to_records
+from export.device_report import doubts, names, notes, table, to_records
 from export.device_runners import Tool
 
 MACHINE = {
@@ -30,8 +30,14 @@ def measured(tmp_path: Path, name: str, rounds: list[tuple[float, ...]], *, peak
     )
 
 
-def findings(*each: Measured, states: tuple[State, ...] = (QUIET, QUIET), threads: int = 1) -> Findings:
-    return Findings(each, MACHINE, states, threads)
+def findings(
+    *each: Measured,
+    states: tuple[State, ...] = (QUIET, QUIET),
+    threads: int = 1,
+    busy: float | None = 0.1,
+    **machine: object,
+) -> Findings:
+    return Findings(each, MACHINE | machine, states, threads, busy)
 
 
 STEADY = [(40.0, 40.5, 41.0)] * 6
@@ -77,11 +83,15 @@ def test_throttling_and_load(tmp_path: Path) -> None:
     hot = State((600.0,), (1500.0,), 85.0, 0.2, 0, None, 0xE0008)
     (reason,) = doubts(findings(one, states=(QUIET, hot, QUIET)))
     assert "the device throttled (firmware: frequency capped; firmware: throttled; firmware: soft" in reason
-    busy = State(load=3.6)
-    (reason,) = doubts(findings(one, states=(busy, busy)))
-    assert "busy (load 3.6 on 4 cores" in reason
+    (reason,) = doubts(findings(one, busy=3.6))
+    assert "others kept 3.6 of the device's 4 cores busy" in reason
     # Three other processes have a core each.
-    assert doubts(findings(one, states=(State(load=3.4), QUIET))) == []
+    assert doubts(findings(one, busy=3.4)) == []
+    assert doubts(findings(one, busy=None)) == []
+    # The load of the minute before holds our own trying, and says nothing.
+    assert doubts(findings(one, states=(State(load=9), QUIET), threads=4)) == []
+    # More threads than cores are not others.
+    assert doubts(findings(one, threads=8)) == []
 
 
 def test_notes(tmp_path: Path) -> None:
@@ -89,13 +99,38 @@ def test_notes(tmp_path: Path) -> None:
     assert notes(findings(one)) == []
     assert notes(findings(one, states=(State(), State()))) == ["the device does not tell whether it throttled"]
     assert notes(findings(one, threads=5)) == ["5 threads share 4 cores"]
-    other = Findings((one,), MACHINE | {"bits": 32}, (QUIET, QUIET), 1)
-    assert notes(other) == ["the programs are 32-bit on a 64-bit kernel: a 64-bit system would be faster"]
+    narrow = ["the programs are 32-bit on a 64-bit processor: a 64-bit system would be faster"]
+    assert notes(findings(one, bits=32)) == narrow
+    # A 32-bit kernel on a Cortex-A72 calls itself armv7l.
+    assert notes(findings(one, bits=32, architecture="armv7l")) == narrow
+    assert notes(findings(one, bits=32, architecture="armv7l", core_types={})) == []
+
+
+def test_what_a_raspberry_pis_firmware_cannot_tell(tmp_path: Path) -> None:
+    one = measured(tmp_path, "a", STEADY, peak=9_000_000)
+    silent = State(limit_mhz=(1500.0,))
+    (note,) = notes(findings(one, states=(silent, silent)))
+    assert "its firmware, which knows whether it throttled, did not answer" in note
+    assert notes(findings(one, states=(silent, silent), cpu="Board 9")) == []
+    noted = State(limit_mhz=(1500.0,), firmware=0x50000)
+    (note,) = notes(findings(one, states=(noted, noted)))
+    assert "its firmware has noted: voltage too low, throttled. It notes that once" in note
+
+
+def test_a_device_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    text = table(findings(measured(tmp_path, "a", STEADY), os="\x1b]0;title\x07\x1b[2J", governor="\x9b1m"))
+    assert all(each.isprintable() for each in text.splitlines())
+    assert r"\x1b]0;title" in text
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    one, other, third = (measured(tmp_path / folder, name, STEADY) for folder, name in ("xa", "ya", "xb"))
+    assert names(findings(one, other, third)) == [str(tmp_path / "x" / "a"), str(tmp_path / "y" / "a"), "b"]
 
 
 def test_table_and_records_say_the_same(tmp_path: Path) -> None:
-    names = ("a\nb.tflite", "peak.tflite")
-    found = findings(measured(tmp_path, names[0], STEADY), measured(tmp_path, names[1], STEADY, peak=9_000_000))
+    first_name, second_name = "a\nb.tflite", "peak.tflite"
+    found = findings(measured(tmp_path, first_name, STEADY), measured(tmp_path, second_name, STEADY, peak=9_000_000))
     _, first, second, where, states, note = table(found).splitlines()
     assert first.split() == [
         r"a\nb.tflite",
@@ -127,5 +162,5 @@ def test_table_and_records_say_the_same(tmp_path: Path) -> None:
     }
     assert latency.context["runs"] == 18
     assert latency.context["runtime_version"] == f"sha256 {'ab' * 6}"
-    assert (latency.context["throttled"], latency.context["void"]) == (False, [])
+    assert (latency.context["throttled"], latency.context["void"], latency.context["busy_cores"]) == (False, [], 0.1)
     assert latency.context["before"]["temperature_c"] == 45

@@ -1,15 +1,20 @@
+import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from edgebnn.errors import UserError
 from edgebnn.runtime import facts, machine
+from export import device_process
 from export.device_session import opened
-from export.device_target import Adb, Local, Ssh, parse
-from tests.export.stand_ins import alive, hang, wait_for
+from export.device_target import Adb, Local, Ssh, in_sh, parse
+from tests.export.stand_ins import alive, hang, wait_for, write_program
 
 
 @pytest.mark.parametrize(
@@ -74,11 +79,12 @@ def test_ssh_asks_nothing_and_reads_the_host_as_no_option() -> None:
     assert options["ControlMaster"] == "no"
 
 
-HOSTILE = ["it's", '"', "$(touch hacked)", "`touch hacked`", "a\nb", "-rf", ";", "*", "", "\\", "ü", "!!"]
+HOSTILE = ["it's", '"', "$(touch hacked)", "`touch hacked`", "a\nb", "-rf", ";", "*", "", "\\", "\\'; touch hacked; '"]
+HOSTILE += ["\\n", "ü", "!!"]
 
 
 @pytest.mark.parametrize(
-    "shell", [["sh"], ["bash", "--posix"], ["busybox", "sh"], ["mksh"]], ids=lambda shell: shell[0]
+    "shell", [["sh"], ["bash", "--posix"], ["busybox", "sh"], ["mksh"], ["fish"]], ids=lambda shell: shell[0]
 )
 def test_arguments_pass_through_any_shell(shell: list[str], tmp_path: Path) -> None:
     """A device's login shell reads the line that ssh or adb hands it."""
@@ -88,6 +94,71 @@ def test_arguments_pass_through_any_shell(shell: list[str], tmp_path: Path) -> N
     done = subprocess.run([*shell, "-c", line], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "".join(f"[{each}]" for each in HOSTILE)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_backslash_stands_within_single_quotes() -> None:
+    """There fish would take it for an escape, and sh for itself."""
+    line = in_sh(shlex.join(HOSTILE))
+    assert shlex.split(line) == ["sh", "-c", shlex.join(HOSTILE)]
+    quoted = line.replace("""'"'"'""", "").split("'")[1::2]
+    assert "-rf" in "".join(quoted)
+    assert not any("\\" in each for each in quoted)
+
+
+def test_sshs_socket_has_a_plain_and_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for odd in ("with space", "100%h", "long" * 30):
+        (tmp_path / odd).mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / odd))
+        with opened(Local(), str(tmp_path)) as device:
+            assert not device._link.is_relative_to(tmp_path / odd)
+            assert len(str(device._link)) < 80
+            assert " " not in str(device._link)
+    assert not list(tmp_path.glob("edgebnn*"))
+
+
+def test_a_device_that_never_stops_talking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not hold a command longer than the time limit, Ctrl-C waiting."""
+    for script in ("yes", "yes | tr -d '\\n'"):
+        keeper = device_process.start(["sh", "-c", script], subprocess.PIPE)
+        begin = time.monotonic()
+        assert device_process.Lines(keeper).after("never", 1) is None
+        with pytest.raises((TimeoutError, device_process.TooMuchError)):
+            device_process.collect(keeper, time.monotonic() + 1)
+        assert time.monotonic() - begin < 5
+        monkeypatch.setattr(device_process, "GRACE_SECONDS", 0.1)
+        device_process.end(keeper)
+
+
+def test_ctrl_c_before_the_device_has_answered(tmp_path: Path) -> None:
+    """The keeper has made its folder and not yet said so."""
+    programs, there = tmp_path / "programs", tmp_path / "there"
+    programs.mkdir()
+    there.mkdir()
+    write_program(programs / "mktemp", f'{shutil.which("mktemp")} "$@" && sleep 1')
+    code = f"from export.device_session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
+    code = f"from export.device_target import Local; {code}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert wait_for(lambda: list(there.iterdir()), 60)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in said
+    assert not list(there.iterdir())
+
+
+def test_what_a_program_says_is_no_lost_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 255 is ssh's own, and a program's; adb's messages begin as many do."""
+    says = {"ssh": "echo Permission denied >&2; exit 255", "adb": "echo error: device offline >&2; exit 1"}
+    for target in (Ssh("here"), Adb()):
+        monkeypatch.setattr(type(target), "command", lambda self, script, link, *, opening=False: ["sh", "-c", script])
+        with opened(target, str(tmp_path)) as device:
+            done = device.program(["sh", "-c", says[target.kind]], seconds=30, what="it")
+            assert done.code != 0
+            assert target.failure(done.code, done.err) is not None
 
 
 def test_here(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph.shapes import UnitShape
 from export import lce, tflite_file
 from tests.export.random_graph import graph_of
+from tests.runtime.models import tflite_bytes
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,13 @@ def test_another_file_is_refused(junk: bytes) -> None:
 def test_a_file_cut_off_is_refused(data: bytes, share: float) -> None:
     with pytest.raises(UserError, match="damaged or cut off"):
         tflite_file.operators(data[: int(share * len(data))])
+
+
+def test_a_file_that_holds_nothing_is_refused() -> None:
+    empty = tflite_bytes({})
+    for read in (tflite_file.operators, tflite_file.tap_units, lambda data: tflite_file.add_metadata(data, "a", "b")):
+        with pytest.raises(UserError, match="damaged or cut off"):
+            read(empty)
 
 
 def test_a_file_whose_parts_have_no_names_is_refused() -> None:

@@ -1,10 +1,11 @@
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from edgebnn.runtime import facts, machine
-from edgebnn.runtime.state import State, state, throttling
+from edgebnn.runtime.state import BUSY_SCRIPT, FIRMWARE_FILE, State, busy_share, state, throttling
 
 # A Raspberry Pi 5 as it describes itself (files shortened), with 32-bit programs.
 PI_5 = {
@@ -77,6 +78,51 @@ def test_a_phone() -> None:
     assert (found["bits"], found["governor"]) == (64, None)
     # Degrees instead of thousandths; the battery is not the processor; nothing is below absolute zero.
     assert state(PHONE) == State((), (), 61, None, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        # Who is not in the group video is told so, in words; the kernel may know.
+        ({"firmware": "VCHI initialization failed"}, {"firmware": None}),
+        ({"firmware": "VCHI initialization failed", FIRMWARE_FILE: "50005"}, {"firmware": 0x50005}),
+        ({"/proc/loadavg": "nan 1 1"}, {"load": None}),
+        ({"/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "inf"}, {"mhz": (2400,)}),
+        ({"/sys/class/thermal/thermal_zone0/temp": "nan"}, {"temperature_c": None}),
+    ],
+)
+def test_odd_answers_are_left_out(change: dict[str, str], known: dict[str, object]) -> None:
+    assert state(PI_5 | change) == replace(state(PI_5), **known)
+
+
+@pytest.mark.parametrize("cores", ["²", "0", "-4", "4 5", "9" * 5000])
+def test_an_odd_number_of_cores_is_counted_elsewhere(cores: str) -> None:
+    assert machine.hardware(PI_5 | {"cores": cores})["cores"] == 4
+
+
+STAT = "cpu  100 0 50 {idle} 10 0 5 0 999 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        (f"{STAT.format(idle=800)}\ncpu  190 0 55 {'900'} 10 0 10 0 9999 0\n", 0.5),
+        (f"Welcome!\n{STAT.format(idle=800)}\n{STAT.format(idle=1000)}", 0.0),
+        # It stands still in some emulators.
+        (f"{STAT.format(idle=800)}\n{STAT.format(idle=800)}", None),
+        (STAT.format(idle=800), None),
+        ("head: /proc/stat: Permission denied", None),
+        ("cpu  1 2\ncpu  3 4", None),
+    ],
+)
+def test_how_busy_others_are(text: str, share: float | None) -> None:
+    assert busy_share(text) == share
+
+
+def test_this_machine_says_how_busy_it_is() -> None:
+    share = busy_share(subprocess.run(["sh", "-c", BUSY_SCRIPT], capture_output=True, text=True).stdout)
+    assert share is not None
+    assert 0 <= share <= 1
 
 
 def test_nothing_known() -> None:
