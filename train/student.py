@@ -73,6 +73,14 @@ class Student:
         return self.config(()).num_features
 
 
+def duplicate(network: Network) -> Network:
+    """A new network of the same configuration and weights."""
+    # By its state, since a module in training may hold what cannot be deep-copied.
+    copied: Network = network.config.build()
+    copied.load_state_dict(network.state_dict())
+    return copied
+
+
 def start_from(network: Network, path: str, data: Images) -> None:
     """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
 
