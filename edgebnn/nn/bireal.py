@@ -74,6 +74,7 @@ class BiRealUnit(nn.Module):
     def __init__(self, shape: UnitShape, config: BiRealConfig) -> None:
         super().__init__()
         inputs, outputs = shape.in_channels, shape.out_channels
+        self.shortcut = shape.shortcut
         reacts = config.arch == "reactnet-18"
         precision = {"binary": config.binary_activations, "gradient": config.activation_gradient}
         self.sign = RSign(inputs, **precision) if reacts else Sign(**precision)  # type: ignore[arg-type]
