@@ -13,7 +13,7 @@ from edgebnn.ssl.schedules import half_cosine
 from train.heads import HeadedMethod
 from train.images import Images
 from train.optim import OptimizerConfig
-from train.student import Student
+from train.student import Student, duplicate
 
 LARS = OptimizerConfig(
     name="lars", lr=4.8, weight_decay=1e-6, decay="weights", schedule="cosine", warmup=10, warmup_from=1e-4
@@ -67,10 +67,7 @@ class BYOL(HeadedMethod):
         self.projector = BYOLProjectionHead(self.network.num_features, self.hidden, self.dim)
         self.predictor = BYOLPredictionHead(self.dim, self.hidden, self.dim)
         self.start_from(self.init, data)
-        # The network by its state, since a module in training may hold what cannot be deep-copied.
-        copied = type(self.network)(self.network.config)
-        copied.load_state_dict(self.network.state_dict())
-        self.target = nn.Sequential(copied, deepcopy(self.projector)).requires_grad_(False)
+        self.target = nn.Sequential(duplicate(self.network), deepcopy(self.projector)).requires_grad_(False)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
         """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""

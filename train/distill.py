@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from edgebnn.errors import check
 from edgebnn.ssl.losses import distillation
 from train.data import Images
 from train.method import Method
@@ -46,6 +47,7 @@ class Distill(Method):
         self.temperature = temperature
 
     def prepare(self, data: Images) -> None:
+        check(self.temperature > 0, f"a temperature of {self.temperature} is not positive; S2-BNN has 0.2")
         self.teacher = load_teacher(self.teacher_path, data, projection=True)
         self.network = self.student.with_projection(self.teacher.outputs)
         self.network.check_resolution(data.resolution)

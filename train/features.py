@@ -42,8 +42,12 @@ class FeatureEvaluation(Evaluation):
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         to_device = self.trainer.strategy.batch_to_device
         with self.trainer.precision_plugin.val_step_context():
-            train = [features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()]
-        self.measure(together(train, data.count("train")), together(self.held_out, data.count("val")))
+            # No name holds the batches' features: of ImageNet they are gigabytes, and are here twice already.
+            train = together(
+                [features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()],
+                data.count("train"),
+            )
+        self.measure(train, together(self.held_out, data.count("val")))
 
 
 @torch.no_grad()
@@ -62,8 +66,11 @@ def together(parts: list[Features], count: int) -> Features:
         parts: of this process.
         count: number of images there are; fewer features come back if broken ones were left out.
     """
+    rows, labels = (torch.cat(tensors) for tensors in zip(*parts))
+    if world_size() == 1:
+        return rows, labels
     most = -(-count // world_size())
-    rows, labels = (_interleaved(torch.cat(tensors), most) for tensors in zip(*parts))
+    rows, labels = _interleaved(rows, most), _interleaved(labels, most)
     return rows[labels >= 0], labels[labels >= 0]
 
 

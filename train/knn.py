@@ -5,12 +5,10 @@ from lightly.utils.benchmarking import knn_predict
 from torch import Tensor
 
 from edgebnn.errors import UserError
-from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.evaluation import accuracies, right_answers
-from train.features import FeatureEvaluation, Features, features, together
-from train.images import Images, Part
-from train.loader import Loader
+from train.features import FeatureEvaluation, Features
+from train.images import Images
 from train.optim import OptimizerConfig
 from train.student import Student
 
@@ -88,16 +86,3 @@ def check_neighbours(k: int, temperature: float, data: Images) -> None:
     if not temperature > 1 / 80:
         # exp(1 / T) has to stay a float32.
         raise UserError(f"a temperature of {temperature} is not above 0.0125; Wu et al. have 0.07")
-
-
-@torch.no_grad()
-def knn_accuracy(network: Network, data: Images, k: int = 20, temperature: float = 0.07) -> float:
-    """Top-1 in percent of `network`, put into eval, without a trainer: what `KNN` measures on the CPU."""
-    check_neighbours(k, temperature, data)
-    network.eval()
-    loaders: dict[Part, Loader] = {"train": data.fixed_train_dataloader(), "val": data.val_dataloader()}
-    train, val = (
-        together([features(network, data.on_after_batch_transfer(batch, 0)) for batch in loader], data.count(part))
-        for part, loader in loaders.items()
-    )
-    return knn_accuracies(train, val, len(data.labels), k, temperature)["top1"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.nn import Network
 from edgebnn.ssl.losses import info_nce
 from edgebnn.ssl.momentum import follow
@@ -18,7 +18,7 @@ from train.data import Images
 from train.distributed import gather, rank, world_size
 from train.method import Method
 from train.optim import OptimizerConfig
-from train.student import Student, start_from
+from train.student import Student, duplicate, start_from
 
 SGD = OptimizerConfig(name="sgd", lr=0.03, weight_decay=1e-4, schedule="cosine")
 
@@ -63,8 +63,8 @@ class MoCoV2(Method):
         self.key_groups = key_groups
 
     def prepare(self, data: Images) -> None:
-        if not 0 <= self.momentum <= 1:
-            raise UserError(f"a momentum of {self.momentum} is not from 0 to 1; MoCo v2 has 0.999")
+        check(0 <= self.momentum <= 1, f"a momentum of {self.momentum} is not from 0 to 1; MoCo v2 has 0.999")
+        check(self.temperature > 0, f"a temperature of {self.temperature} is not positive; MoCo v2 has 0.2")
         check_queue(self.queue_size, data.batch_size)
         check_groups(self.key_groups, data.batch_size)
         self.network = self.student.with_projection(self.dim)
@@ -121,9 +121,7 @@ def key_encoder_of(network: Network) -> Network:
     Keys are normalised by their own group's statistics always, so nothing would read the running ones; and as
     each process sees its own groups, they would differ from process to process.
     """
-    # By its state, since a module in training may hold what cannot be deep-copied.
-    copied = type(network)(network.config)
-    copied.load_state_dict(network.state_dict())
+    copied = duplicate(network)
     for norm in copied.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.track_running_stats = False

@@ -68,6 +68,12 @@ class OptimizerConfig:
                 "give 0 epochs or more, and factors from 0 to 1"
             )
 
+        if self.schedule == "steps" and not (self.milestones and self.step_factor > 0):
+            raise UserError(
+                f"schedule steps with milestones {list(self.milestones)}, step_factor {self.step_factor} makes no "
+                "steps; give epochs and a positive factor, or schedule constant"
+            )
+
     def factor(self, step: int, epochs: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by in optimiser step `step`, counted from 0."""
         epoch = step // steps_per_epoch

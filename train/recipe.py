@@ -19,12 +19,8 @@ Started by torchrun or srun, all processes walk through the stages in step, and 
 
 import argparse
 import json
-import re
 import time
-from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -34,40 +30,15 @@ from edgebnn.files import existing_file, write_bytes
 from edgebnn.text import columns
 from train import inputs
 from train.callbacks import CONFIG, LAST, MODEL
-from train.cli import Reader, fit
-from train.failures import one_line_errors
+from train.cli import fit
 from train.launch import place
-from train.resume import flat
+from train.stages import Stage, check_order, read, relative, resolve
 
 INPUTS = "inputs.json"
 """Written before a stage starts: what tells the files that it learns from from others."""
 
 FINISHED = "finished"
 """Written, empty, when a stage has ended."""
-
-OURS = ("run", "config", "ckpt_path")
-"""Keys that a recipe gives each stage itself."""
-
-
-@dataclass
-class Stage:
-    """One stage of a recipe.
-
-    Attributes:
-        name: its name and that of its folder.
-        arguments: of `train fit`.
-        folder: where it writes.
-        inputs: files that its configuration names (`train.inputs.find`).
-        trains: whether it leaves a model file; an evaluation like kNN does not.
-        config: the whole configuration, with the recipe's folder written as ${run}.
-    """
-
-    name: str
-    arguments: list[str]
-    folder: Path
-    inputs: dict[str, Path] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    trains: bool = True
 
 
 def main(arguments: list[str]) -> None:
@@ -105,7 +76,9 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
             print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
         if not done:
             train(stage)
-        rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", accuracy(stage.folder)))
+        first, *others = accuracies(stage.folder) or [""]
+        rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", first))
+        rows += [("", "", other) for other in others]
     if writes():
         print(columns([("stage", "time", "top-1"), *rows], "lll"))
 
@@ -114,81 +87,6 @@ def writes() -> bool:
     """Whether this process is the one that writes and prints."""
     here = place()
     return here is None or here.rank == 0
-
-
-def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
-    """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
-    used: set[str] = set()
-
-    def filled(match: re.Match[str]) -> str:
-        name = match[1]
-        check(name == "run" or name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
-        used.add(name)
-        return str(root) if name == "run" else values[name]
-
-    try:
-        recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
-    sound = isinstance(recipe, dict) and set(recipe) == {"stages"} and isinstance(recipe["stages"], dict)
-    if not sound or not recipe["stages"]:
-        raise UserError(f"recipe {path} needs one key, `stages`, with a stage by name under it; see train/recipes/")
-    stages = []
-    for name, entry in recipe["stages"].items():
-        if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
-            raise UserError(f"recipe {path}: stage {name} takes the keys `config` and `set` (`config` is needed)")
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-            raise UserError(f"recipe {path}: '{name}' is no stage's name; use letters, digits, - and _")
-        changes = entry.get("set") or {}
-        if not isinstance(changes, dict) or not {str(key) for key in changes}.isdisjoint(OURS):
-            raise UserError(f"recipe {path}: stage {name}'s `set` takes keys of train fit but {', '.join(OURS)}")
-        config = existing_file(path.parent / str(entry["config"]), f"stage {name}: config")
-        folder = root / str(name)
-        arguments = ["--config", str(config), "--run", str(folder)]
-        for key, value in changes.items():
-            # A string is an argument as it is; anything else in the form YAML reads back.
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            arguments += [f"--{key}", re.sub(r"\$\{(\w+)\}", filled, text)]
-        stages.append(Stage(str(name), arguments, folder))
-    unused = sorted(values.keys() - used)
-    check(not unused, lambda: f"recipe {path} has no ${{{unused[0]}}}; leave it out of --set")
-    return stages
-
-
-def resolve(stage: Stage, root: Path) -> Stage:
-    """Reads the stage's configuration. Raises `UserError` if there is something wrong with it."""
-    try:
-        with one_line_errors():
-            config = Reader(stage.arguments).resolved()
-    except UserError as error:
-        raise UserError(f"stage {stage.name}: {error}") from None
-    stage.inputs = inputs.find(flat(config), root)
-    stage.config = relative(config, root)
-    module, _, name = config["model"]["class_path"].rpartition(".")
-    stage.trains = getattr(import_module(module), name).trains
-    return stage
-
-
-def check_order(stages: list[Stage]) -> None:
-    """Raises `UserError` if a stage uses a file that no earlier stage makes."""
-    made: set[Path] = set()
-    root = stages[0].folder.parent
-    for stage in stages:
-        for name, path in stage.inputs.items():
-            if path.parent.parent == root and path not in made:
-                raise UserError(f"stage {stage.name} names {name}, which no stage before it makes; add one")
-        if stage.trains:
-            made |= {stage.folder / MODEL, stage.folder / LAST}
-
-
-def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
-    """The flat configuration with `root` written as ${run}, so that a recipe's folder can be moved."""
-
-    def shown(value: Any) -> Any:
-        inside = isinstance(value, str) and (value == str(root) or value.startswith(f"{root}/"))
-        return "${run}" + value[len(str(root)) :] if inside else value
-
-    return {key: shown(value) for key, value in flat(config).items()}
 
 
 def is_finished(stage: Stage) -> bool:
@@ -233,9 +131,8 @@ def train(stage: Stage) -> None:
         write_bytes(stage.folder / FINISHED, b"")
 
 
-def accuracy(folder: Path) -> str:
-    """The newest accuracy measured in a run folder, with the model's name and how; empty if there is none."""
+def accuracies(folder: Path) -> list[str]:
+    """The accuracies measured in a run folder, the newest of each model and protocol, with both."""
     found = [record for record in records.read_all(folder) if record.kind == "accuracy"]
-    if not found:
-        return ""
-    return f"{found[-1].values['top1']:.1f} %  {found[-1].model}: {found[-1].context.get('protocol')}"
+    newest = {(record.model, record.context.get("protocol")): record.values["top1"] for record in found}
+    return [f"{top1:.1f} %  {model}: {protocol}" for (model, protocol), top1 in newest.items()]

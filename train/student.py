@@ -47,9 +47,12 @@ class Student:
         common: dict[str, Any] = {"width": self.width, "stem_stride": self.stem_stride}
         common |= {"head": tuple(head), "head_relu": head_relu}
         if self.arch in ("resnet-18", "resnet-50"):
-            set_ = [f.name for f in fields(self) if f.name in BINARY_ONLY and getattr(self, f.name) != f.default]
-            if set_:
-                raise UserError(f"a {self.arch} is real-valued and has no {set_[0]}; leave {', '.join(set_)} out")
+            given = [f for f in fields(self) if f.name in BINARY_ONLY and getattr(self, f.name) != f.default]
+            if given:
+                defaults = ", ".join(f"{field.name} {field.default}" for field in given)
+                raise UserError(
+                    f"a {self.arch} is real-valued and has no {given[0].name}; leave it at its default: {defaults}"
+                )
             return ResNetConfig(arch=self.arch, **common)
         common |= {name: getattr(self, name) for name in BINARY_ONLY}
         if self.arch in ("birealnet-18", "reactnet-18"):
@@ -71,6 +74,14 @@ class Student:
     def num_features(self) -> int:
         """Width of the pooled features."""
         return self.config(()).num_features
+
+
+def duplicate(network: Network) -> Network:
+    """A new network of the same configuration and weights."""
+    # By its state, since a module in training may hold what cannot be deep-copied.
+    copied: Network = network.config.build()
+    copied.load_state_dict(network.state_dict())
+    return copied
 
 
 def start_from(network: Network, path: str, data: Images) -> None:

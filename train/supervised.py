@@ -53,10 +53,9 @@ class Supervised(Classification):
         classes = len(data.labels)
         if not 0 <= self.teacher_share <= 1:
             raise UserError(f"a teacher_share of {self.teacher_share} is not from 0 to 1; ReActNet has 1")
-        if self.teacher_path is None:
-            self.method = "supervised"
-        else:
-            self.method = "supervised, teacher's answers"
+        if self.teacher_path is not None:
+            # Records of other shares are of other methods.
+            self.method = f"supervised, {self.teacher_share:.0%} teacher's answers"
             self.teacher = load_teacher(self.teacher_path, data)
             if self.teacher.outputs != classes:
                 raise UserError(

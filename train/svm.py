@@ -9,10 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
+from torch import Tensor
 
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from train.data import Images
+from train.distributed import rank, world_size
 from train.evaluation import accuracies, images_of_classes, right_answers
 from train.features import FeatureEvaluation, Features
 from train.optim import OptimizerConfig
@@ -32,6 +34,8 @@ class LowShotSVM(FeatureEvaluation):
     The published codes report the cost that is best on the test images. Here the cost is chosen on the
     drawn images alone, by cross-validation in up to three folds; of one image a class there is nothing to
     leave out, and the first cost is taken. The context of a record has the accuracy of every cost.
+
+    Several processes share the draws out, whose results do not depend on how many there are.
 
     Args:
         checkpoint, student, method: as `Evaluation` has them.
@@ -65,28 +69,44 @@ class LowShotSVM(FeatureEvaluation):
 
     def measure(self, train: Features, val: Features) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
-        classes = len(data.labels)
-        rows, labels = train[0].cpu().numpy(), train[1].cpu().numpy()
+        rows, labels = (tensor.cpu().numpy() for tensor in train)
+        # Again, since images that cannot be read are left out.
+        check_shots(self.shots, np.bincount(labels, minlength=len(data.labels)), data.labels)
         held_out = val[0].cpu(), val[1].cpu()
-        self.results = {shots: self._measure(shots, rows, labels, held_out, classes, data.seed) for shots in self.shots}
+        counts = torch.zeros(len(self.shots), self.draws, len(self.costs), 3, dtype=torch.long)
+        chosen = torch.zeros(len(self.shots), self.draws, dtype=torch.long)
+        # A fit takes one core and minutes, so the processes share the draws out.
+        for number, (which, drawing) in enumerate(np.ndindex(chosen.shape)):
+            if number % world_size() == rank():
+                shots = self.shots[which]
+                drawn = draw(labels, shots, [data.seed, drawing, shots])
+                few = rows[drawn], labels[drawn]
+                for cost, value in enumerate(self.costs):
+                    counts[which, drawing, cost] = svm_answers(*few, held_out, value)
+                chosen[which, drawing] = choose_cost(*few, self.costs)
+        # Each draw is zeros in all processes but one.
+        counts, chosen = (
+            self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum").cpu() for mine in (counts, chosen)
+        )
+        self.results = {
+            shots: self._summary(of_shots, costs, len(data.labels))
+            for shots, of_shots, costs in zip(self.shots, counts, chosen)
+        }
         self.images = len(val[1])
 
-    def _measure(
-        self, shots: int, rows: np.ndarray, labels: np.ndarray, val: Features, classes: int, seed: int
-    ) -> tuple[dict[str, float], dict[str, object]]:
-        """Values and context of the record of so many shots."""
-        found: list[dict[float, dict[str, float]]] = []
-        chosen = []
-        for number in range(self.draws):
-            drawn = draw(labels, shots, [seed, number, shots])
-            found.append({cost: svm_accuracies(rows[drawn], labels[drawn], val, classes, cost) for cost in self.costs})
-            chosen.append(choose_cost(rows[drawn], labels[drawn], self.costs))
-        of_draws = {name: [one[cost][name] for one, cost in zip(found, chosen)] for name in found[0][chosen[0]]}
+    def _summary(self, counts: Tensor, chosen: Tensor, classes: int) -> tuple[dict[str, float], dict[str, object]]:
+        """Values and context of a record, from the answers (draws, costs, 3) and the numbers of the costs (draws,)."""
+        found = [[accuracies(answers, classes) for answers in of_draw] for of_draw in counts]
+        picked = [of_draw[cost] for of_draw, cost in zip(found, chosen.tolist())]
+        of_draws = {name: [one[name] for one in picked] for name in picked[0]}
         values = {name: float(np.mean(some)) for name, some in of_draws.items()}
         values |= {f"{name}_std": float(np.std(some)) for name, some in of_draws.items()}
-        by_cost = {str(cost): round(float(np.mean([one[cost]["top1"] for one in found])), 4) for cost in self.costs}
-        chosen_costs = {str(cost): count for cost, count in sorted(Counter(chosen).items())}
-        return values, {"draws": self.draws, "cost_chosen": chosen_costs, "top1_by_cost": by_cost}
+        by_cost = {
+            str(value): round(float(np.mean([of_draw[cost]["top1"] for of_draw in found])), 4)
+            for cost, value in enumerate(self.costs)
+        }
+        times = {str(self.costs[cost]): count for cost, count in sorted(Counter(chosen.tolist()).items())}
+        return values, {"draws": self.draws, "cost_chosen": times, "top1_by_cost": by_cost}
 
     def records(self, name: str, epochs: int) -> list[Record]:
         return [
@@ -111,24 +131,24 @@ def fit_svm(rows: np.ndarray, labels: np.ndarray, cost: float) -> OneVsRestClass
         return OneVsRestClassifier(svm).fit(rows, labels)
 
 
-def svm_accuracies(rows: np.ndarray, labels: np.ndarray, val: Features, classes: int, cost: float) -> dict[str, float]:
-    """`top1`, and of more than 5 classes `top5`, in percent, on `val` of SVMs trained on `rows` and `labels`."""
+def svm_answers(rows: np.ndarray, labels: np.ndarray, val: Features, cost: float) -> Tensor:
+    """Counts (3,), as `right_answers` has them, on `val` of SVMs trained on `rows` and `labels`."""
     scores = fit_svm(rows, labels, cost).decision_function(val[0].numpy())
     if scores.ndim == 1:
         # Of two classes there is one SVM, for the second.
         scores = np.stack([-scores, scores], axis=1)
-    ranked = torch.from_numpy(scores).topk(min(5, classes), dim=1).indices
-    return accuracies(right_answers(ranked, val[1]), classes)
+    ranked = torch.from_numpy(scores).topk(min(5, scores.shape[1]), dim=1).indices
+    return right_answers(ranked, val[1])
 
 
-def choose_cost(rows: np.ndarray, labels: np.ndarray, costs: tuple[float, ...]) -> float:
-    """The cost with the highest accuracy on the parts left out of `rows` (N, D), the first of equal ones."""
+def choose_cost(rows: np.ndarray, labels: np.ndarray, costs: tuple[float, ...]) -> int:
+    """Number of the cost with the highest accuracy on the parts left out of `rows` (N, D), the first of equal ones."""
     least = int(np.bincount(labels).min())
     if least == 1 or len(costs) == 1:
-        return costs[0]
+        return 0
     folds = list(StratifiedKFold(min(FOLDS, least)).split(rows, labels))
     right = [sum(fit_svm(rows[a], labels[a], cost).score(rows[b], labels[b]) for a, b in folds) for cost in costs]
-    return costs[int(np.argmax(right))]
+    return int(np.argmax(right))
 
 
 def check_shots(shots: tuple[int, ...], counts: np.ndarray, names: tuple[str, ...]) -> None:

@@ -99,6 +99,8 @@ class SwAV(HeadedMethod):
             )
         self.network = self.student.with_head(())
         self.network.check_resolution(data.resolution)
+        if self.small_views and data.small_resolution is not None:
+            self.network.check_resolution(data.small_resolution)
         self.projector = SwaVProjectionHead(self.network.num_features, self.hidden, self.dim)
         self.prototypes = nn.Linear(self.dim, self.clusters, bias=False)
         self.start_from(self.init, data)

@@ -71,7 +71,7 @@ def load_teacher(path: str, data: Images, *, projection: bool = False) -> Frozen
     """
     found = checkpoint.load(path, what="teacher")
     check_normalisation(found.info, data, "the teacher")
-    if projection and (len(found.model.config.head) < 2 or getattr(found.model.config, "head_relu", False)):
+    if projection and (len(found.model.config.head) < 2 or found.model.config.head_relu):
         raise UserError(
             f"teacher {path} has no projection head; give the file of its pretraining, not of its linear evaluation"
         )

@@ -8,6 +8,8 @@ from edgebnn.graph.shapes import Padding
 from edgebnn.nn.estimators import Gradient
 
 MAX_OUTPUTS = 1 << 20
+MAX_LAYERS = 16
+"""Of a head. Far above any network's: a damaged file must not make a program build millions of layers."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +65,6 @@ def check_choices(config: Any, **choices: tuple[Any, ...]) -> None:
 
 def check_head(widths: tuple[int, ...]) -> None:
     """Raises `UserError` unless a head can have linear layers of these widths."""
+    check(len(widths) <= MAX_LAYERS, f"a head of {len(widths)} layers is more than {MAX_LAYERS}")
     sound = all(type(width) is int and 1 <= width <= MAX_OUTPUTS for width in widths)
     check(sound, f"head widths {widths} are not whole numbers from 1 to {MAX_OUTPUTS}")

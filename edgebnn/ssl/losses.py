@@ -16,11 +16,13 @@ def in_float32(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`loss` outside autocast, its half-precision arguments as float32; others stay as they are."""
 
     @wraps(loss)
-    def computed(*tensors: Tensor | float, **values: float) -> Tensor:
-        full = [float32_at_least(t) if isinstance(t, Tensor) else t for t in tensors]
-        device = next(t.device.type for t in tensors if isinstance(t, Tensor))
+    def computed(*values: Tensor | float, **named: Tensor | float) -> Tensor:
+        device = next(value.device.type for value in (*values, *named.values()) if isinstance(value, Tensor))
         with torch.autocast(device, enabled=False):
-            return loss(*full, **values)
+            return loss(*map(full, values), **{name: full(value) for name, value in named.items()})
+
+    def full(value: Tensor | float) -> Tensor | float:
+        return float32_at_least(value) if isinstance(value, Tensor) else value
 
     return computed
 

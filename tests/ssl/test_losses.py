@@ -96,6 +96,11 @@ def test_losses_of_half_precision_outputs_are_those_of_their_float32_values(loss
     assert found.item() == pytest.approx(loss(a.double(), b.double()).item(), rel=1e-5)
 
 
+def test_tensors_given_by_name_are_taken_in_float32_as_well() -> None:
+    a, b = (random(4, 8, seed=seed).to(torch.bfloat16) for seed in (0, 1))
+    assert distillation(student=a, teacher=b).item() == distillation(a, b).item()
+
+
 def test_info_nce_multiplies_in_float32_under_autocast() -> None:
     query, key, negatives = (random(size, 64, seed=size).float() for size in (4, 4, 50))
     with torch.autocast("cpu", torch.bfloat16):

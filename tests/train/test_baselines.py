@@ -182,6 +182,7 @@ def test_supervised_loss_mixes_labels_and_teacher_by_share(classifier: str, digi
         p = [math.exp(value) / sum(math.exp(other) for other in t) for value in t]
         expected -= (0.75 * log_q[label] + 0.25 * sum(a * b for a, b in zip(p, log_q))) / 6
     assert loss == pytest.approx(expected, rel=1e-3)
+    assert method.method == "supervised, 25% teacher's answers"
 
 
 def test_supervised_accuracy_is_recorded(digits: Digits) -> None:
@@ -209,6 +210,13 @@ def test_supervised_accuracy_is_recorded(digits: Digits) -> None:
 def test_values_that_make_no_method_are_refused(method: SwAV, reason: str, digits: Digits) -> None:
     with pytest.raises(UserError, match=reason):
         method.prepare(digits)
+
+
+def test_small_views_that_the_network_cannot_take_are_refused() -> None:
+    data = Digits(batch_size=32, small_resolution=24)
+    data.setup("fit")
+    with pytest.raises(UserError, match="resolution 24 does not divide"):
+        small_swav(small_views=2).prepare(data)
 
 
 def test_a_head_that_would_normalise_one_image_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Evaluations through the command: two processes give what one gives, and every configuration can be read."""
+"""Evaluations through the command: two processes give what one gives, and a recipe runs them all."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from train.__main__ import main
 from train.cli import Reader
 from train.data import Digits
 from train.evaluation import measure_norms
-from train.recipe import read
+from train.recipe import accuracies
+from train.stages import read
 
 TRAIN = Path(__file__).parents[2] / "train"
 
@@ -51,11 +52,6 @@ def test_two_processes_measure_what_one_does(model: list[str], pretrained: str, 
     assert (tmp_path / "2/model.safetensors").exists() == (kind == "LinearEvaluation")
 
 
-@pytest.mark.parametrize("path", sorted((TRAIN / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_configurations_can_be_read(path: Path) -> None:
-    assert Reader(["--config", str(path)]).resolved()["run"] == f"runs/{path.stem}"
-
-
 def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
     recipe = TRAIN / "recipes/evaluate.yaml"
     values = {"checkpoint": "some.safetensors", "name": "tiny", "method": "ours, two steps"}
@@ -70,3 +66,13 @@ def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
         read(recipe, tmp_path, {"checkpoint": "c", "name": "n"})
     with pytest.raises(UserError, match="has no \\$\\{colour\\}"):
         read(recipe, tmp_path, {**values, "colour": "red"})
+
+
+def test_a_recipe_shows_every_accuracy_of_a_stage_and_of_each_the_newest(tmp_path: Path) -> None:
+    for date, shots, top1 in (("2026-01-01", 1, 20.0), ("2026-01-02", 1, 30.0), ("2026-01-03", 2, 40.04)):
+        context = {"protocol": f"low-shot SVM, {shots} a class"}
+        records.write(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
+    assert accuracies(tmp_path) == [
+        "30.0 %  tiny: low-shot SVM, 1 a class",
+        "40.0 %  tiny: low-shot SVM, 2 a class",
+    ]

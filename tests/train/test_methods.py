@@ -89,6 +89,7 @@ def test_moco_keys_are_those_of_random_groups_in_the_order_of_their_images(
         ({"queue": 64, "key_groups": 5}, "use model.key_groups 1, 2, 4, 8, 16$"),
         ({"queue": 64, "key_groups": 32}, "two or more a group"),
         ({"queue": 64, "momentum": 1.5}, "not from 0 to 1"),
+        ({"queue": 64, "temperature": 0}, "temperature of 0 is not positive"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_with_some_that_do(
@@ -226,6 +227,11 @@ def test_distillation_moves_the_whole_student_and_nothing_of_the_teacher(
     assert moved(method, before) == {f"network.{name}" for name in parameters(method.network) | buffers(method.network)}
     assert not method.teacher.training
     assert method.network.training
+
+
+def test_a_temperature_that_makes_no_distribution_is_refused(teacher: str, digits: Digits) -> None:
+    with pytest.raises(UserError, match="temperature of -0.2 is not positive"):
+        Distill(BINARY, teacher, temperature=-0.2).prepare(digits)
 
 
 def test_step_2_starts_from_the_weights_of_step_1(teacher: str, digits: Digits, tmp_path: Path) -> None:

@@ -131,7 +131,16 @@ def test_lars_scales_a_weights_step_by_its_length_and_takes_plain_steps_elsewher
 
 
 @pytest.mark.parametrize(
-    "values", [{"lr": 0.0}, {"lr": float("inf")}, {"weight_decay": -1.0}, {"warmup": -1}, {"warmup_from": 2.0}]
+    "values",
+    [
+        {"lr": 0.0},
+        {"lr": float("inf")},
+        {"weight_decay": -1.0},
+        {"warmup": -1},
+        {"warmup_from": 2.0},
+        {"schedule": "steps"},
+        {"schedule": "steps", "milestones": (3,), "step_factor": 0.0},
+    ],
 )
 def test_values_that_make_no_optimiser_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(UserError, match="; give"):

@@ -13,13 +13,15 @@ from train.data import Digits
 from train.moco import MoCoV2
 from train.student import Student, start_from
 
-SMALL = 1 / 16
+# No narrower: oneDNN 3.13 on AVX2 writes beyond its memory in the weight gradient of a 1x1 convolution of stride 2 with
+# 3 to 7 inputs, channels last, as a ResNet-18 of width 1/16 has it.
+SMALL = 1 / 8
 ARCHS = {
-    "reactnet-a": (ReActNet, 64),
-    "reactnet-18": (BiRealNet, 32),
-    "birealnet-18": (BiRealNet, 32),
-    "resnet-18": (ResNet, 32),
-    "resnet-50": (ResNet, 128),
+    "reactnet-a": (ReActNet, 128),
+    "reactnet-18": (BiRealNet, 64),
+    "birealnet-18": (BiRealNet, 64),
+    "resnet-18": (ResNet, 64),
+    "resnet-50": (ResNet, 256),
 }
 
 
@@ -46,7 +48,7 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"arch": "resnet-50", "binary_weights": False}, "a resnet-50 is real-valued and has no binary_weights"),
+        ({"arch": "resnet-50", "binary_weights": False}, "has no binary_weights; .* default: binary_weights True"),
         ({"arch": "resnet-18", "padding": "one"}, "a resnet-18 is real-valued and has no padding"),
         ({"arch": "vgg"}, "Unknown arch 'vgg'. Valid values are reactnet-a, "),
         ({"arch": "reactnet-18", "width": 0.3}, "multiple of 1/64"),

@@ -5,12 +5,14 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
+import train.svm
 from edgebnn.errors import UserError
 from tests.train.conftest import REAL
 from tests.train.test_knn import measured
 from train.data import Digits
+from train.evaluation import accuracies
 from train.features import Features
-from train.svm import LowShotSVM, check_shots, choose_cost, draw, svm_accuracies
+from train.svm import LowShotSVM, check_shots, choose_cost, draw, svm_answers
 
 
 @pytest.fixture
@@ -41,14 +43,14 @@ def plain_top1(train: Features, val: Features, cost: float) -> float:
 @pytest.mark.parametrize("cost", [0.1, 1.0, 100.0])
 def test_accuracy_equals_svms_fitted_one_by_one(blobs: tuple[Features, Features], cost: float) -> None:
     train, val = blobs
-    found = svm_accuracies(train[0].numpy(), train[1].numpy(), val, 3, cost)
+    found = accuracies(svm_answers(train[0].numpy(), train[1].numpy(), val, cost), 3)
     assert found == {"top1": pytest.approx(plain_top1(train, val, cost))}
     assert 60 < found["top1"] < 100
 
 
 def test_two_classes_have_a_single_svm(blobs: tuple[Features, Features]) -> None:
     train, val = ((rows[labels < 2], labels[labels < 2]) for rows, labels in blobs)
-    assert svm_accuracies(train[0].numpy(), train[1].numpy(), val, 2, 1.0)["top1"] > 75
+    assert accuracies(svm_answers(train[0].numpy(), train[1].numpy(), val, 1.0), 2)["top1"] > 75
 
 
 def test_a_draw_is_balanced_and_a_function_of_the_seed() -> None:
@@ -63,8 +65,8 @@ def test_the_cost_is_chosen_on_images_left_out(blobs: tuple[Features, Features])
     rows, labels = (tensor.numpy() for tensor in blobs[0])
 
     # Features this small need a high cost to be told apart at all.
-    assert choose_cost(0.01 * rows, labels, (1e-6, 1000.0)) == 1000.0
-    assert choose_cost(0.01 * rows[:3], labels[:3], (1e-6, 1000.0)) == 1e-6, "one image a class leaves nothing out"
+    assert choose_cost(0.01 * rows, labels, (1e-6, 1000.0)) == 1
+    assert choose_cost(0.01 * rows[:3], labels[:3], (1e-6, 1000.0)) == 0, "one image a class leaves nothing out"
 
 
 def test_records_have_the_mean_and_the_spread_of_draws(digits: Digits) -> None:
@@ -84,14 +86,41 @@ def test_records_have_the_mean_and_the_spread_of_draws(digits: Digits) -> None:
         labels[part] = torch.cat([some for _, some in batches])
     for number in range(2):
         drawn = draw(labels["train"].numpy(), 3, [0, number, 3])
-        found.append(
-            svm_accuracies(
-                rows["train"].numpy()[drawn], labels["train"].numpy()[drawn], (rows["val"], labels["val"]), 10, 1.0
-            )["top1"]
-        )
+        few = rows["train"].numpy()[drawn], labels["train"].numpy()[drawn]
+        found.append(accuracies(svm_answers(*few, (rows["val"], labels["val"]), 1.0), 10)["top1"])
     assert three.values["top1"] == pytest.approx(sum(found) / 2, abs=1e-3)
     assert three.values["top1_std"] == pytest.approx(abs(found[0] - found[1]) / 2, abs=1e-3)
     assert three.values["top1"] > one.values["top1"] > 15
+
+
+def test_processes_share_the_draws_out(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[tuple[int, ...]]] = [set(), set()]
+    monkeypatch.setattr(train.svm, "world_size", lambda: 2)
+    # Half the draws are missing, with no second process to bring them.
+    monkeypatch.setattr(LowShotSVM, "_summary", lambda *_: ({"top1": 0.0}, {}))
+    for process in (0, 1):
+
+        def noted(labels: np.ndarray, shots: int, seed: list[int], process: int = process) -> np.ndarray:
+            seen[process].add(tuple(seed))
+            return draw(labels, shots, seed)
+
+        monkeypatch.setattr(train.svm, "rank", lambda process=process: process)
+        monkeypatch.setattr(train.svm, "draw", noted)
+        measured(LowShotSVM(student=REAL, shots=(1, 2), costs=(1.0,), draws=2), digits)
+    assert seen == [{(0, 0, 1), (0, 0, 2)}, {(0, 1, 1), (0, 1, 2)}]
+
+
+def test_too_few_readable_images_are_told(digits: Digits) -> None:
+    method = LowShotSVM(student=REAL, shots=(139,), costs=(1.0,), draws=1)
+    loader = digits.fixed_train_dataloader
+
+    def broken(*, shuffled: bool = False) -> object:
+        whole = loader(shuffled=shuffled)
+        return whole if shuffled else (([views[0][1:]], labels[1:]) for views, labels in whole)
+
+    digits.fixed_train_dataloader = broken  # type: ignore[assignment, method-assign]
+    with pytest.raises(UserError, match="139 shots, but class . has 1[0-9][0-9] training images"):
+        measured(method, digits)
 
 
 def test_what_makes_no_svm_is_refused(digits: Digits) -> None:

@@ -1,0 +1,117 @@
+"""The stages of a recipe, read and checked before the first of them trains."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgebnn.errors import UserError, check
+from edgebnn.files import existing_file
+from train import inputs
+from train.callbacks import LAST, MODEL
+from train.cli import Reader
+from train.failures import one_line_errors
+from train.resume import flat
+
+OURS = ("run", "config", "ckpt_path")
+"""Keys that a recipe gives each stage itself."""
+
+
+@dataclass
+class Stage:
+    """One stage of a recipe.
+
+    Attributes:
+        name: its name and that of its folder.
+        arguments: of `train fit`.
+        folder: where it writes.
+        inputs: files that its configuration names (`train.inputs.find`).
+        trains: whether it leaves a model file; an evaluation like kNN does not.
+        config: the whole configuration, with the recipe's folder written as ${run}.
+    """
+
+    name: str
+    arguments: list[str]
+    folder: Path
+    inputs: dict[str, Path] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    trains: bool = True
+
+
+def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
+    """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
+    used: set[str] = set()
+
+    def filled(match: re.Match[str]) -> str:
+        name = match[1]
+        check(name == "run" or name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
+        used.add(name)
+        return str(root) if name == "run" else values[name]
+
+    try:
+        recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
+    sound = isinstance(recipe, dict) and set(recipe) == {"stages"} and isinstance(recipe["stages"], dict)
+    if not sound or not recipe["stages"]:
+        raise UserError(f"recipe {path} needs one key, `stages`, with a stage by name under it; see train/recipes/")
+    stages = []
+    for name, entry in recipe["stages"].items():
+        if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
+            raise UserError(f"recipe {path}: stage {name} takes the keys `config` and `set` (`config` is needed)")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+            raise UserError(f"recipe {path}: '{name}' is no stage's name; use letters, digits, - and _")
+        changes = entry.get("set") or {}
+        if not isinstance(changes, dict) or not {str(key) for key in changes}.isdisjoint(OURS):
+            raise UserError(f"recipe {path}: stage {name}'s `set` takes keys of train fit but {', '.join(OURS)}")
+        config = existing_file(path.parent / str(entry["config"]), f"stage {name}: config")
+        folder = root / str(name)
+        arguments = ["--config", str(config), "--run", str(folder)]
+        for key, value in changes.items():
+            # A string is an argument as it is; anything else in the form YAML reads back.
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            arguments += [f"--{key}", re.sub(r"\$\{(\w+)\}", filled, text)]
+        stages.append(Stage(str(name), arguments, folder))
+    unused = sorted(values.keys() - used)
+    check(not unused, lambda: f"recipe {path} has no ${{{unused[0]}}}; leave it out of --set")
+    return stages
+
+
+def resolve(stage: Stage, root: Path) -> Stage:
+    """Reads the stage's configuration. Raises `UserError` if there is something wrong with it."""
+    try:
+        with one_line_errors():
+            config = Reader(stage.arguments).resolved()
+    except UserError as error:
+        raise UserError(f"stage {stage.name}: {error}") from None
+    stage.inputs = inputs.find(flat(config), root)
+    stage.config = relative(config, root)
+    module, _, name = config["model"]["class_path"].rpartition(".")
+    stage.trains = getattr(import_module(module), name).trains
+    return stage
+
+
+def check_order(stages: list[Stage]) -> None:
+    """Raises `UserError` if a stage uses a file that no earlier stage makes."""
+    made: set[Path] = set()
+    root = stages[0].folder.parent
+    for stage in stages:
+        for name, path in stage.inputs.items():
+            if path.parent.parent == root and path not in made:
+                raise UserError(f"stage {stage.name} names {name}, which no stage before it makes; add one")
+        if stage.trains:
+            made |= {stage.folder / MODEL, stage.folder / LAST}
+
+
+def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """The flat configuration with `root` written as ${run}, so that a recipe's folder can be moved."""
+
+    def shown(value: Any) -> Any:
+        inside = isinstance(value, str) and (value == str(root) or value.startswith(f"{root}/"))
+        return "${run}" + value[len(str(root)) :] if inside else value
+
+    return {key: shown(value) for key, value in flat(config).items()}
