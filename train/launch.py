@@ -141,6 +141,11 @@ def one_voice() -> Iterator[None]:
         if not _is_first(here):
             raise SystemExit(2) from None
         raise UserError(f"process {here.rank}: {error}" if here.rank else str(error)) from None
+    except KeyboardInterrupt:
+        if here is not None:
+            # The launcher was told, too.
+            raise SystemExit(130) from None
+        raise
     except Exception:
         if here is not None and not _is_first(here):
             raise SystemExit(1) from None

@@ -9,6 +9,7 @@ import pytest
 
 from edgebnn.errors import UserError
 from train import launch
+from train.failures import one_line_errors
 from train.launch import Place, SisterError, one_voice, place
 from train.processes import devices_and_nodes
 
@@ -85,8 +86,13 @@ def test_of_several_processes_one_speaks(monkeypatch: pytest.MonkeyPatch) -> Non
         raise UserError("no such file")
     with pytest.raises(SisterError, match="^it says why$"), one_voice():
         raise SisterError("it says why")
+    with (
+        pytest.raises(SisterError, match=r"cannot be reached \(NCCL error: no route\); if no other line"),
+        one_line_errors(),
+    ):
+        raise RuntimeError("NCCL error: no route\nin some file")
     monkeypatch.setattr(launch, "_is_first", lambda here: False)
-    for error, code in ((UserError("again"), 2), (KeyError("again"), 1)):
+    for error, code in ((UserError("again"), 2), (KeyError("again"), 1), (KeyboardInterrupt(), 130)):
         with pytest.raises(SystemExit) as exit_, one_voice():
             raise error
         assert exit_.value.code == code
