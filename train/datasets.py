@@ -84,7 +84,7 @@ class MemoryImages:
     """
 
     def __init__(self, images: Tensor, labels: Tensor, resolution: int) -> None:
-        self.images, self.labels, self.side = images, labels, [resolution] * 2
+        self.images, self.labels, self.resolution = images, labels, resolution
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,11 +98,12 @@ class MemoryImages:
         draws = []
         for number, view in enumerate(views):
             numbers = uniforms(seed, epoch, np.array(indices), number, NUMBERS)
-            draws.append(draw(view.augmentation, numbers, crop_boxes(numbers, *self.side, view.area)))
+            boxes = crop_boxes(numbers, self.resolution, self.resolution, view.area)
+            draws.append(draw(view.augmentation, numbers, boxes))
         return Loaded(DrawnBatch([self._resized(indices)], draws, self.labels[indices]), [], len(indices))
 
     def _resized(self, indices: list[int]) -> Tensor:
-        return TF.resize(self.images[indices], self.side, antialias=True)
+        return TF.resize(self.images[indices], [self.resolution] * 2, antialias=True)
 
 
 class FileImages:
