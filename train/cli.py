@@ -98,7 +98,8 @@ class Cli(LightningCLI):
         parser.add_argument(
             "--checkpoint_steps", type=PositiveInt | None, default=None, help="last.ckpt every so many steps"
         )
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        # As a plain number, which YAML can write.
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def resolved(self) -> dict[str, Any]:
         """The whole configuration, defaults included, without `ckpt_path`: it says how, not what."""
