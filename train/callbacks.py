@@ -24,8 +24,8 @@ class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt`, all that a run needs to go on: after every epoch, and within epochs as often as asked.
 
     Within an epoch it is written only after an optimiser's step, since accumulated gradients are not kept, and not
-    after the epoch's last batch, since the epoch's end follows. A run that `max_steps` ends within an epoch is saved
-    as one that stands there.
+    after the epoch's last batch, since the epoch's end follows. A run that `max_steps` or `max_time` ends within an
+    epoch is saved as one that stands there.
 
     Args:
         run: the run folder.
@@ -40,6 +40,11 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved = time.monotonic()
+        if trainer.is_global_zero:
+            # A run that was killed while it saved leaves half a file each time.
+            for name in (LAST, MODEL):
+                for left in self.path.parent.glob(f".{name}.*.part"):
+                    left.unlink(missing_ok=True)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,7 +59,9 @@ class LastCheckpoint(Checkpoint):
 
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
-        if step == trainer.max_steps or (self.steps is not None and step % self.steps == 0):
+        # Lightning's callbacks that stop a run agree on it in all processes first.
+        ends = step == trainer.max_steps or trainer.fit_loop.epoch_loop.done
+        if ends or (self.steps is not None and step % self.steps == 0):
             return True
         # Clocks differ, so one process decides; asking it costs a wait, so it is not asked at every step.
         if self.minutes is None or step % log_interval(trainer):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse.typing import PositiveInt
-from lightning.pytorch import Trainer
+from jsonargparse.typing import PositiveInt, restricted_number_type
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -58,6 +58,9 @@ DEFAULTS = {
 sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
+
+
 class Cli(LightningCLI):
     """Reads a configuration and builds what it names.
 
@@ -72,7 +75,6 @@ class Cli(LightningCLI):
             Images,
             save_config_callback=None,
             trainer_defaults=DEFAULTS,
-            seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -81,6 +83,10 @@ class Cli(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # Lightning's own takes true and false as well; `data.seed` has to be a number.
+        parser.add_argument("--seed_everything", type=Seed, default=0, help="what all that is drawn is drawn from")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=str, required=True, help="folder of everything the run writes")
@@ -92,7 +98,8 @@ class Cli(LightningCLI):
         parser.add_argument(
             "--checkpoint_steps", type=PositiveInt | None, default=None, help="last.ckpt every so many steps"
         )
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        # As a plain number, which YAML can write.
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def resolved(self) -> dict[str, Any]:
         """The whole configuration, defaults included, without `ckpt_path`: it says how, not what."""
@@ -110,7 +117,7 @@ class Cli(LightningCLI):
         logger = chosen.logger
         if logger in (None, True):
             logger = [CSVLogger(run / "logs", "csv"), TensorBoardLogger(run / "logs", "tensorboard")]
-        callbacks = [Finite(), SaveModel(run, self.config.name, self.saved())]
+        callbacks: list[Callback] = [Finite(), SaveModel(run, self.config.name, self.saved())]
         if logger:
             callbacks += [LearningRateMonitor(), Spread(), Flips(), Throughput()]
         last = LastCheckpoint(run, self.config.checkpoint_minutes, self.config.checkpoint_steps)
@@ -118,19 +125,26 @@ class Cli(LightningCLI):
         return super().instantiate_trainer(
             default_root_dir=run,
             logger=logger,
-            callbacks=[*(chosen.callbacks or []), *callbacks, last],
+            callbacks=[*listed(chosen.callbacks), *callbacks, last],
             plugins=[
-                *(chosen.plugins or []),
+                *listed(chosen.plugins),
                 AtomicCheckpointIO(),
                 cluster(),
                 BatchNormSync(everywhere=bool(chosen.sync_batchnorm)),
             ],
             # Lightning takes its own plugin or another's, not both.
             sync_batchnorm=False,
+            # Every step has the same shapes, so it pays to look for the fastest convolutions once.
+            benchmark=not chosen.deterministic if chosen.benchmark is None else chosen.benchmark,
             strategy=strategy(chosen.strategy),
             devices=devices,
             num_nodes=nodes,
         )
+
+
+def listed(chosen: Any) -> list[Any]:
+    """What a configuration may give as a list, as one thing or not at all."""
+    return chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
 
 
 class Reader(Cli):
@@ -156,12 +170,13 @@ def fit(arguments: list[str]) -> None:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check(trainer.world_size, trainer.accumulate_grad_batches)
+        data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views)
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)
         with alone():
-            data.train_dataloader()
+            if model.trains:
+                data.train_dataloader()
             model.prepare(data)
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)

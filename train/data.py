@@ -8,44 +8,33 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
-from edgebnn.ssl.views import Augmentation, fixed_view
+from edgebnn.ssl.views import fixed_view
 from train.datasets import FileImages, MemoryImages
-from train.images import MOCO_V2, Images, Part
-from train.subset import Subset
+from train.images import Images, Part
 
 Labelled = tuple[Tensor, Tensor]
 """Images (N, 3, H, W) in uint8, and class numbers (N,)."""
 
 
 class Memory(Images):
-    """A small data set, held in memory as uint8, resized to `resolution` once.
+    """A small data set, held in memory as uint8, its images resized to `resolution` as they are loaded.
 
     Its crops are made where the training is, out of whole images; others' come cropped from the workers.
 
-    Args: as for `Images`.
+    Args: as for `Images`, with other defaults.
+
+    Attributes:
+        parts: images as they are read, and their class numbers; filled by `setup`.
     """
 
-    def __init__(
-        self,
-        resolution: int = 32,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        batch_size: int = 128,
-        workers: int = 0,
-        augmentation: Augmentation = MOCO_V2,
-        second_augmentation: Augmentation | None = None,
-        small_resolution: int | None = None,
-        subset: Subset | None = None,
-        seed: int = 0,
-    ) -> None:
-        drawing = augmentation, second_augmentation, small_resolution
-        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)
+    def __init__(self, resolution: int = 32, batch_size: int = 128, workers: int = 0, **kwargs: Any) -> None:
+        super().__init__(resolution=resolution, batch_size=batch_size, workers=workers, **kwargs)
         self.parts: dict[Part, Labelled] = {}
 
     def read(self) -> tuple[Labelled, Labelled]:
@@ -58,17 +47,13 @@ class Memory(Images):
             if self.subset is not None:
                 kept = torch.from_numpy(self.subset.pick(labels.numpy(), (), self.seed))
                 images, labels = images[kept], labels[kept]
-            self.parts = {"train": self._resized((images, labels)), "val": self._resized(val)}
-
-    def _resized(self, part: Labelled) -> Labelled:
-        images, labels = part
-        return TF.resize(images, [self.resolution] * 2, antialias=True), labels
+            self.parts = {"train": (images, labels), "val": val}
 
     def fixed(self) -> v2.Transform:
         return fixed_view(self.resolution, self.mean, self.std, resize=False)
 
     def images(self, part: Part) -> MemoryImages:
-        return MemoryImages(*self.parts[part])
+        return MemoryImages(*self.parts[part], self.resolution)
 
 
 class Digits(Memory):
@@ -111,17 +96,21 @@ class Cifar10(Memory):
         self.root, self.download = root, download
 
     def read(self) -> tuple[Labelled, Labelled]:
-        train, test = (self._read_part(train) for train in (True, False))
-        return train, test
-
-    def _read_part(self, train: bool) -> Labelled:
         try:
-            part = self.STORED(self.root, train=train, download=self.download)
+            if not self.download:
+                return self._read_part(train=True), self._read_part(train=False)
+            # Processes that train together all come here: one fetches, the others then find what it fetched.
+            os.makedirs(self.root, exist_ok=True)
+            with FileLock(os.path.join(self.root, ".download.lock")):
+                return self._read_part(train=True), self._read_part(train=False)
         except (RuntimeError, OSError) as error:
             raise UserError(
                 f"no {self.NAME} under {self.root} ({error}); give its folder with --data.root, "
                 "or fetch it with --data.download true"
             ) from None
+
+    def _read_part(self, *, train: bool) -> Labelled:
+        part = self.STORED(self.root, train=train, download=self.download)
         self.labels = tuple(part.classes)
         return torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
 
@@ -138,29 +127,14 @@ class ImageFolder(Images):
     """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout.
 
     A training image that cannot be read is replaced by the next, one of an evaluation is left out; `skipped` tells.
+    Evaluation resizes to 256/224 of the resolution and takes the centre.
 
     Args (others as for `Images`):
         root: the folder that holds train/ and val/.
-        resolution: side of the views; evaluation resizes to 256/224 of it and takes the centre.
     """
 
-    def __init__(
-        self,
-        root: str,
-        resolution: int = 224,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        batch_size: int = 256,
-        workers: int = 8,
-        augmentation: Augmentation = MOCO_V2,
-        second_augmentation: Augmentation | None = None,
-        small_resolution: int | None = None,
-        subset: Subset | None = None,
-        seed: int = 0,
-    ) -> None:
-        workers = min(workers, os.cpu_count() or 1)
-        drawing = augmentation, second_augmentation, small_resolution
-        super().__init__(resolution, mean, std, batch_size, workers, *drawing, subset, seed)
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.root = root
         self.samples: dict[Part, list[tuple[str, int]]] = {}
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
 from edgebnn.ssl.philox import uniforms
@@ -75,27 +76,34 @@ def as_loaded(loaded: Any) -> Any:
 
 
 class MemoryImages:
-    """Images (N, 3, H, W), uint8, and their class numbers (N,)."""
+    """Images (N, 3, H, W), uint8, and their class numbers (N,).
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+    Args:
+        resolution: side to which images are resized when they are loaded; held at 224, CIFAR-10 would take 9 GB in
+            every process.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, resolution: int) -> None:
+        self.images, self.labels, self.resolution = images, labels, resolution
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def fixed(self, indices: list[int], transform: v2.Transform) -> Loaded:
         """The images as evaluation sees them."""
-        return Loaded(([transform(self.images[indices])], self.labels[indices]), [], len(indices))
+        return Loaded(([transform(self._resized(indices))], self.labels[indices]), [], len(indices))
 
     def drawn(self, indices: list[int], views: Sequence[View], seed: int, epoch: int) -> Loaded:
-        """The images as they are, and what is to be made of them."""
-        images = self.images[indices]
-        height, width = images.shape[2:]
+        """The images, and what is to be made of them."""
         draws = []
         for number, view in enumerate(views):
             numbers = uniforms(seed, epoch, np.array(indices), number, NUMBERS)
-            draws.append(draw(view.augmentation, numbers, crop_boxes(numbers, height, width, view.area)))
-        return Loaded(DrawnBatch([images], draws, self.labels[indices]), [], len(indices))
+            boxes = crop_boxes(numbers, self.resolution, self.resolution, view.area)
+            draws.append(draw(view.augmentation, numbers, boxes))
+        return Loaded(DrawnBatch([self._resized(indices)], draws, self.labels[indices]), [], len(indices))
+
+    def _resized(self, indices: list[int]) -> Tensor:
+        return TF.resize(self.images[indices], [self.resolution] * 2, antialias=True)
 
 
 class FileImages:

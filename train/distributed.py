@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 _alone = False
 
@@ -48,3 +48,19 @@ def gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
     distributed.all_gather(parts, rows.detach().contiguous())
     return torch.cat(parts)
+
+
+def union(names: set[str]) -> set[str]:
+    """The names that any of the processes has. All of them have to ask."""
+    if world_size() == 1:
+        return names
+    found: list[set[str]] = [set()] * world_size()
+    distributed.all_gather_object(found, names)
+    return set().union(*found)
+
+
+def take_buffers_of_first(module: nn.Module) -> None:
+    """Gives `module` the buffers of the first process: BatchNorm's running statistics, where each has its own."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)

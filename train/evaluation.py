@@ -18,7 +18,7 @@ from edgebnn.records import Record
 from train.callbacks import CONFIG
 from train.data import ImageFolder, Images
 from train.datasets import Batch, MemoryImages
-from train.method import Method, check_normalisation
+from train.method import Method, match_normalisation
 from train.optim import OptimizerConfig
 from train.student import Student
 
@@ -77,13 +77,12 @@ class Evaluation(Method):
             return network
         self.found = checkpoints.load(str(self.checkpoint))
         self.found.model.check_resolution(data.resolution)
-        check_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
+        match_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
         return self.found.model
 
     def on_validation_end(self) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
-        mine = torch.tensor(len(data.skipped()), device=self.device)
-        self.skipped = int(self.trainer.strategy.reduce(mine, reduce_op="sum"))
+        self.skipped = len(data.skipped())
 
     def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
         """An accuracy record of the model `name`; `more` is added to its context."""

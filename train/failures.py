@@ -28,6 +28,8 @@ HARMLESS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     ".*Trying to infer the `batch_size`.*",
     ".*The `srun` command is available on your system but is not used.*",
+    # Of ImageNet's files some have; what is wanted of them is their pixels.
+    ".*[Cc]orrupt EXIF data.*",
     # A 1x1 kernel's memory may be called channels_last or not: it is the same.
     "(?s).*Grad strides do not match bucket view strides.*",
     ".*It is recommended to use .*sync_dist=True.*",
@@ -49,11 +51,6 @@ def one_line_errors() -> Iterator[None]:
             yield
         except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
             raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
-        except SisterError:
-            raise
-        except UserError as error:
-            # A loader's worker hands on an error as the text of its traceback, whose last line says it.
-            raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None
         except torch.OutOfMemoryError:
             raise UserError(
                 "the GPU's memory is too small for this batch; raise trainer.accumulate_grad_batches or give "
@@ -68,7 +65,12 @@ def one_line_errors() -> Iterator[None]:
         except RuntimeError as error:
             if (died := worker_error(error)) is not None:
                 raise died from None
-            # What the others see when a process ends depends on the backend; their launcher ends them soon.
+            # What the others see when a process ends depends on the backend; their launcher ends them soon. Should all
+            # of them see it, as when the network between them fails, what it says is all there is.
             if place() is not None and SISTER.search(str(error)):
-                raise SisterError("another process of the run has ended; its own line says why") from None
+                said = str(error).strip().splitlines()[0]
+                raise SisterError(
+                    f"another process of the run has ended or cannot be reached ({said}); if no other line says why, "
+                    "look at the network between the machines"
+                ) from None
             raise

@@ -14,7 +14,8 @@ from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.views import Augmentation, fixed_view
 from train.datasets import Batch, DrawnBatch, FileImages, MemoryImages, View
-from train.distributed import rank, world_size
+from train.distributed import rank, union, world_size
+from train.launch import cores
 from train.loader import Loader, Plan
 from train.order import epoch_order, evaluation_batches, part_size, training_batches
 from train.subset import Subset
@@ -36,7 +37,8 @@ class Images(LightningDataModule):
         resolution: side of the views.
         mean, std: normalisation; None takes a pretrained network's, or else the data set's own.
         batch_size: images of an optimiser's step, over all processes and accumulated batches.
-        workers: processes that load, for each training process; 0 loads in that itself.
+        workers: processes that load, for each training process, no more than it may use cores; 0 loads in that
+            itself.
         augmentation: random views of training.
         second_augmentation: of the second view, where a method's two differ (BYOL); None for as the others.
         small_resolution: side of the small views, for methods that ask for some (SwAV).
@@ -53,25 +55,25 @@ class Images(LightningDataModule):
 
     def __init__(
         self,
-        resolution: int,
-        mean: Sequence[float] | None,
-        std: Sequence[float] | None,
-        batch_size: int,
-        workers: int,
-        augmentation: Augmentation,
-        second_augmentation: Augmentation | None,
-        small_resolution: int | None,
-        subset: Subset | None,
-        seed: int,
+        resolution: int = 224,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        batch_size: int = 256,
+        workers: int = 8,
+        augmentation: Augmentation = MOCO_V2,
+        second_augmentation: Augmentation | None = None,
+        small_resolution: int | None = None,
+        subset: Subset | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.resolution = resolution
         # A pretrained network brings its own normalisation where the configuration gives none (train/method.py).
         self.normalisation_given = mean is not None or std is not None
-        self.mean = tuple(mean or self.MEAN)
-        self.std = tuple(std or self.STD)
+        self.mean: tuple[float, ...] = tuple(mean or self.MEAN)
+        self.std: tuple[float, ...] = tuple(std or self.STD)
         self.batch_size = batch_size
-        self.workers = workers
+        self.workers = min(workers, cores())
         self.augmentation = augmentation
         self.second_augmentation = second_augmentation
         self.small_resolution = small_resolution
@@ -79,12 +81,13 @@ class Images(LightningDataModule):
         self.seed = seed
         self.broken: set[str] = set()
 
-    def check(self, world: int = 1, accumulate: int = 1) -> None:
+    def check(self, world: int = 1, accumulate: int = 1, small_views: int = 0) -> None:
         """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`.
 
         Args:
             world: processes that will train together.
             accumulate: batches that make one step.
+            small_views: how many of them the method asks for.
         """
         sides = min(self.resolution, self.resolution if self.small_resolution is None else self.small_resolution)
         if sides < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
@@ -96,6 +99,8 @@ class Images(LightningDataModule):
             if chosen is not None:
                 chosen.check()
         part_size(self.batch_size, world, accumulate)
+        if small_views and self.small_resolution is None:
+            raise UserError(f"the method asks for {small_views} small views; give data.small_resolution")
 
     def images(self, part: Part) -> MemoryImages | FileImages:
         """One part's images; of train, the subset in use."""
@@ -110,12 +115,12 @@ class Images(LightningDataModule):
         return fixed_view(self.resolution, self.mean, self.std)
 
     def skipped(self) -> list[str]:
-        """The files that this process could not read so far."""
-        return sorted(self.broken)
+        """The files that could not be read so far, in any process. All processes have to ask."""
+        return sorted(union(self.broken))
 
     def epoch(self) -> int:
         """The epoch in training, from 0."""
-        return self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
+        return self.trainer.current_epoch if self.trainer else 0
 
     def start_batch(self) -> int:
         """How many batches of this epoch are done: more than 0 in a run that goes on in the middle of one.
@@ -131,27 +136,22 @@ class Images(LightningDataModule):
         return self.trainer.accumulate_grad_batches if self.trainer else 1
 
     def views(self) -> list[View]:
-        """What the method in training asks for; one view where there is none.
-
-        Raises:
-            UserError: it asks for small views, and their side is not known.
-        """
+        """What the method in training asks for; one view where there is none."""
         method: Any = self.trainer and self.trainer.lightning_module
         large, small = (getattr(method, name, number) for name, number in (("views", 1), ("small_views", 0)))
-        if small and self.small_resolution is None:
-            raise UserError(f"{type(method).__name__} asks for {small} small views; give data.small_resolution")
         kinds = [self.augmentation] * large
         if large > 1 and self.second_augmentation is not None:
             kinds[1] = self.second_augmentation
         views = [View(kind, kind.crop, self.resolution) for kind in kinds]
-        return views + [View(self.augmentation, self.augmentation.small_crop, self.small_resolution or 0)] * small
+        if small:
+            assert self.small_resolution is not None  # `check` sees to that
+            views += [View(self.augmentation, self.augmentation.small_crop, self.small_resolution)] * small
+        return views
 
     def train_dataloader(self) -> Loader:
         """This process' share of an epoch; which epoch, and from where in it, is settled at its first batch."""
         images = self.images("train")
         count = self._checked_count(images)
-        part_size(self.batch_size, world_size(), self.accumulate())
-        self.views()
 
         def plan() -> Plan:
             epoch = self.epoch()

@@ -1,5 +1,6 @@
 """The files that a stage learns from: whether they still are what they were."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def find(config: dict[str, Any], root: Path) -> dict[str, Path]:
         path = Path(value)
         if path.parent.parent == root and path.name in (MODEL, LAST):
             found[f"{path.parent.name}/{path.name}"] = path
-        elif path.is_file():
+        elif os.path.isfile(value):  # a value may be too long for a path, at which Path.is_file raises
             found[value] = path
     return found
 

@@ -6,6 +6,7 @@ devices makes `python -m train` the launcher: it starts one process a device wit
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from edgebnn.errors import UserError
 PATIENCE = 10.0
 """Seconds for which a process waits to be ended by its launcher, after another one has failed."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends the processes together with their launcher."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -27,18 +31,16 @@ class Place:
     Attributes:
         rank: its number among all processes.
         world_size: number of all processes.
-        local_size: number of processes on this machine.
+        local_size: number of processes on this machine, as on every other.
+        nodes: number of machines.
         launcher: torchrun or srun.
     """
 
     rank: int
     world_size: int
     local_size: int
+    nodes: int
     launcher: str
-
-    @property
-    def nodes(self) -> int:
-        return self.world_size // self.local_size
 
 
 def place() -> Place | None:
@@ -50,16 +52,16 @@ def place() -> Place | None:
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             rank, size, local = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-            found = Place(rank, size, local, "torchrun")
+            found = Place(rank, size, local, size // local, "torchrun")
         # Only srun gives a step's number: a batch script that starts Python by itself is one process.
         elif "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             size, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_NNODES"])
-            found = Place(int(os.environ["SLURM_PROCID"]), size, max(1, size // nodes), "srun")
+            found = Place(int(os.environ["SLURM_PROCID"]), size, size // nodes, nodes, "srun")
         else:
             return None
     except (KeyError, ValueError) as error:
         raise UserError(f"the launcher's environment is not whole ({error}); start with torchrun or srun") from None
-    if found.world_size % found.local_size:
+    if found.local_size * found.nodes != found.world_size:
         raise UserError(
             f"{found.world_size} processes do not spread evenly over the machines; give each as many "
             "(torchrun --nproc_per_node, srun --ntasks-per-node)"
@@ -74,7 +76,7 @@ def start(processes: int, arguments: list[str]) -> None:
         UserError: a process was killed.
         SystemExit: a process ended with an error, which it has told itself.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -82,12 +84,19 @@ def start(processes: int, arguments: list[str]) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        # The agent otherwise leaves a folder of (empty) logs in the system's temporary one.
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        signals_to_handle=",".join(number.name for number in SIGNALS),
         run_id=uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    # The agent reports every process that it stops; the one that failed has said why.
+    # As torchrun does, but with all cores in use: every process would otherwise start a thread for each of them.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+    # The agent keeps signals to itself, even when it is done.
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # It reports every process that it stops; the one that failed has said why.
     logging.disable(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "train", *arguments)
@@ -103,6 +112,13 @@ def start(processes: int, arguments: list[str]) -> None:
         raise KeyboardInterrupt from None
     finally:
         logging.disable(logging.NOTSET)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def cores() -> int:
+    """Processors that this process may use, which under SLURM or in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class SisterError(UserError):
@@ -125,6 +141,11 @@ def one_voice() -> Iterator[None]:
         if not _is_first(here):
             raise SystemExit(2) from None
         raise UserError(f"process {here.rank}: {error}" if here.rank else str(error)) from None
+    except KeyboardInterrupt:
+        if here is not None:
+            # The launcher was told, too.
+            raise SystemExit(130) from None
+        raise
     except Exception:
         if here is not None and not _is_first(here):
             raise SystemExit(1) from None
@@ -140,7 +161,8 @@ def _is_first(here: Place) -> bool:
             # The agent's own store outlives the processes.
             address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
             store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=PATIENCE))
-            return store.add("edgebnn/errors", 1) == 1
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            return store.add(f"edgebnn/errors/{attempt}", 1) == 1
         except Exception:  # whatever became of the store, silence would be worse
             return True
     if here.rank > 0:

@@ -1,6 +1,6 @@
 """Torch's loader made to order: it starts where a run was stopped, and a killed worker is one line."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from edgebnn.errors import UserError
 from train.datasets import Loaded, Reading, as_loaded
 
-Plan = tuple[Callable[[list[int]], Loaded], Iterable[np.ndarray]]
+Plan = tuple[Callable[[list[int]], Loaded], Sequence[np.ndarray] | np.ndarray]
 """What reads a batch, and the numbers of the images of each batch still to come."""
 
 FEW = 10
@@ -49,17 +49,21 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
             collate_fn=as_loaded,
         )
+        allowed = max(FEW - 1, SHARE * sum(map(len, batches)))
         asked = broken = 0
         try:
             for loaded in loader:
                 asked, broken = asked + loaded.asked, broken + len(loaded.broken)
                 self.broken.update(loaded.broken)
-                if broken >= FEW and broken > SHARE * asked:
+                if broken > allowed:
                     raise UserError(
                         f"{broken} of {asked} images cannot be read ({loaded.broken[-1]} is one); fetch the data again"
                     )
                 if loaded.batch is not None:
                     yield loaded.batch
+        except UserError as error:
+            # A worker hands on an error as the text of its traceback, whose last line says it.
+            raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None
         except RuntimeError as error:
             raise worker_error(error) or error from None
 

@@ -13,7 +13,8 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.records import Record
-from train.data import Images
+from train.distributed import take_buffers_of_first
+from train.images import Images
 from train.optim import Group, OptimizerConfig
 
 
@@ -82,6 +83,10 @@ class Method(LightningModule):
         # Lightning leaves every module in the mode it finds it in, and a network built in `prepare` is in training.
         self.train()
 
+    def on_validation_start(self) -> None:
+        # What is measured is the network that is saved.
+        take_buffers_of_first(self.network)
+
     def configure_optimizers(self) -> Any:
         assert self.trainer.max_epochs is not None  # `fit` sees to that
         return self.optimizer_config.build(self.trained(), self.trainer.max_epochs, self.steps_per_epoch)
@@ -123,11 +128,11 @@ class Method(LightningModule):
         return []
 
 
-def check_normalisation(info: ModelInfo, data: Images, what: str) -> None:
-    """Sees to it that the data are normalised as the network described by `info` expects.
+def match_normalisation(info: ModelInfo, data: Images, what: str) -> None:
+    """Normalises the data as the network described by `info` expects.
 
     Data whose configuration gives no `mean` and `std` take the network's: a pretrained network so keeps its
-    normalisation on other data.
+    normalisation on other data. Otherwise the two are compared.
 
     Raises:
         UserError: the configuration, or another network before this one, says otherwise.

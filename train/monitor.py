@@ -159,5 +159,4 @@ class Throughput(Callback):
         if pl_module.device.type == "cuda":
             pl_module.log("train/peak_gib", torch.cuda.max_memory_allocated(pl_module.device) / 2**30)
         data: Images = trainer.datamodule  # type: ignore[attr-defined]
-        skipped = torch.tensor([len(data.skipped())], dtype=torch.float32, device=pl_module.device)
-        pl_module.log("train/skipped_images", gather(skipped).sum())
+        pl_module.log("train/skipped_images", float(len(data.skipped())))

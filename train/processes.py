@@ -30,13 +30,16 @@ def devices_and_nodes(devices: Any, nodes: int) -> tuple[Any, int]:
                 "(docs/distributed.md)"
             )
         return devices, nodes
-    count = len(devices) if isinstance(devices, list) else devices
+    # A list, or "2,3", says which devices; Lightning gives this process its one of them.
+    named = devices.strip(",").split(",") if isinstance(devices, str) and "," in devices else devices
+    which = isinstance(named, list)
+    count = len(named) if which else named
     if str(count) not in ("auto", "-1", str(here.local_size)) or nodes not in (1, here.nodes):
         raise UserError(
             f"{here.launcher} started {here.local_size} processes on each of {here.nodes} machines, the configuration "
             f"says trainer.devices {devices}, trainer.num_nodes {nodes}; leave both out, the launcher decides"
         )
-    return here.local_size, here.nodes
+    return devices if which else here.local_size, here.nodes
 
 
 def cluster() -> ClusterEnvironment:

@@ -53,7 +53,7 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
     try:
         found = torch.load(start, map_location="meta", weights_only=True)
         was = flat(yaml.safe_load(found["config"])) if "config" in found else {}
-        complete = "loops" in found and "optimizer_states" in found
+        complete = found.keys() >= {"state_dict", "loops", "optimizer_states", "global_step"}
     except Exception:  # torch.load raises whatever the bytes lead it to
         raise damaged from None
     if not complete:

@@ -9,7 +9,7 @@ from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 from edgebnn.nn.estimators import Gradient
 from train.data import Images
-from train.method import check_normalisation
+from train.method import match_normalisation
 
 Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-50"]
 
@@ -99,5 +99,5 @@ def start_from(network: Network, path: str, data: Images) -> None:
             f"initial checkpoint {path} holds {held}, the student is {wanted}; "
             "give both the same width, arch, stem_stride, padding and teacher outputs"
         )
-    check_normalisation(found.info, data, f"initial checkpoint {path}")
+    match_normalisation(found.info, data, f"initial checkpoint {path}")
     network.load_state_dict(found.model.state_dict())

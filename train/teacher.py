@@ -10,7 +10,7 @@ from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.nn import Network
 from train.data import Images
-from train.method import check_normalisation
+from train.method import match_normalisation
 
 
 class FrozenTeacher(nn.Module):
@@ -70,7 +70,7 @@ def load_teacher(path: str, data: Images, *, projection: bool = False) -> Frozen
         UserError: the file cannot be read, or its network does not fit the data or lacks the head.
     """
     found = checkpoint.load(path, what="teacher")
-    check_normalisation(found.info, data, "the teacher")
+    match_normalisation(found.info, data, "the teacher")
     if projection and (len(found.model.config.head) < 2 or found.model.config.head_relu):
         raise UserError(
             f"teacher {path} has no projection head; give the file of its pretraining, not of its linear evaluation"

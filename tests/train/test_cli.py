@@ -101,6 +101,8 @@ def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -
     assert any(name.startswith("lr-") for name in logged)
     assert list(run.glob("logs/tensorboard/version_0/events.*"))
     assert not list(run.rglob("*.part"))
+    # Shapes stay the same, so cuDNN may look for the fastest convolutions.
+    assert torch.backends.cudnn.benchmark
 
 
 def test_recipe_runs_skips_resumes_and_refuses(
@@ -197,6 +199,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
 ) -> None:
     distill = str(config(tmp_path / "distill.yaml", "Distill", student={"width": WIDTH}, teacher="gone.safetensors"))
     linear = str(config(tmp_path / "linear.yaml", "LinearEvaluation"))
+    swav = str(config(tmp_path / "swav.yaml", "SwAV", student={"width": WIDTH}))
     cut = tmp_path / "cut.ckpt"
     cut.write_bytes(b"PK\x03\x04half")
     classifier = tmp_path / "classifier.safetensors"
@@ -225,6 +228,9 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not share out 32 images",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
+        ("fit", "--config", moco_, "--seed_everything", "-1"): "seed_everything",
+        ("fit", "--config", moco_, "--seed_everything", "true"): "seed_everything",
+        ("fit", "--config", swav): "asks for 6 small views; give data.small_resolution",
         ("recipe", str(wrong["name"])): "no stage's name",
         ("recipe", str(wrong["set"])): "stage a's `set`",
         ("recipe", str(wrong["run"])): "stage a's `set`",
@@ -273,6 +279,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     line = refused(["fit", "--config", str(moco), *grown], capsys)
     assert line == "error: the loss is nan in epoch 1; lower model.optimizer.lr"
     assert before == {name: (run / name).read_bytes() for name in before}
+
+
+def test_an_evaluation_that_trains_nothing_needs_no_whole_batch(tmp_path: Path) -> None:
+    digits = Digits()
+    network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
+    checkpoint.save(tmp_path / "c.safetensors", network, ModelInfo("m", 32, digits.mean, digits.std))
+    path = config(tmp_path / "knn.yaml", "KNN", checkpoint=str(tmp_path / "c.safetensors"), k=3)
+    main(["fit", "--config", str(path), "--data.subset.per_class", "2"])
+    (found,) = records.read_all(tmp_path / "knn")
+    assert (found.context["bank"], found.context["images"]) == (20, 359)
 
 
 def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,12 +150,25 @@ def test_many_broken_images_end_the_run(tmp_path: Path) -> None:
         list(loader)
 
 
+def test_a_few_broken_images_in_a_row_do_not_end_a_long_pass(tmp_path: Path) -> None:
+    data = opened(folder(tmp_path, 2), batch_size=20)
+    (good, bad, *_) = data.samples["val"]
+    Path(bad[0]).write_bytes(b"")
+    data.samples["val"] = [bad] * 11 + [good] * 1089
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == 1089
+    # One more is over a hundredth of the pass, and the first batch tells.
+    data.samples["val"][11] = bad
+    with pytest.raises(UserError, match=r"12 of 20 images cannot be read"):
+        next(iter(data.val_dataloader()))
+
+
 def test_nothing_but_broken_images_is_refused(tmp_path: Path) -> None:
     root = folder(tmp_path, 2)
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"cannot read the image .*, nor 3 before it"):
-        batches(opened(root))
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r"^cannot read the image .*, nor 3 before it; fetch the data again$"):
+            batches(opened(root, workers=workers))
 
 
 def test_a_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +213,9 @@ def test_a_method_gets_small_views_and_a_second_augmentation(tmp_path: Path) -> 
     raw = [view * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None] for view in views]
     assert [bool((view.amax(1) - view.amin(1) < 1e-5).all()) for view in raw] == [False, True, False, False, False]
     assert not torch.equal(views[0], views[2])
-    with pytest.raises(UserError, match="Asking asks for 2 small views; give data.small_resolution"):
-        fit(Asking(views=2, small_views=2), opened(root))
+    data.check(small_views=2)
+    with pytest.raises(UserError, match="the method asks for 2 small views; give data.small_resolution"):
+        opened(root).check(small_views=2)
 
 
 def test_float_views_of_files_are_those_of_the_same_crops(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Training in two processes: the same weights as in one, and one line when something goes wrong."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from torch import distributed, multiprocessing
 
-from tests.train.conftest import WIDTH
+from tests.train.conftest import REAL, WIDTH
 from tests.train.runs import assert_equal_runs, last, run, write_config
+from train.data import Digits
 
 STUDENT = {"student": {"width": WIDTH}}
 TAUGHT = {**STUDENT, "teacher": None}
@@ -74,3 +77,31 @@ def test_devices_start_processes_that_resume_what_one_began(tmp_path: Path, teac
     (line,) = [line for line in uneven.stderr.splitlines() if line.startswith("error:")]
     assert "does not share out among 2 processes" in line
     assert not (tmp_path / "other").exists()
+
+
+def test_what_is_measured_is_the_network_that_is_saved(tmp_path: Path) -> None:
+    # Each process normalises eight images at a time by itself; the first one's statistics are kept.
+    config = write_config(
+        tmp_path / "s.yaml", "Supervised", {"max_epochs": 1}, student=vars(REAL), optimizer={"lr": 0.01}
+    )
+    trained = run("fit", "--config", config, "--trainer.devices", 2)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    with next((tmp_path / "s/logs/csv").glob("*/metrics.csv")).open() as file:
+        measured = [row["val/top1"] for row in csv.DictReader(file) if row["val/top1"]]
+    # In training, and of the finished network.
+    assert len(measured) == 2
+    assert measured[0] == measured[1]
+
+
+def meet_broken_files(rank: int, folder: str) -> None:
+    """A process whose loaders could not read some files."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    data = Digits()
+    data.broken = [{"b", "a"}, {"b", "c"}][rank]
+    Path(folder, f"{rank}").write_text(" ".join(data.skipped()))
+    distributed.destroy_process_group()
+
+
+def test_a_broken_file_that_both_processes_met_is_one(tmp_path: Path) -> None:
+    multiprocessing.spawn(meet_broken_files, (str(tmp_path),), nprocs=2)
+    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == ["a b c"] * 2

@@ -82,6 +82,8 @@ def test_files_a_stage_learns_from_are_watched(tmp_path: Path) -> None:
         "model.init_args.init": f"{root}/step1/model.safetensors",
         "model.class_path": "Distill",
         "data.init_args.root": str(tmp_path),
+        # No file, and too long to be asked for as one.
+        "model.init_args.method": 300 * "distilled ",
         "trainer.max_epochs": 3,
     }
     files = inputs.find(config, root)

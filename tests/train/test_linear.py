@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.data import Digits
 from train.evaluation import accuracies, data_name, pretraining_data, right_answers
 from train.linear import BurnLinearEvaluation, LinearEvaluation
-from train.method import check_normalisation
+from train.method import match_normalisation
 
 
 def saved(path: Path, head: tuple[int, ...], *, relu: bool = False, mean: float = 0.3053) -> str:
@@ -66,13 +66,13 @@ def test_other_data_take_the_networks_normalisation_unless_they_have_one() -> No
     data.setup("fit")
     (raw,), _ = next(iter(data.val_dataloader()))
     pixels = raw * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
-    check_normalisation(theirs, data, "checkpoint c")
+    match_normalisation(theirs, data, "checkpoint c")
     (images,), _ = next(iter(data.val_dataloader()))
     torch.testing.assert_close(images, (pixels - 0.5) / 0.25, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="leave them out"):
-        check_normalisation(other, data, "the teacher")
+        match_normalisation(other, data, "the teacher")
     with pytest.raises(UserError, match="checkpoint c expects images normalised by"):
-        check_normalisation(theirs, Digits(mean=(0.3, 0.3, 0.3)), "checkpoint c")
+        match_normalisation(theirs, Digits(mean=(0.3, 0.3, 0.3)), "checkpoint c")
 
 
 def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) -> None:

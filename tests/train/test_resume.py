@@ -1,12 +1,17 @@
 """A run that was stopped, wherever, ends with the same bits as one never stopped."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from edgebnn.errors import UserError
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 from train.__main__ import main
+from train.resume import check_start
 
 ARGUMENTS = {
     "MoCoV2": {"student": {"width": WIDTH}, "dim": 16, "queue": 64, "key_groups": 2},
@@ -33,6 +38,40 @@ def test_killed_in_the_middle_of_an_epoch(distill: Path, tmp_path: Path) -> None
     main([*map(str, options), str(tmp_path / "whole")])
     assert last(killed)["global_step"] == 80
     assert_equal_runs(killed, tmp_path / "whole")
+
+
+class Stop(Callback):
+    """Ends a run after its sixth step, as a time limit does: the second of its second epoch."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        trainer.should_stop = trainer.global_step == 6
+
+
+def test_a_run_that_is_told_to_stop_leaves_what_it_has_done(distill: Path, tmp_path: Path) -> None:
+    options = ["fit", "--config", str(distill), "--run"]
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    main([*options, str(stopped), "--trainer.callbacks", f"{__name__}.Stop"])
+    assert last(stopped)["global_step"] == 6
+    # As a run leaves it that was killed while it saved.
+    halves = [stopped / f".{name}.abc.part" for name in ("last.ckpt", "model.safetensors")]
+    others = stopped / ".notes.part"
+    for path in (*halves, others):
+        path.touch()
+    main([*options, str(stopped), "--ckpt_path", f"{stopped}/last.ckpt"])
+    assert not any(path.exists() for path in halves)
+    assert others.exists()
+    main([*options, str(whole)])
+    assert_equal_runs(stopped, whole)
+
+
+def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
+    whole = {"state_dict": {}, "loops": {}, "optimizer_states": [], "global_step": 3}
+    for missing in whole:
+        torch.save({key: value for key, value in whole.items() if key != missing}, tmp_path / "some.ckpt")
+        with pytest.raises(UserError, match="no last.ckpt of a run"):
+            check_start("run", str(tmp_path / "some.ckpt"), {}, -1)
 
 
 @pytest.fixture
