@@ -22,7 +22,8 @@ from app.summary import markdown, markdown_table
 from edgebnn import checkpoint, records
 from edgebnn.files import write_bytes
 from edgebnn.graph import InferenceGraph, ModelInfo, ops, reference
-from edgebnn.nn import ReActNetConfig
+from edgebnn.graph.shapes import Padding
+from edgebnn.nn import BiRealConfig, ReActNetConfig
 from edgebnn.runtime import machine
 from export import lce, onnx, packed, tflite_file
 from export.fold import fold
@@ -80,47 +81,51 @@ def folding() -> Iterator[str]:
 
 
 def exports() -> Iterator[str]:
-    """Random ReActNet-A of full width in all formats."""
-    yield "## Exports of a random ReActNet-A, full width"
+    """Random networks of full width in all formats."""
+    yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
     yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
     yield "equals the reference's (`export/verify.py`). Bits and logits are compared with PyTorch's; a random network"
     yield "has no margins, so bits at a threshold flip more readily than in a trained one."
     yield ""
     rows, kinds = [], []
+    sizes: list[tuple[int, Padding]] = [(224, "zero"), (224, "one"), (32, "zero"), (32, "one")]
+    networks: list[tuple[str, ReActNetConfig | BiRealConfig, int]] = [
+        *(("", ReActNetConfig(padding=padding), resolution) for resolution, padding in sizes),
+        ("ReActNet-18, ", BiRealConfig(arch="reactnet-18"), 224),
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        for resolution in (224, 32):
-            for padding in ("zero", "one"):
-                model = random_network(0, ReActNetConfig(padding=padding))
-                graph = fold(model, ModelInfo(resolution=resolution))
-                makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
-                    "packed": ("onnx", packed.convert),
-                    "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
-                    "portable": ("onnx", onnx.convert),
-                    "portable, floats": ("onnx", partial(onnx.convert, floats=True)),
-                    "LCE": ("tflite", lce.convert),
-                }
-                for form, (format_, convert) in makers.items():
-                    path = Path(folder) / f"model.{format_}"
-                    path.write_bytes(convert(graph))
-                    found = verify(model, graph, path, noise(1, 4, resolution), batch=2)
-                    name = f"{form}, {resolution}, padding {padding}"
-                    rows.append(
-                        {
-                            "file": name,
-                            "MB": f"{path.stat().st_size / 1e6:.2f}",
-                            "units exact": f"{found.units_exact} of {found.units}",
-                            "bit for bit": str(found.units_identical),
-                            "bits differing": f"{found.bits_differing:.3f}%",
-                            "logits differ by": f"{found.max_logit_difference:.2g} of {found.max_logit:.3g}",
-                            "top-1": f"{found.top1_agreement:.0f}%",
-                        }
+        for network, config, resolution in networks:
+            model = random_network(0, config)
+            graph = fold(model, ModelInfo(resolution=resolution))
+            makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
+                "packed": ("onnx", packed.convert),
+                "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
+                "portable": ("onnx", onnx.convert),
+                "portable, floats": ("onnx", partial(onnx.convert, floats=True)),
+                "LCE": ("tflite", lce.convert),
+            }
+            for form, (format_, convert) in makers.items():
+                path = Path(folder) / f"model.{format_}"
+                path.write_bytes(convert(graph))
+                found = verify(model, graph, path, noise(1, 4, resolution), batch=2)
+                name = f"{network}{form}, {resolution}, padding {config.padding}"
+                rows.append(
+                    {
+                        "file": name,
+                        "MB": f"{path.stat().st_size / 1e6:.2f}",
+                        "units exact": f"{found.units_exact} of {found.units}",
+                        "bit for bit": str(found.units_identical),
+                        "bits differing": f"{found.bits_differing:.3f}%",
+                        "logits differ by": f"{found.max_logit_difference:.2g} of {found.max_logit:.3g}",
+                        "top-1": f"{found.top1_agreement:.0f}%",
+                    }
+                )
+                if format_ == "tflite":
+                    operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
+                    kinds.append(
+                        {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
                     )
-                    if format_ == "tflite":
-                        operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
-                        kinds.append(
-                            {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
-                        )
     yield markdown_table(rows)
     yield ""
     yield markdown_table(kinds)
