@@ -47,7 +47,7 @@ def _bundled(source: str, count: int, info: ModelInfo) -> np.ndarray:
     from train import data
 
     kinds: dict[str, Any] = {"mnist5k": data.Mnist5k, "digits": data.Digits}
-    module = kinds[source](info.resolution, info.mean, info.std)
+    module = kinds[source](resolution=info.resolution, mean=info.mean, std=info.std)
     module.setup()
     views = [views[0].numpy() for views, _ in module.val_dataloader()]
     return np.concatenate(views)[:count]

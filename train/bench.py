@@ -31,7 +31,6 @@ from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.nn import BinaryUnit, ReActNet, ResNetConfig
 from edgebnn.runtime import machine
-from edgebnn.ssl.views import Augmentation
 from edgebnn.text import columns
 from train.bench_baseline import BaselineStep
 from train.bench_memory import peak, start
@@ -143,7 +142,7 @@ def make_method(setting: Setting, teacher: str) -> Distill:
     """Our method, prepared as `train fit` prepares it; the same weights every time."""
     torch.manual_seed(1)
     data = Images(
-        setting.resolution, IMAGENET_MEAN, IMAGENET_STD, setting.batch, 0, Augmentation(), None, None, None, 0
+        resolution=setting.resolution, mean=IMAGENET_MEAN, std=IMAGENET_STD, batch_size=setting.batch, workers=0
     )
     method = Distill(Student(width=setting.width), teacher)
     method.prepare(data)

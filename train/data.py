@@ -33,7 +33,7 @@ class Memory(Images):
         parts: images as they are read, and their class numbers; filled by `setup`.
     """
 
-    def __init__(self, resolution: int = 32, batch_size: int = 128, workers: int = 0, **kwargs: Any) -> None:
+    def __init__(self, *, resolution: int = 32, batch_size: int = 128, workers: int = 0, **kwargs: Any) -> None:
         super().__init__(resolution=resolution, batch_size=batch_size, workers=workers, **kwargs)
         self.parts: dict[Part, Labelled] = {}
 

@@ -55,6 +55,7 @@ class Images(LightningDataModule):
 
     def __init__(
         self,
+        *,
         resolution: int = 224,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
