@@ -93,7 +93,8 @@ def start(processes: int, arguments: list[str]) -> None:
         max_restarts=0,
     )
     # As torchrun does, but with all cores in use: every process would otherwise start a thread for each of them.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = threads or str(max(1, cores() // processes))
     # The agent keeps signals to itself, even when it is done.
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     # It reports every process that it stops; the one that failed has said why.
@@ -114,6 +115,8 @@ def start(processes: int, arguments: list[str]) -> None:
         logging.disable(logging.NOTSET)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
 
 
 def cores() -> int:
