@@ -48,8 +48,7 @@ def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, o
     fits = signs.shape[2] % stride == 0 and signs.shape[3] % stride == 0
     fits = fits and kernel in (1, 3) and stride in (1, 2)
     fits = fits and kernel * kernel * inputs <= kernels.MAX_TERMS and max(inputs, outputs) <= kernels.MAX_CHANNELS
-    plain = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (signs, weight))
-    if not (_wanted.get() and fits and plain and _fast()):
+    if not (_wanted.get() and fits and _plain(signs) and _plain(weight) and _fast()):
         return None
     unit = Unit(
         threshold=np.zeros(inputs, np.float32),
@@ -64,6 +63,11 @@ def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, o
     x = signs.permute(0, 2, 3, 1).contiguous().numpy()
     y, _ = kernels.KernelUnit(unit)(x, threads=torch.get_num_threads())
     return torch.from_numpy(y).permute(0, 3, 1, 2)
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether NumPy may see it; the fake tensors of torch's compiler hold nothing to see."""
+    return type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from edgebnn.nn import BinaryConv2d, ReActNetConfig
@@ -75,6 +76,12 @@ def test_who_asks_for_torch_gets_torch() -> None:
     with torch_convolutions():
         assert convolve_packed(*arguments) is None
     assert convolve_packed(*arguments) is not None
+
+
+def test_fake_tensors_are_left_to_torch() -> None:
+    with FakeTensorMode():
+        x, weight = torch.ones(1, 4, 4, 4), torch.ones(6, 4, 3, 3)
+        assert convolve_packed(x, weight, torch.ones(6, 1, 1, 1), 1, 0.0) is None
 
 
 def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
