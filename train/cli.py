@@ -32,7 +32,7 @@ from train.method import Method
 from train.moco import MoCoV2
 from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
-from train.processes import cluster, devices_and_nodes, strategy
+from train.processes import EndAtOnce, cluster, devices_and_nodes, strategy
 from train.resume import check_start
 from train.supervised import Supervised
 from train.svm import LowShotSVM
@@ -125,7 +125,7 @@ class Cli(LightningCLI):
         return super().instantiate_trainer(
             default_root_dir=run,
             logger=logger,
-            callbacks=[*listed(chosen.callbacks), *callbacks, last],
+            callbacks=[*listed(chosen.callbacks), *callbacks, last, EndAtOnce()],
             plugins=[
                 *listed(chosen.plugins),
                 AtomicCheckpointIO(),

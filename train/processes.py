@@ -1,8 +1,10 @@
 """The trainer's arguments that say in how many processes it trains, taken from whoever started them."""
 
+import signal
 from inspect import signature
 from typing import Any
 
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
@@ -71,3 +73,22 @@ def strategy(chosen: Any) -> Any:
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False}
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **options)
+
+
+class EndAtOnce(Callback):
+    """Lets SIGTERM end a process that a launcher started: another one has failed, or all are to end.
+
+    Lightning would finish the batch, and tell the others by a broadcast: that fails where one of them is gone, in the
+    middle of whatever this process does.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.end_at_once()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.end_at_once()
+
+    def end_at_once(self) -> None:
+        """After Lightning has put its handler in place, which is before the first of these hooks."""
+        if place() is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -56,7 +56,9 @@ def test_weights_that_are_no_numbers_are_not_saved(distill: Path, tmp_path: Path
     assert not (tmp_path / "distill/model.safetensors").exists()
 
 
-def test_a_killed_process_ends_the_others(distill: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["waiting", "busy"])
+def test_a_killed_process_ends_the_others(distill: Path, tmp_path: Path, busy: bool) -> None:
+    """The other one waits for what the killed one should send, or is told to end before it misses it."""
     options = ["fit", "--config", distill, "--trainer.limit_train_batches", 60, "--checkpoint_steps", 1]
     launcher = subprocess.Popen(command(*options, "--trainer.devices", 2), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
@@ -64,7 +66,12 @@ def test_a_killed_process_ends_the_others(distill: Path, tmp_path: Path) -> None
         time.sleep(0.05)
     processes = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
     assert len(processes) == 2
+    if busy:
+        os.kill(int(processes[0]), signal.SIGSTOP)
     os.kill(int(processes[1]), signal.SIGKILL)
+    if busy:
+        time.sleep(3)  # the launcher has found out, and its SIGTERM waits
+        os.kill(int(processes[0]), signal.SIGCONT)
     _, err = launcher.communicate(timeout=200)
     assert launcher.returncode == 2
     (line,) = err.splitlines()
