@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.nn.estimators import Gradient, compute_type, pseudo_gradient
-from edgebnn.nn.packed import convolve_packed
+from edgebnn.nn.packed import convolve_packed, worth_packing
 
 
 def mean_magnitude(weight: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class _SignConvolution(torch.autograd.Function):
         ctx.stride, ctx.border, ctx.outside, ctx.gradient, ctx.dtype = stride, border, outside, gradient, signs.dtype
         ctx.save_for_backward(signs.to(torch.int8), weight)
         dtype = compute_type(signs, weight)
-        if gradient is not None and dtype == torch.float32:
+        if gradient is not None and dtype == torch.float32 and worth_packing(signs, weight, stride):
             packed = convolve_packed(signs, weight.detach(), mean_magnitude(weight), stride, outside)
             if packed is not None:
                 return packed

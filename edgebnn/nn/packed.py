@@ -17,6 +17,9 @@ from edgebnn.errors import UserError
 from edgebnn.graph import Unit
 from edgebnn.runtime import kernels
 
+FEWEST_INPUTS, FEWEST_PIXELS = 32, 49
+"""Of channels and of output pixels an image, from where on the kernels were the faster (docs/training-speed.md)."""
+
 _wanted = ContextVar("packed convolutions", default=True)
 
 
@@ -28,6 +31,12 @@ def torch_convolutions() -> Iterator[None]:
         yield
     finally:
         _wanted.reset(token)
+
+
+def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
+    """Whether the kernels are faster than torch: they take images one by one, and weights anew for each."""
+    pixels = signs.shape[2] * signs.shape[3] // stride**2
+    return weight.shape[1] >= FEWEST_INPUTS and pixels >= FEWEST_PIXELS
 
 
 def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, outside: float) -> Tensor | None:

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from edgebnn.nn import BinaryConv2d, ReActNetConfig
-from edgebnn.nn.packed import convolve_packed, torch_convolutions
+from edgebnn.nn.packed import convolve_packed, torch_convolutions, worth_packing
 from edgebnn.runtime import kernels
 
 
@@ -61,9 +61,12 @@ def test_it_is_the_convolution_rounded_once(
 @pytest.mark.parametrize("gradient", ["clipped", "polynomial"])
 def test_gradients_are_those_of_torchs_convolution(gradient: str) -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(12, 20, 3, padding="one", gradient=gradient)  # type: ignore[arg-type]
-    x = signs_of(3, 12, 5, 7).requires_grad_()
-    towards = torch.randn(3, 20, 5, 7)
+    conv = BinaryConv2d(33, 20, 3, padding="one", gradient=gradient)  # type: ignore[arg-type]
+    x = signs_of(3, 33, 7, 8).requires_grad_()
+    assert worth_packing(x, conv.weight, 1)
+    assert not worth_packing(x, conv.weight, 2)
+    assert not worth_packing(x, conv.weight[:, :31], 1)
+    towards = torch.randn(3, 20, 7, 8)
     found = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
     with torch_convolutions():
         wanted = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
@@ -99,8 +102,8 @@ def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
 
 def test_a_whole_networks_logits_are_torchs() -> None:
     torch.manual_seed(3)
-    model = ReActNetConfig(width=1 / 8, head=(10,)).build().eval()
-    images = torch.randn(4, 3, 64, 64)
+    model = ReActNetConfig(width=1, head=(10,)).build().eval()
+    images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         found = model(images)
         with torch_convolutions():
