@@ -1,5 +1,9 @@
 """Signs convolved by the packed kernels, against torch's convolution in float64."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -79,6 +83,15 @@ def test_who_asks_for_torch_gets_torch() -> None:
     with torch_convolutions():
         assert convolve_packed(*arguments) is None
     assert convolve_packed(*arguments) is not None
+
+
+def test_kernels_that_are_named_and_not_there_are_an_error() -> None:
+    program = "from edgebnn.nn import packed; packed._fast()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "EDGEBNN_ISA": "none"}, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "UserError: EDGEBNN_ISA" in done.stderr
 
 
 def test_fake_tensors_are_left_to_torch() -> None:
