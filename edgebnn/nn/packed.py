@@ -35,9 +35,9 @@ def torch_convolutions() -> Iterator[None]:
 
 
 def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether the kernels are faster than torch: they take images one by one, and weights anew for each."""
+    """Whether a CPU's kernels are faster than torch: they take images one by one, and weights anew for each."""
     pixels = signs.shape[2] * signs.shape[3] // stride**2
-    return weight.shape[1] >= FEWEST_INPUTS and pixels >= FEWEST_PIXELS
+    return signs.device.type == "cpu" and weight.shape[1] >= FEWEST_INPUTS and pixels >= FEWEST_PIXELS
 
 
 def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, outside: float) -> Tensor | None:
