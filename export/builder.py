@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from edgebnn import __version__
 from edgebnn.graph import Head, InferenceGraph, Linear, Stem
@@ -28,6 +28,7 @@ class Builder:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
+        self.shapes: list[ValueInfoProto] = []
 
     def add(self, operator: str, inputs: list[str], *outputs: str, domain: str = "", **attributes: Any) -> str:
         """Adds a node, named as its first output, and gives that."""
@@ -39,6 +40,10 @@ class Builder:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
+
+    def shape(self, name: str, *sizes: int) -> None:
+        """States that `name` is float32 (batch, *sizes), where a runtime cannot infer it."""
+        self.shapes.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes]))
 
     def integers(self, *values: int) -> str:
         """A constant of sizes, axes or positions, named by its values."""
@@ -87,7 +92,7 @@ def assemble(
     logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", graph.outputs])
     initializers = list(builder.initializers.values())
     model = helper.make_model(
-        helper.make_graph(builder.nodes, graph.info.name, [image], [logits], initializers),
+        helper.make_graph(builder.nodes, graph.info.name, [image], [logits], initializers, value_info=builder.shapes),
         opset_imports=[helper.make_opsetid("", OPSET), *(helper.make_opsetid(*entry) for entry in domains)],
         ir_version=IR_VERSION,
         producer_name="edgebnn",

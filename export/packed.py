@@ -46,6 +46,7 @@ def bits_output_name(number: int) -> str:
 def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
     side = graph.info.resolution // graph.stem.reduction
     packed = ""
+    builder.shape(x, side, side, len(graph.stem.bias))
     for number, unit in enumerate(graph.units):
         name = unit_output_name(number)
         following = graph.units[number + 1].threshold if number + 1 < len(graph.units) else None
@@ -58,6 +59,8 @@ def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
             x = _binary_unit(builder, unit, name, name, [x, packed, threshold])
             packed = bits_output_name(number)
         side //= unit.stride
+        # Where shapes are known and equal, ONNX Runtime lets a unit write over its input.
+        builder.shape(x, side, side, len(unit.scale))
     return x
 
 

@@ -1,18 +1,24 @@
-// AVX2: counting by table lookup instead of XOR and popcount.
+// AVX2: counting by table lookup instead of XOR and popcount, two pixels at a time.
 //
 // AVX2 has no popcount, and XOR with a popcount made of two table lookups costs 8 instructions for 256 bits. But
-// vpshufb can look up the mismatches themselves: for four input channels the activation bits choose one of 16 tables,
-// the weight bits of an output channel choose one of its 16 entries, and the entry is the number of bits in which the
-// two differ. One vpshufb and one vpaddb then count 4 inputs for 32 output channels: 128 steps in 2 instructions,
-// twice what XOR gives. In memory a weight takes 2 bits (a byte holds four), in the file 1.
+// vpshufb can look up the mismatches themselves: for four input channels the activation bits choose a table of 16
+// bytes, the weight bits of an output channel choose an entry, and the entry is the number of bits in which the two
+// differ. That is at most 4, so the other half of the byte is free for a second pixel: the bits of both choose one of
+// 256 tables, whose entries are the mismatches of the first plus 16 times those of the second. One vpshufb then looks
+// up 4 inputs of 32 output channels of 2 pixels.
 //
-// Cells: a byte for every 4 channels, twice their bits: eight times that is the place of their table.
-// Weights: blocks of 32 * kVectors channels, (groups of 4 inputs, kVectors, 32) bytes; byte 4 j + b of 32 is channel
-// 8 b + j, so that the byte sums unfold into vectors of 8 neighbouring channels by masks and shifts.
+// Three such entries x add up to 12 + 16 * 12 without a carry. `all` sums x modulo 256, `second` the upper halves of
+// x; `first` = all - 16 * second follows at the end, exactly, since no sum reaches 256 (kMostTriples). In all 9
+// instructions for 3 * 256 multiply-accumulates.
 //
-// A tile of 6 pixels by 64 channels fills the 16 registers: 12 sums, 2 vectors of weights, a table, an entry. Of the
-// tiles tried on a Zen 3 core it came within 3% of what the shuffle unit can do; 3 pixels by 128 channels, which needs
-// fewer addresses but reads weights again, came within 12%.
+// Cells: for every 4 channels a 16-bit number, where the table of this pixel and its partner begins. The partner is
+// the one that the next output pixel sees in this one's place: `stride` to the right.
+// Weights: blocks of 128 channels, the last of 32, 64 or 128: (groups of 4 inputs, channels) bytes, whose low half
+// are the four bits; byte 4 j + b of 32 is channel 8 b + j, so that the byte sums unfold into vectors of 8
+// neighbouring channels by masks and shifts.
+//
+// A block is counted a chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
+// a chunk stay in the first cache; 16-bit sums wait in memory.
 #include <immintrin.h>
 
 #include "words.h"
@@ -20,21 +26,29 @@
 namespace edgebnn {
 namespace {
 
-std::size_t block(std::size_t outputs) { return outputs > 32 ? 64 : 32; }
+constexpr std::size_t kBlock = 128;
 
-constexpr std::size_t kMostGroups = 63;  // of 4 mismatches each that a byte can hold
+std::size_t block(std::size_t outputs) { return outputs > 64 ? kBlock : outputs > 32 ? 64 : 32; }
+
+constexpr std::size_t kMostTriples = 21;  // of 12 mismatches each that a byte can hold
+constexpr std::size_t kMostPairs = 64;    // of pixels whose sums wait in memory: 32 kB
 
 struct Tables {
-  alignas(64) std::uint8_t mismatches[16][16];
+  alignas(64) std::uint8_t mismatches[256][16];
 };
+
+constexpr unsigned count_bits(unsigned value) {
+  unsigned count = 0;
+  for (; value; value &= value - 1) ++count;
+  return count;
+}
 
 constexpr Tables make_tables() {
   Tables tables{};
-  for (unsigned a = 0; a < 16; ++a) {
-    for (unsigned b = 0; b < 16; ++b) {
-      unsigned differ = a ^ b, count = 0;
-      for (; differ; differ &= differ - 1) ++count;
-      tables.mismatches[a][b] = static_cast<std::uint8_t>(count);
+  for (unsigned pair = 0; pair < 256; ++pair) {
+    for (unsigned weight = 0; weight < 16; ++weight) {
+      const unsigned first = count_bits((pair & 15) ^ weight), second = count_bits((pair >> 4) ^ weight);
+      tables.mismatches[pair][weight] = static_cast<std::uint8_t>(first + 16 * second);
     }
   }
   return tables;
@@ -64,22 +78,75 @@ struct Vector {
   }
 };
 
-std::size_t cell_bytes(std::size_t inputs) { return rounded_up(inputs, 8) / 4; }
+// Groups of 4 channels in a cell. A row of a 3x3 window is three cells, so it is triples of groups in any case.
+std::size_t cell_groups(const UnitShape& shape) {
+  const std::size_t groups = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 4;
+  return shape.kernel == 1 ? rounded_up(groups, 3) : groups;
+}
 
-void to_cells(const std::uint8_t* bits, std::size_t pixels, std::size_t inputs, std::uint8_t* cells) {
-  const std::size_t bytes = pixels * rounded_up(inputs, 8) / 8;
-  const __m128i low = _mm_set1_epi8(0x1e);
+std::size_t cell_bytes(const UnitShape& shape) { return 2 * cell_groups(shape); }
+
+// 16 or 4 bytes of bits of two pixels: `low` halves of bytes are even groups.
+struct Halves {
+  __m128i even, odd;
+};
+EDGEBNN_INLINE Halves pair_halves(__m128i first, __m128i second) {
+  const __m128i low = _mm_set1_epi8(15), high = _mm_set1_epi8(static_cast<char>(0xf0));
+  return {_mm_or_si128(_mm_and_si128(first, low), _mm_and_si128(_mm_slli_epi16(second, 4), high)),
+          _mm_or_si128(_mm_and_si128(_mm_srli_epi16(first, 4), low), _mm_and_si128(second, high))};
+}
+
+// Eight bytes, each the number of a table, to where the tables begin.
+EDGEBNN_INLINE void store_places(std::uint8_t* to, __m128i bytes_above_zeros) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_srli_epi16(bytes_above_zeros, 4));
+}
+
+// The cells of `bytes` bytes of packed bits and of their partners.
+EDGEBNN_INLINE void pair_bytes(const std::uint8_t* first, const std::uint8_t* second, std::size_t bytes,
+                               std::uint8_t* cells) {
+  const __m128i zero = _mm_setzero_si128();
   std::size_t i = 0;
   for (; i + 16 <= bytes; i += 16) {
-    const __m128i packed = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bits + i));
-    const __m128i first = _mm_and_si128(_mm_slli_epi16(packed, 1), low);
-    const __m128i second = _mm_and_si128(_mm_srli_epi16(packed, 3), low);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(cells + 2 * i), _mm_unpacklo_epi8(first, second));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(cells + 2 * i + 16), _mm_unpackhi_epi8(first, second));
+    const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first + i)),
+                                      _mm_loadu_si128(reinterpret_cast<const __m128i*>(second + i)));
+    const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
+    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, low));
+    store_places(cells + 4 * i + 16, _mm_unpackhi_epi8(zero, low));
+    store_places(cells + 4 * i + 32, _mm_unpacklo_epi8(zero, high));
+    store_places(cells + 4 * i + 48, _mm_unpackhi_epi8(zero, high));
+  }
+  for (; i + 4 <= bytes; i += 4) {
+    std::int32_t four, partners;
+    std::memcpy(&four, first + i, 4);
+    std::memcpy(&partners, second + i, 4);
+    const Halves halves = pair_halves(_mm_cvtsi32_si128(four), _mm_cvtsi32_si128(partners));
+    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, _mm_unpacklo_epi8(halves.even, halves.odd)));
   }
   for (; i < bytes; ++i) {
-    cells[2 * i] = static_cast<std::uint8_t>((bits[i] & 15) * 2);
-    cells[2 * i + 1] = static_cast<std::uint8_t>((bits[i] >> 4) * 2);
+    const unsigned even = (first[i] & 15u) | (second[i] & 15u) << 4, odd = first[i] >> 4 | (second[i] & 0xf0u);
+    const std::uint16_t places[2] = {static_cast<std::uint16_t>(16 * even), static_cast<std::uint16_t>(16 * odd)};
+    std::memcpy(cells + 4 * i, places, sizeof places);
+  }
+}
+
+// Cells of pixels of `bytes` bytes, which end on kEmpty groups without inputs.
+template <std::size_t kEmpty>
+void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels, std::size_t bytes,
+                 std::uint8_t* cells) {
+  constexpr std::uint8_t kNone[2 * kEmpty] = {};
+  for (; pixels; --pixels, bits += bytes, partners += bytes, cells += 4 * bytes + sizeof kNone) {
+    pair_bytes(bits, partners, bytes, cells);
+    std::memcpy(cells + 4 * bytes, kNone, sizeof kNone);
+  }
+}
+
+void to_cells(const UnitShape& shape, const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells) {
+  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
+  const std::uint8_t* partners = bits + static_cast<std::size_t>(shape.stride) * bytes;
+  switch (cell_groups(shape) - 2 * bytes) {
+    case 0: return pair_bytes(bits, partners, pixels * bytes, cells);
+    case 1: return pair_pixels<1>(bits, partners, pixels, bytes, cells);
+    default: return pair_pixels<2>(bits, partners, pixels, bytes, cells);
   }
 }
 
@@ -95,24 +162,33 @@ void compare(const float* x, const float* threshold, std::size_t pixels, std::si
   }
 }
 
+// The channels of the block that begins with channel `first`, rounded up to what is counted together.
+std::size_t block_channels(const UnitShape& shape, std::size_t first) {
+  const std::size_t left = static_cast<std::size_t>(shape.outputs) - first;
+  return left > 64 ? kBlock : left > 32 ? 64 : 32;
+}
+
 std::size_t weight_bytes(const UnitShape& shape) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
-  const std::size_t outputs = static_cast<std::size_t>(shape.outputs);
-  return rounded_up(outputs, block(outputs)) * taps * cell_bytes(static_cast<std::size_t>(shape.inputs));
+  const std::size_t last = static_cast<std::size_t>(shape.outputs - 1) / kBlock * kBlock;
+  return (last + block_channels(shape, last)) * taps * cell_groups(shape);
 }
 
 void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed) {
-  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
+  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel), groups = cell_groups(shape);
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
-  const std::size_t bytes = rounded_up(inputs, 8) / 8, groups = taps * 2 * bytes, channels = block(outputs);
+  const std::size_t bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, weight_bytes(shape));
   for (std::size_t o = 0; o < outputs; ++o) {
-    const std::size_t channel = o % 32, place = 4 * (channel % 8) + channel / 8;
-    for (std::size_t group = 0; group < groups; ++group) {
-      const std::uint8_t pair = weight[o * taps * bytes + group / 2];
-      const unsigned four = group % 2 ? pair >> 4 : pair & 15;
-      packed[(o / channels * groups + group) * channels + o % channels / 32 * 32 + place] =
-          static_cast<std::uint8_t>(four);
+    const std::size_t first = o / kBlock * kBlock, channels = block_channels(shape, first);
+    const std::size_t place = (o - first) / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
+    std::uint8_t* to = packed + first * taps * groups + place;
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      for (std::size_t byte = 0; byte < bytes; ++byte) {
+        const std::uint8_t pair = weight[(o * taps + tap) * bytes + byte];
+        to[(tap * groups + 2 * byte) * channels] = pair & 15;
+        to[(tap * groups + 2 * byte + 1) * channels] = pair >> 4;
+      }
     }
   }
 }
@@ -122,22 +198,115 @@ EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
 }
 
-// The step of one group of inputs.
-template <int kPixels, int kVectors>
-EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], std::size_t group, const std::uint8_t* weight,
-                          __m256i (&sums)[kPixels * kVectors]) {
-  const auto* tables = reinterpret_cast<const std::uint64_t*>(kTables.mismatches);
-  __m256i choices[kVectors];
-  repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-    choices[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(weight + 32 * v));
-  });
-  repeat<kPixels>([&](auto pixel) __attribute__((always_inline)) {
-    const __m256i table = _mm256_broadcastsi128_si256(
-        _mm_load_si128(reinterpret_cast<const __m128i*>(tables + cells[pixel][group])));
+// 16-bit sums of 32 channels of a pair of pixels: even and odd bytes of the first, then of the second.
+constexpr int kSums = 4;
+
+// Up to kMostPairs pairs of neighbours in a row; the last pixel of a row may be alone.
+struct Pairs {
+  Pixel pixels[kMostPairs][2];
+  bool alone[kMostPairs];
+  std::size_t count, pixels_taken;
+
+  std::size_t members(std::size_t pair) const { return alone[pair] ? 1 : 2; }
+
+  void take(Walk& walk, std::size_t most_pixels) {
+    pixels_taken = 0;
+    for (count = 0; pixels_taken < most_pixels && count < kMostPairs; ++count) {
+      pixels[count][0] = walk.next();
+      ++pixels_taken;
+      alone[count] = pixels_taken == most_pixels || walk.at_row_start();
+      if (alone[count]) continue;
+      pixels[count][1] = walk.next();
+      ++pixels_taken;
+    }
+  }
+};
+
+// A piece of the window: some rows, or a part of one.
+struct Chunk {
+  std::size_t offset;   // of its first cell from the window's
+  std::size_t rows;     // at least one
+  std::size_t triples;  // of groups in each; at most kMostTriples in all rows
+};
+
+// The mismatches of a chunk for 32 * kVectors channels of a pair, in bytes: of both pixels as `all`, of the second.
+template <int kVectors>
+EDGEBNN_INLINE void count_bytes(const std::uint8_t* cells, std::size_t row_bytes, const Chunk& chunk,
+                                const std::uint8_t* weight, __m256i (&all)[kVectors], __m256i (&second)[kVectors]) {
+  const auto* tables = reinterpret_cast<const std::uint8_t*>(kTables.mismatches);
+  const __m256i low = _mm256_set1_epi8(15);
+  std::size_t rows = chunk.rows;
+  do {
+    std::size_t triples = chunk.triples;
+    do {
+      __m256i x[kVectors];
+      repeat<3>([&](auto group) __attribute__((always_inline)) {
+        std::uint16_t place;
+        std::memcpy(&place, cells + 2 * group, sizeof place);
+        const __m256i table =
+            _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + place)));
+        repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+          const auto* choice = reinterpret_cast<const __m256i*>(weight + 32 * (group * kVectors + v));
+          const __m256i entry = _mm256_shuffle_epi8(table, _mm256_load_si256(choice));
+          if constexpr (group == 0) {
+            x[v] = entry;
+          } else {
+            add_bytes(x[v], entry);
+          }
+        });
+      });
+      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+        add_bytes(all[v], x[v]);
+        add_bytes(second[v], _mm256_and_si256(_mm256_srli_epi16(x[v], 4), low));
+      });
+      cells += 6;
+      weight += 96 * kVectors;
+    } while (--triples);
+    cells += row_bytes - 6 * chunk.triples;
+  } while (--rows);
+}
+
+// What to fetch while a chunk is counted.
+struct Ahead {
+  const std::uint8_t* weight;  // of the next chunk
+  std::size_t lines;           // of 64 bytes of it
+  std::size_t first;           // of the floats of each pixel that finishing is about to read and write
+  std::size_t channels;        // their number
+};
+
+EDGEBNN_INLINE void fetch(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T1); }
+
+EDGEBNN_INLINE void fetch(const float* from, std::size_t first, std::size_t count) {
+  for (std::size_t i = first; i < first + count; i += 16) fetch(from + i);
+}
+
+// Adds a chunk's mismatches to the pairs' `sums`; the first chunk finds nothing there.
+template <int kVectors>
+void count_chunk(const Pairs& pairs, std::size_t row_bytes, const Chunk& chunk, const std::uint8_t* weight, bool first,
+                 const Ahead& ahead, __m256i* sums) {
+  const __m256i low = _mm256_set1_epi8(15), even = _mm256_set1_epi16(0xff);
+  const std::size_t lines = (ahead.lines + pairs.count - 1) / pairs.count;  // for each pair
+  const std::uint8_t* next = ahead.weight;
+  for (std::size_t pair = 0; pair < pairs.count; ++pair, sums += kVectors * kSums) {
+    for (std::size_t line = 0; line < lines; ++line, next += 64) fetch(next);
+    for (std::size_t p = 0; ahead.channels && p < pairs.members(pair); ++p) {
+      fetch(pairs.pixels[pair][p].x, ahead.first, ahead.channels);
+      fetch(pairs.pixels[pair][p].y, ahead.first, ahead.channels);
+    }
+    __m256i all[kVectors], second[kVectors];
+    repeat<kVectors>([&](auto v) __attribute__((always_inline)) { all[v] = second[v] = _mm256_setzero_si256(); });
+    count_bytes<kVectors>(pairs.pixels[pair][0].window + chunk.offset, row_bytes, chunk, weight, all, second);
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      add_bytes(sums[pixel * kVectors + v], _mm256_shuffle_epi8(table, choices[v]));
+      const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);  // modulo 256
+      const __m256i own = _mm256_sub_epi8(all[v], sixteenfold);
+      const __m256i counts[kSums] = {_mm256_and_si256(own, even), _mm256_srli_epi16(own, 8),
+                                     _mm256_and_si256(second[v], even), _mm256_srli_epi16(second[v], 8)};
+      repeat<kSums>([&](auto i) __attribute__((always_inline)) {
+        __m256i& sum = sums[v * kSums + i];
+        sum = first ? counts[i] : _mm256_add_epi16(sum, counts[i]);
+      });
     });
-  });
+  }
 }
 
 // Twice byte kByte of every 32 bits of a sum: of eight neighbouring channels. Sums stay below 2^15 (kMaxTerms).
@@ -155,98 +324,140 @@ EDGEBNN_INLINE std::uint32_t to_bits(const __m256 (&lanes)[4]) {
   return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
 }
 
-// A tile's sums to outputs and bits. A function of its own: inlined, it and the counting fight for registers.
-template <int kPixels, int kVectors, Shortcut kShortcut>
-__attribute__((noinline)) void finish(const Job& job, const Pixel* pixels, std::size_t first, const __m256i* even,
-                                      const __m256i* odd) {
-  const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs), row = job.width * inputs;
-  const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
-  if (!vectorizable(job, first, 32 * kVectors, Vector::kLanes)) {
-    for (int sum = 0; sum < kPixels * kVectors; ++sum) {
-      const std::size_t channel = first + 32 * static_cast<std::size_t>(sum % kVectors);
-      if (channel >= outputs) continue;
-      alignas(32) std::int32_t plain[32];
-      repeat<4>([&](auto byte) __attribute__((always_inline)) {
-        const __m256i counts = _mm256_srli_epi32(unfold_twice<byte>(even[sum], odd[sum]), 1);
-        _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), counts);
-      });
-      finish_plainly(job, pixels[sum / kVectors], channel, outputs - channel < 32 ? outputs - channel : 32, plain);
+// A block's constants side by side, so that one register reaches them all.
+struct BlockConstants {
+  BlockConstants(const Job& job, std::size_t first, std::size_t channels) {
+    const Constants& from = job.constants;
+    // Without next_bits what is compared does not matter, only that it is there.
+    const float* next_threshold = job.next_bits ? from.next_threshold : from.scale;
+    for (std::size_t c = 0; c < channels; c += Vector::kLanes) {
+      Vector::store(scale + c, Vector::load(from.scale + first + c));
+      Vector::store(bias + c, Vector::load(from.bias + first + c));
+      Vector::store(slope + c, Vector::load(from.slope + first + c));
+      Vector::store(threshold + c, Vector::load(next_threshold + first + c));
     }
-    return;
   }
-  const Constants constants = job.constants;  // a copy, which the stores cannot change
-  const bool writes_bits = job.next_bits != nullptr;
-  const float* thresholds = writes_bits ? constants.next_threshold : constants.scale;
-  for (int sum = 0; sum < kPixels * kVectors; ++sum) {
-    const Pixel pixel = pixels[sum / kVectors];
-    const std::size_t channel = first + 32 * static_cast<std::size_t>(sum % kVectors);
+  alignas(32) float scale[kBlock];
+  float bias[kBlock], slope[kBlock], threshold[kBlock];
+};
+
+// Sums of 32 channels to outputs and bits, `vectors` times. `c` begins at the first channel, as do all pointers.
+template <Shortcut kShortcut>
+EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, const float* x, float* y,
+                                   std::uint8_t* next_bits, const __m256i* sums, std::size_t vectors,
+                                   std::size_t inputs, std::size_t row) {
+  for (std::size_t v = 0; v < vectors; ++v, c += 32, base += 32, x += 32, y += 32, sums += kSums) {
     __m256 lanes[4];
     repeat<4>([&](auto byte) __attribute__((always_inline)) {
-      const std::size_t eight = channel + 8 * byte;
-      const std::size_t source = kShortcut == Shortcut::kRepeat && eight >= inputs ? eight - inputs : eight;
-      const __m256i counts = unfold_twice<byte>(even[sum], odd[sum]);
-      const __m256 y =
-          finish_vector<Vector, kShortcut>(constants, pixel, eight, source, inputs, row, counts);
-      lanes[byte] = Vector::at_least(y, thresholds + eight);
+      __m256 z = Vector::accumulator(base + 8 * byte, unfold_twice<byte>(sums[0], sums[1]));
+      z = _mm256_add_ps(_mm256_mul_ps(z, Vector::load(c + 8 * byte)), Vector::load(c + kBlock + 8 * byte));
+      if constexpr (kShortcut != Shortcut::kNone) {
+        z = _mm256_add_ps(z, shortcut_of<Vector, kShortcut>(x + 8 * byte, inputs, row));
+      }
+      z = Vector::prelu(z, Vector::load(c + 2 * kBlock + 8 * byte));
+      Vector::store(y + 8 * byte, z);
+      lanes[byte] = Vector::at_least(z, c + 3 * kBlock + 8 * byte);
     });
-    const std::uint32_t bits = to_bits(lanes);
-    if (writes_bits) std::memcpy(pixel.next_bits + channel / 8, &bits, sizeof bits);
+    if (next_bits) {
+      const std::uint32_t bits = to_bits(lanes);
+      std::memcpy(next_bits + 4 * v, &bits, sizeof bits);
+    }
   }
 }
 
-template <int kVectors>
-struct Tile {
-  static constexpr int kMostPixels = kVectors == 2 ? 6 : 8;
-  template <int kPixels, Shortcut kShortcut>
-  static void run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block);
-};
+// Channels that fill no vector.
+EDGEBNN_INLINE void finish_rest(const Job& job, const Pixel& pixel, std::size_t first, const __m256i* sums) {
+  const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
+  if (first >= outputs) return;
+  alignas(32) std::int32_t plain[32];
+  repeat<4>([&](auto byte) __attribute__((always_inline)) {
+    const __m256i counts = _mm256_srli_epi32(unfold_twice<byte>(sums[0], sums[1]), 1);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), counts);
+  });
+  finish_plainly(job, pixel, first, outputs - first < 32 ? outputs - first : 32, plain);
+}
 
-template <int kVectors>
-template <int kPixels, Shortcut kShortcut>
-void Tile<kVectors>::run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block) {
-  constexpr int kSums = kPixels * kVectors;
-  constexpr std::size_t kBlock = 32 * kVectors;
-  const std::size_t run = static_cast<std::size_t>(job.shape.kernel) * job.cell_bytes;
-  const std::uint8_t* weight =
-      job.constants.weight + block * kBlock * run * static_cast<std::size_t>(job.shape.kernel);
-  __m256i even[kSums], odd[kSums];  // 16-bit sums of the even and of the odd bytes
-  repeat<kSums>([&](auto i) __attribute__((always_inline)) { even[i] = odd[i] = _mm256_setzero_si256(); });
-  const std::uint8_t* cells[kPixels];
-  repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
-  int rows = job.shape.kernel;
-  std::size_t left = run;  // groups of this row
-  while (rows) {
-    __m256i bytes[kSums];
-    repeat<kSums>([&](auto i) __attribute__((always_inline)) { bytes[i] = _mm256_setzero_si256(); });
-    std::size_t room = kMostGroups;
-    do {
-      const std::size_t groups = left < room ? left : room;
-      for (std::size_t group = 0; group < groups; ++group, weight += kBlock) {
-        count<kPixels, kVectors>(cells, group, weight, bytes);
-      }
-      left -= groups;
-      room -= groups;
-      const std::size_t step = left ? groups : groups + job.row_bytes - run;
-      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] += step; });
-      if (!left) {
-        left = run;
-        --rows;
-      }
-    } while (room && rows);
-    repeat<kSums>([&](auto i) __attribute__((always_inline)) {
-      even[i] = _mm256_add_epi16(even[i], _mm256_and_si256(bytes[i], _mm256_set1_epi16(0xff)));
-      odd[i] = _mm256_add_epi16(odd[i], _mm256_srli_epi16(bytes[i], 8));
-    });
+// The sums of a pixel to outputs and bits. The first `whole` times 32 channels lie side by side in the shortcut too, but
+// for the step from its last channel to its first.
+template <Shortcut kShortcut>
+EDGEBNN_INLINE void finish(const Job& job, const BlockConstants& constants, const Pixel& pixel, std::size_t first,
+                           std::size_t vectors, std::size_t whole, const __m256i* sums) {
+  const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs), row = job.width * inputs;
+  const std::int32_t* base = pixel.base + first;
+  float* y = pixel.y + first;
+  std::uint8_t* next_bits = job.next_bits ? pixel.next_bits + first / 8 : nullptr;
+  std::size_t done = 0;
+  if (kShortcut == Shortcut::kRepeat && first < inputs) {
+    done = (inputs - first) / 32 < whole ? (inputs - first) / 32 : whole;
+    finish_vectors<kShortcut>(constants.scale, base, pixel.x + first, y, next_bits, sums, done, inputs, row);
   }
-  finish<kPixels, kVectors, kShortcut>(job, pixels, block * kBlock, even, odd);
+  const std::size_t channel = first + 32 * done;
+  const std::size_t source = kShortcut == Shortcut::kRepeat && channel >= inputs ? channel - inputs : channel;
+  finish_vectors<kShortcut>(constants.scale + 32 * done, base + 32 * done, pixel.x + source, y + 32 * done,
+                            next_bits ? next_bits + 4 * done : nullptr, sums + kSums * done, whole - done, inputs, row);
+  for (std::size_t v = whole; v < vectors; ++v) finish_rest(job, pixel, first + 32 * v, sums + v * kSums);
+}
+
+// One block of channels of the job's pixels.
+template <int kVectors, Shortcut kShortcut>
+void convolve_block(const Job& job, std::size_t first) {
+  constexpr std::size_t channels = 32 * kVectors;
+  const std::size_t kernel = static_cast<std::size_t>(job.shape.kernel);
+  const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
+  const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
+  const BlockConstants constants(job, first, channels);
+  const bool side_by_side = kShortcut != Shortcut::kRepeat || inputs % 32 == 0;
+  const std::size_t whole = !side_by_side ? 0 : outputs - first < channels ? (outputs - first) / 32 : kVectors;
+  const bool far = outputs > kBlock;  // weights do not stay in the caches, pixels are taken in pieces
+  const std::size_t triples = kernel * job.cell_bytes / 6;  // of a row of the window
+  const std::size_t parts = (triples + kMostTriples - 1) / kMostTriples;
+  const std::size_t rows = triples < kMostTriples ? kMostTriples / triples : 1;
+  __m256i sums[kMostPairs * kVectors * kSums];
+  Pairs pairs;
+  Walk walk(job);
+  for (std::size_t left = job.last_pixel - job.first_pixel; left; left -= pairs.pixels_taken) {
+    pairs.take(walk, left);
+    const std::uint8_t* weight = job.constants.weight + first * kernel * kernel * job.cell_bytes / 2;
+    for (std::size_t row = 0; row < kernel; row += rows) {
+      for (std::size_t part = 0; part < parts; ++part) {
+        const std::size_t start = part * triples / parts, end = (part + 1) * triples / parts;
+        const Chunk chunk{row * job.row_bytes + 6 * start, rows < kernel - row ? rows : kernel - row, end - start};
+        const std::size_t bytes = chunk.rows * chunk.triples * 96 * kVectors;
+        // What comes from afar is asked for while there is something to count.
+        const bool last = row + rows >= kernel && part + 1 == parts;
+        const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, first, far && last ? channels : 0};
+        count_chunk<kVectors>(pairs, job.row_bytes, chunk, weight, row + part == 0, ahead, sums);
+        weight += bytes;
+      }
+    }
+    for (std::size_t pair = 0; pair < pairs.count; ++pair) {
+      const __m256i* own = sums + pair * kVectors * kSums;
+      const Pixel* pixels = pairs.pixels[pair];
+      if (kShortcut == Shortcut::kRepeat && !far && pair + 2 < pairs.count && !pairs.alone[pair + 2]) {
+        // Stores of twice what is loaded: their lines are fetched, too, or wait for each other.
+        fetch(pairs.pixels[pair + 2][0].y, first, channels);
+        fetch(pairs.pixels[pair + 2][1].y, first, channels);
+      }
+      finish<kShortcut>(job, constants, pixels[0], first, kVectors, whole, own);
+      if (!pairs.alone[pair]) finish<kShortcut>(job, constants, pixels[1], first, kVectors, whole, own + kSums / 2);
+    }
+  }
+}
+
+template <Shortcut kShortcut>
+void convolve_with(const Job& job) {
+  for (std::size_t block = job.first_block; block < job.last_block; ++block) {
+    const std::size_t first = block * kBlock;
+    switch (block_channels(job.shape, first)) {
+      case 32: convolve_block<1, kShortcut>(job, first); break;
+      case 64: convolve_block<2, kShortcut>(job, first); break;
+      default: convolve_block<4, kShortcut>(job, first);
+    }
+  }
 }
 
 void convolve(const Job& job) {
-  if (block(static_cast<std::size_t>(job.shape.outputs)) == 64) {
-    convolve_with<Tile<2>>(job);
-  } else {
-    convolve_with<Tile<1>>(job);
-  }
+  with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_with<shortcut.value>(job); });
 }
 
 std::uint64_t ceiling(std::uint64_t steps) {

@@ -12,6 +12,7 @@
 namespace edgebnn::ort {
 
 constexpr std::uint32_t kApiVersion = 17;
+constexpr std::uint32_t kInPlaceVersion = 18;  // from which on `Op` has GetMayInplace
 
 // Only ever held by pointer.
 struct Status;  // null: all is well
@@ -97,7 +98,7 @@ struct ApiBase {
   const char* (*GetVersionString)();
 };
 
-// What ONNX Runtime asks of an operator, as of version 17 of the interface.
+// What ONNX Runtime asks of an operator. It reads as far as `version` of the interface went.
 struct Op {
   std::uint32_t version;
   void* (*CreateKernel)(const Op*, const Api*, const KernelInfo*);  // not asked for where there is a V2
@@ -121,6 +122,11 @@ struct Op {
   Status* (*InferOutputShapeFn)(const Op*, void* context);
   int (*GetStartVersion)(const Op*);
   int (*GetEndVersion)(const Op*);
+  // Gives arrays of as many inputs and outputs, each of which may take the other's memory.
+  std::size_t (*GetMayInplace)(int** inputs, int** outputs);
+  void (*ReleaseMayInplace)(int* inputs, int* outputs);
+  std::size_t (*GetAliasMap)(int** inputs, int** outputs);
+  void (*ReleaseAliasMap)(int* inputs, int* outputs);
 };
 
 }  // namespace edgebnn::ort

@@ -10,6 +10,7 @@
 // ONNX Runtime takes a node of a newer domain version for the newest it knows. `edgebnn.runtime` refuses such files;
 // for those who use the library alone, what follows this operator and differs must take another name.
 #include <atomic>
+#include <cstdio>
 #include <exception>
 #include <map>
 #include <memory>
@@ -209,9 +210,10 @@ Status* run_kernel(void* kernel, KernelContext* context) {
   return guarded(self.api(), self.name(), [&] { self.run(context); });
 }
 
-Op make_op() {
+// `version`: of the interface, as ONNX Runtime has it; an operator that claims a later one is refused.
+Op make_op(std::uint32_t version) {
   Op op{};
-  op.version = kApiVersion;
+  op.version = version;
   op.GetName = [](const Op*) { return "BinaryUnit"; };
   op.GetExecutionProviderType = [](const Op*) -> const char* { return nullptr; };  // the processor
   op.GetInputTypeCount = [](const Op*) -> std::size_t { return kInputCount; };
@@ -226,6 +228,15 @@ Op make_op() {
   op.CreateKernelV2 = create_kernel;
   op.KernelComputeV2 = run_kernel;
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  // y may lie where x lies if their shapes are equal, which ONNX Runtime sees to: x is compared before anything is
+  // written, and what a shortcut adds is read where it is then written. It halves what the caches must hold.
+  op.GetMayInplace = [](int** inputs, int** outputs) -> std::size_t {
+    static int x = kX, y = kY;
+    *inputs = &x;
+    *outputs = &y;
+    return 1;
+  };
+  op.ReleaseMayInplace = [](int*, int*) {};
   return op;
 }
 
@@ -234,22 +245,34 @@ struct Release {
   void operator()(OpDomain* domain) const { api->ReleaseCustomOpDomain(domain); }
 };
 
+struct Domain {
+  std::unique_ptr<Op> op;
+  std::unique_ptr<OpDomain, Release> domain;
+};
+
+// The version of the interface that this ONNX Runtime has, as far as an `Op` tells them apart. To ask for an interface
+// that is not there prints a line.
+std::uint32_t interface_version(const ApiBase& base) {
+  unsigned major = 0, minor = 0;
+  const bool read = std::sscanf(base.GetVersionString(), "%u.%u", &major, &minor) == 2;
+  return read && (major > 1 || minor >= kInPlaceVersion) ? kInPlaceVersion : kApiVersion;
+}
+
 // The domain with its operator, kept until the library is unloaded: sessions refer to it. One for each copy of
 // ONNX Runtime that may live in a process.
-OpDomain* domain(const Api& api) {
-  static const Op op = make_op();
+OpDomain* domain(const Api& api, std::uint32_t version) {
   static std::mutex mutex;
-  static std::map<const Api*, std::unique_ptr<OpDomain, Release>> domains;
+  static std::map<const Api*, Domain> domains;
   const std::lock_guard<std::mutex> lock(mutex);
   auto found = domains.find(&api);
   if (found == domains.end()) {
     OpDomain* made = nullptr;
     check(api, api.CreateCustomOpDomain(kDomain, &made));
-    std::unique_ptr<OpDomain, Release> held(made, Release{&api});
-    check(api, api.CustomOpDomain_Add(made, &op));
+    Domain held{std::make_unique<Op>(make_op(version)), {made, Release{&api}}};
+    check(api, api.CustomOpDomain_Add(made, held.op.get()));
     found = domains.emplace(&api, std::move(held)).first;
   }
-  return found->second.get();
+  return found->second.domain.get();
 }
 
 }  // namespace
@@ -261,5 +284,5 @@ EDGEBNN_EXPORT edgebnn::ort::Status* RegisterCustomOps(edgebnn::ort::SessionOpti
   using namespace edgebnn::ort;
   const Api* api = base->GetApi(kApiVersion);
   if (!api) return base->GetApi(1)->CreateStatus(kFail, "edgebnn needs onnxruntime 1.17 or newer");
-  return guarded(*api, "", [&] { check(*api, api->AddCustomOpDomain(options, domain(*api))); });
+  return guarded(*api, "", [&] { check(*api, api->AddCustomOpDomain(options, domain(*api, interface_version(*base)))); });
 }

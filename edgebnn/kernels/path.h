@@ -50,9 +50,9 @@ struct Job {
 
 struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
-  // Packed bits as in unit.h -> cells.
-  std::size_t (*cell_bytes)(std::size_t inputs);
-  void (*to_cells)(const std::uint8_t* bits, std::size_t pixels, std::size_t inputs, std::uint8_t* cells);
+  // Packed bits as in unit.h -> cells. `stride` pixels more may be read.
+  std::size_t (*cell_bytes)(const UnitShape& shape);
+  void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells);
   void (*compare)(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs, std::uint8_t* bits);
   // Weights as in unit.h -> the path's own order, of `weight_bytes` bytes.
   std::size_t (*weight_bytes)(const UnitShape& shape);

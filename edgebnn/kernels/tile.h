@@ -55,6 +55,9 @@ class Walk {
     start_row();
   }
 
+  // Whether the next pixel is the first of its row.
+  bool at_row_start() const { return column_ == 0; }
+
   EDGEBNN_INLINE Pixel next() {
     std::size_t border_case = row_case_;
     if (bordered_) {
@@ -127,7 +130,18 @@ inline void finish_plainly(const Job& job, const Pixel& pixel, std::size_t first
 EDGEBNN_INLINE bool vectorizable(const Job& job, std::size_t first, std::size_t block, std::size_t lanes) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
   return first + block <= static_cast<std::size_t>(job.shape.outputs) &&
-         (job.shape.shortcut != Shortcut::kRepeat || inputs % lanes == 0);
+         (job.shape.shortcut != Shortcut::kRepeat || inputs % block == 0);
+}
+
+// V::kLanes channels of what the shortcut adds, from x on; a pixel of it has `inputs` floats, a row `row`.
+template <class V, Shortcut kShortcut>
+EDGEBNN_INLINE typename V::Floats shortcut_of(const float* x, std::size_t inputs, std::size_t row) {
+  typename V::Floats shortcut = V::load(x);
+  if constexpr (kShortcut == Shortcut::kPool) {
+    shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
+    shortcut = V::multiply(shortcut, V::all(0.25f));
+  }
+  return shortcut;
 }
 
 // V::kLanes channels of one pixel. `source` is where they begin in the shortcut, `row` the floats in a row of x.
@@ -138,13 +152,7 @@ EDGEBNN_INLINE typename V::Floats finish_vector(const Constants& constants, cons
   typename V::Floats z = V::accumulator(pixel.base + channel, twice_mismatches);
   z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
   if constexpr (kShortcut != Shortcut::kNone) {
-    const float* x = pixel.x + source;
-    typename V::Floats shortcut = V::load(x);
-    if constexpr (kShortcut == Shortcut::kPool) {
-      shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
-      shortcut = V::multiply(shortcut, V::all(0.25f));
-    }
-    z = V::add(z, shortcut);
+    z = V::add(z, shortcut_of<V, kShortcut>(pixel.x + source, inputs, row));
   }
   const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
   V::store(pixel.y + channel, y);
@@ -172,14 +180,24 @@ void convolve_blocks(const Job& job) {
   }
 }
 
+// f with the shortcut as a constant, `value` of its argument.
+template <Shortcut kShortcut>
+struct ShortcutConstant {
+  static constexpr Shortcut value = kShortcut;
+};
+template <class F>
+void with_shortcut(Shortcut shortcut, F&& f) {
+  switch (shortcut) {
+    case Shortcut::kIdentity: return f(ShortcutConstant<Shortcut::kIdentity>());
+    case Shortcut::kPool: return f(ShortcutConstant<Shortcut::kPool>());
+    case Shortcut::kRepeat: return f(ShortcutConstant<Shortcut::kRepeat>());
+    case Shortcut::kNone: return f(ShortcutConstant<Shortcut::kNone>());
+  }
+}
+
 template <class Tile>
 void convolve_with(const Job& job) {
-  switch (job.shape.shortcut) {
-    case Shortcut::kIdentity: return convolve_blocks<Tile, Shortcut::kIdentity>(job);
-    case Shortcut::kPool: return convolve_blocks<Tile, Shortcut::kPool>(job);
-    case Shortcut::kRepeat: return convolve_blocks<Tile, Shortcut::kRepeat>(job);
-    case Shortcut::kNone: return convolve_blocks<Tile, Shortcut::kNone>(job);
-  }
+  with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_blocks<Tile, shortcut.value>(job); });
 }
 
 }  // namespace

@@ -73,7 +73,7 @@ class PathUnit final : public Unit {
     padded_outputs_ = padded;
     path_.pack_weights(shape, constants.weight, weight_.reserve(path_.weight_bytes(shape)));
     make_base(constants.weight);
-    make_border_cell();
+    make_border_bits();
   }
 
   bool writes_bits() const override { return next_threshold_.data() != nullptr; }
@@ -87,18 +87,19 @@ class PathUnit final : public Unit {
     thread_local Buffer<std::uint8_t> kept;
     Buffer<std::uint8_t> cells = std::move(kept);
     const std::size_t stride = static_cast<std::size_t>(shape_.stride);
-    Image image{*this, {}, bits, nullptr};
+    Image image{*this, {}, bits, nullptr, height, width};
     Job& job = image.job;
     job.shape = shape_;
     job.constants = {weight_.data(), base_.data(),           scale_.data(), bias_.data(),
                      slope_.data(),  next_threshold_.data(), padded_outputs_};
-    job.cell_bytes = path_.cell_bytes(inputs());
-    job.row_bytes = (width + 2 * border()) * job.cell_bytes;
-    job.height = height;
-    job.width = width;
-    job.out_height = height / stride;
-    job.out_width = width / stride;
-    image.cells = cells.reserve((height + 2 * border()) * job.row_bytes);
+    // To a 1x1 convolution of stride 1 the image is one row.
+    job.height = rows_are_one() ? 1 : height;
+    job.width = rows_are_one() ? height * width : width;
+    job.cell_bytes = path_.cell_bytes(shape_);
+    job.row_bytes = (job.width + 2 * border()) * job.cell_bytes;
+    job.out_height = job.height / stride;
+    job.out_width = job.width / stride;
+    image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
     job.cells = image.cells;
     const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
     const std::size_t in_bytes = rounded_up(inputs(), 8) / 8, out_bytes = rounded_up(outputs(), 8) / 8;
@@ -118,17 +119,22 @@ class PathUnit final : public Unit {
   std::size_t outputs() const { return static_cast<std::size_t>(shape_.outputs); }
   std::size_t border() const { return static_cast<std::size_t>(shape_.kernel / 2); }
 
+  bool rows_are_one() const { return shape_.kernel == 1 && shape_.stride == 1; }
+
   // One image on its way: bits into cells, then cells into outputs. Tasks are numbered pieces of each.
   struct Image {
     const PathUnit& unit;
     Job job;
     const std::uint8_t* bits;
     std::uint8_t* cells;
+    std::size_t height, width;
     std::size_t task_rows = 0, task_pixels = 0, blocks = 0;
 
+    std::size_t padded_width() const { return width + 2 * unit.border(); }
+
     void prepare(const Parallel& parallel) {
-      const std::size_t rows = job.height + 2 * unit.border();
-      const std::size_t row_bytes = bits ? job.row_bytes : job.width * unit.inputs() * sizeof(float);
+      const std::size_t rows = height + 2 * unit.border();
+      const std::size_t row_bytes = bits ? padded_width() * job.cell_bytes : width * unit.inputs() * sizeof(float);
       task_rows = std::max<std::size_t>(1, kTaskBytes / row_bytes);
       run_tasks(parallel, (rows + task_rows - 1) / task_rows, prepare_task);
     }
@@ -143,29 +149,32 @@ class PathUnit final : public Unit {
 
     static void prepare_task(void* state, std::size_t index) {
       const Image& image = *static_cast<Image*>(state);
-      const std::size_t end = image.job.height + 2 * image.unit.border();
+      const std::size_t end = image.height + 2 * image.unit.border();
       const std::size_t first = index * image.task_rows;
       for (std::size_t row = first; row < std::min(end, first + image.task_rows); ++row) image.prepare_row(row);
     }
 
+    // A row's bits with their border, and `stride` pixels that follow, to cells.
     void prepare_row(std::size_t row) const {
-      const std::size_t border = unit.border(), cell = job.cell_bytes, bytes = rounded_up(unit.inputs(), 8) / 8;
-      std::uint8_t* out = cells + row * job.row_bytes;
-      if (row < border || row >= job.height + border) {
-        unit.fill_border(out, job.width + 2 * border, cell);
-        return;
+      const std::size_t border = unit.border(), bytes = rounded_up(unit.inputs(), 8) / 8;
+      const std::size_t more = static_cast<std::size_t>(unit.shape_.stride);
+      thread_local Buffer<std::uint8_t> kept;
+      std::uint8_t* line = kept.reserve((padded_width() + more) * bytes);
+      if (row < border || row >= height + border) {
+        unit.fill_border(line, padded_width() + more);
+      } else {
+        const std::size_t first = (row - border) * width;
+        const std::size_t known = unit.rows_are_one() && row + 1 < height ? width + more : width;
+        unit.fill_border(line, border);
+        if (bits) {
+          std::memcpy(line + border * bytes, bits + first * bytes, known * bytes);
+        } else {
+          const float* x = job.x + first * unit.inputs();
+          unit.path_.compare(x, unit.threshold_.data(), known, unit.inputs(), line + border * bytes);
+        }
+        unit.fill_border(line + (border + known) * bytes, padded_width() + more - border - known);
       }
-      unit.fill_border(out, border, cell);
-      unit.fill_border(out + (job.width + border) * cell, border, cell);
-      const std::size_t first = (row - border) * job.width;
-      const std::uint8_t* packed = bits + first * bytes;
-      thread_local Buffer<std::uint8_t> compared;
-      if (!bits) {
-        std::uint8_t* own = compared.reserve(job.width * bytes);
-        unit.path_.compare(job.x + first * unit.inputs(), unit.threshold_.data(), job.width, unit.inputs(), own);
-        packed = own;
-      }
-      unit.path_.to_cells(packed, job.width, unit.inputs(), out + border * cell);
+      unit.path_.to_cells(unit.shape_, line, padded_width(), cells + row * padded_width() * job.cell_bytes);
     }
 
     void convolve(const Parallel& parallel) {
@@ -187,18 +196,18 @@ class PathUnit final : public Unit {
     }
   };
 
-  void fill_border(std::uint8_t* out, std::size_t count, std::size_t cell) const {
-    for (std::size_t i = 0; i < count; ++i) std::memcpy(out + i * cell, border_cell_.data(), cell);
+  void fill_border(std::uint8_t* bits, std::size_t pixels) const {
+    const std::size_t bytes = rounded_up(inputs(), 8) / 8;
+    for (std::size_t i = 0; i < pixels; ++i) std::memcpy(bits + i * bytes, border_bits_.data(), bytes);
   }
 
-  void make_border_cell() {
+  void make_border_bits() {
     const std::size_t bytes = rounded_up(inputs(), 8) / 8;
-    Buffer<std::uint8_t> bits(bytes);
-    std::memset(bits.data(), 0, bytes);
+    std::uint8_t* bits = border_bits_.reserve(bytes);
+    std::memset(bits, 0, bytes);
     if (shape_.padding == Padding::kOne) {
       for (std::size_t c = 0; c < inputs(); ++c) bits[c / 8] |= static_cast<std::uint8_t>(1u << (c % 8));
     }
-    path_.to_cells(bits.data(), 1, inputs(), border_cell_.reserve(path_.cell_bytes(inputs())));
   }
 
   // What a channel's accumulator is without mismatches, by border case. A tap beyond a zero border counts
@@ -232,7 +241,7 @@ class PathUnit final : public Unit {
   const Isa isa_;
   const Path& path_;
   std::size_t padded_outputs_ = 0;
-  Buffer<std::uint8_t> weight_, border_cell_;
+  Buffer<std::uint8_t> weight_, border_bits_;
   Buffer<std::int32_t> base_;
   Buffer<float> threshold_, scale_, bias_, slope_, next_threshold_;
 };

@@ -8,10 +8,12 @@
 namespace edgebnn {
 namespace {
 
-inline std::size_t word_cell_bytes(std::size_t inputs) { return rounded_up(inputs, 32) / 8; }
+inline std::size_t word_cell_bytes(const UnitShape& shape) {
+  return rounded_up(static_cast<std::size_t>(shape.inputs), 32) / 8;
+}
 
-inline void to_word_cells(const std::uint8_t* bits, std::size_t pixels, std::size_t inputs, std::uint8_t* cells) {
-  const std::size_t bytes = rounded_up(inputs, 8) / 8, cell = word_cell_bytes(inputs);
+inline void to_word_cells(const UnitShape& shape, const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells) {
+  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8, cell = word_cell_bytes(shape);
   if (bytes == cell) {
     std::memcpy(cells, bits, pixels * cell);
     return;
@@ -37,15 +39,14 @@ inline void compare_plainly(const float* x, const float* threshold, std::size_t 
 template <std::size_t kBlock>
 std::size_t word_weight_bytes(const UnitShape& shape) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
-  return rounded_up(static_cast<std::size_t>(shape.outputs), kBlock) * taps *
-         word_cell_bytes(static_cast<std::size_t>(shape.inputs));
+  return rounded_up(static_cast<std::size_t>(shape.outputs), kBlock) * taps * word_cell_bytes(shape);
 }
 
 template <std::size_t kBlock>
 void pack_word_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
-  const std::size_t cell = word_cell_bytes(inputs), bytes = rounded_up(inputs, 8) / 8;
+  const std::size_t cell = word_cell_bytes(shape), bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, word_weight_bytes<kBlock>(shape));
   for (std::size_t o = 0; o < outputs; ++o) {
     for (std::size_t tap = 0; tap < taps; ++tap) {

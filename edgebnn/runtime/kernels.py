@@ -94,9 +94,12 @@ class KernelUnit:
         return self._library.edgebnn_unit_isa(self._handle).decode()
 
     def __call__(
-        self, x: np.ndarray, packed: np.ndarray | None = None, *, threads: int = 1
+        self, x: np.ndarray, packed: np.ndarray | None = None, *, threads: int = 1, in_place: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """x (N, H, W, inputs) and its bits, or None -> y (N, H / stride, W / stride, outputs) and the next bits."""
+        """x (N, H, W, inputs) and its bits, or None -> y (N, H / stride, W / stride, outputs) and the next bits.
+
+        In place, y is written where a copy of x lies, as ONNX Runtime does; the shapes must be equal.
+        """
         x = _floats(x)
         check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
         batch, height, width, _ = x.shape
@@ -105,6 +108,9 @@ class KernelUnit:
             fits = packed.shape == (*x.shape[:3], bits.size(self._inputs))
             check(fits, f"the bits of x {x.shape} are {packed.shape}; use edgebnn.graph.bits.pack_activations")
         y = np.empty((batch, height // self._stride, width // self._stride, self._outputs), np.float32)
+        if in_place:
+            check(y.shape == x.shape, f"y {y.shape} cannot be written over x {x.shape}")
+            x = y = x.copy()
         next_bits = np.empty((*y.shape[:3], bits.size(self._outputs)), np.uint8) if self._writes_bits else None
         pointers = [_pointer(array) for array in (x, packed, y, next_bits)]
         status = self._library.edgebnn_unit_run(

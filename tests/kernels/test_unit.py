@@ -44,12 +44,13 @@ def check_case(case: Case, isa: str, *, threads: tuple[int, ...] = (1, 3)) -> No
     for unit, bits in ((chained, None), (chained, case.bits), (alone, None), (alone, case.bits)):
         assert unit.isa == isa
         for count in threads:
-            what = f"{isa}, {count} threads, bits {'computed' if bits is None else 'given'}"
-            y, next_bits = unit(case.x, bits, threads=count)
-            assert_same(y, case.y, what)
-            if unit is chained:
-                assert next_bits is not None
-                assert_same(next_bits, case.next_bits, f"{what}: next bits")
+            for in_place in (False, True)[: 1 + (case.x.shape == case.y.shape)]:
+                what = f"{isa}, {count} threads, bits {'computed' if bits is None else 'given'}, in place: {in_place}"
+                y, next_bits = unit(case.x, bits, threads=count, in_place=in_place)
+                assert_same(y, case.y, what)
+                if unit is chained:
+                    assert next_bits is not None
+                    assert_same(next_bits, case.next_bits, f"{what}: next bits")
 
 
 near_powers = st.sampled_from([p + d for p in (8, 16, 32, 64, 128, 256, 512, 1024, 2048) for d in (-1, 0, 1)][:-1])
