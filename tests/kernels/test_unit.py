@@ -119,6 +119,9 @@ DEEP_AND_NARROW: list[tuple[int, int, Shortcut, tuple[int, int, int]]] = [
     (2048, 1, "repeat", (1, 2, 1)),
     (8, 3, "identity", (1, 1, 400)),
     (64, 1, "identity", (1, 20, 21)),  # more pixels than one task of a thread
+    (160, 3, "identity", (1, 15, 15)),  # several tasks, blocks of channels and pieces of a window, rows of odd length
+    (192, 1, "repeat", (1, 13, 17)),
+    (352, 3, "pool", (1, 14, 18)),
 ]
 
 
