@@ -12,7 +12,8 @@
 // instructions for 3 * 256 multiply-accumulates.
 //
 // Cells: for every 4 channels a 16-bit number, where the table of this pixel and its partner begins. The partner is
-// the one that the next output pixel sees in this one's place: `stride` to the right.
+// the one that the next output pixel sees in this one's place: `stride` to the right, or at a seam (path.h) in the row
+// below.
 // Weights: blocks of 128 channels, the last of 32, 64 or 128: (groups of 4 inputs, channels) bytes, whose low half
 // are the four bits; byte 4 j + b of 32 is channel 8 b + j, so that the byte sums unfold into vectors of 8
 // neighbouring channels by masks and shifts.
@@ -31,7 +32,7 @@ constexpr std::size_t kBlock = 128;
 std::size_t block(std::size_t outputs) { return outputs > 64 ? kBlock : outputs > 32 ? 64 : 32; }
 
 constexpr std::size_t kMostTriples = 21;  // of 12 mismatches each that a byte can hold
-constexpr std::size_t kMostPairs = 64;    // of pixels whose sums wait in memory: 32 kB
+constexpr std::size_t kMostPairs = 49;    // of pixels whose sums wait in memory: 25 kB
 
 struct Tables {
   alignas(64) std::uint8_t mismatches[256][16];
@@ -140,9 +141,14 @@ void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::si
   }
 }
 
-void to_cells(const UnitShape& shape, const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells) {
+// Rows of odd length would leave a pixel alone in each.
+std::size_t seam(const UnitShape& shape, std::size_t out_width) {
+  return shape.kernel == 3 && out_width % 2 ? static_cast<std::size_t>(shape.kernel) : 0;
+}
+
+void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
+              std::uint8_t* cells) {
   const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
-  const std::uint8_t* partners = bits + static_cast<std::size_t>(shape.stride) * bytes;
   switch (cell_groups(shape) - 2 * bytes) {
     case 0: return pair_bytes(bits, partners, pixels * bytes, cells);
     case 1: return pair_pixels<1>(bits, partners, pixels, bytes, cells);
@@ -201,7 +207,7 @@ EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
 // 16-bit sums of 32 channels of a pair of pixels: even and odd bytes of the first, then of the second.
 constexpr int kSums = 4;
 
-// Up to kMostPairs pairs of neighbours in a row; the last pixel of a row may be alone.
+// Up to kMostPairs pairs of neighbours; the last pixel of a row goes with the next row's first if there is a seam.
 struct Pairs {
   Pixel pixels[kMostPairs][2];
   bool alone[kMostPairs];
@@ -209,13 +215,18 @@ struct Pairs {
 
   std::size_t members(std::size_t pair) const { return alone[pair] ? 1 : 2; }
 
-  void take(Walk& walk, std::size_t most_pixels) {
+  void take(const Job& job, Walk& walk, std::size_t most_pixels) {
+    const std::size_t seam_cells = seam(job.shape, job.out_width);
+    const std::size_t last_window = (job.out_width - 1) * static_cast<std::size_t>(job.shape.stride) * job.cell_bytes;
     pixels_taken = 0;
     for (count = 0; pixels_taken < most_pixels && count < kMostPairs; ++count) {
       pixels[count][0] = walk.next();
       ++pixels_taken;
-      alone[count] = pixels_taken == most_pixels || walk.at_row_start();
+      alone[count] = pixels_taken == most_pixels || (walk.at_row_start() && !seam_cells);
       if (alone[count]) continue;
+      if (walk.at_row_start()) {
+        pixels[count][0].window += job.row_bytes - seam_cells * job.cell_bytes - last_window;
+      }
       pixels[count][1] = walk.next();
       ++pixels_taken;
     }
@@ -416,7 +427,7 @@ void convolve_block(const Job& job, std::size_t first) {
   Pairs pairs;
   Walk walk(job);
   for (std::size_t left = job.last_pixel - job.first_pixel; left; left -= pairs.pixels_taken) {
-    pairs.take(walk, left);
+    pairs.take(job, walk, left);
     const std::uint8_t* weight = job.constants.weight + first * kernel * kernel * job.cell_bytes / 2;
     for (std::size_t row = 0; row < kernel; row += rows) {
       for (std::size_t part = 0; part < parts; ++part) {
@@ -483,7 +494,7 @@ std::uint64_t ceiling(std::uint64_t steps) {
   return steps * 8 * 256;
 }
 
-constexpr Path kPath = {block, cell_bytes, to_cells, compare, weight_bytes, pack_weights, convolve, ceiling};
+constexpr Path kPath = {block, cell_bytes, to_cells, seam, compare, weight_bytes, pack_weights, convolve, ceiling};
 
 }  // namespace
 

@@ -143,6 +143,7 @@ std::size_t block(std::size_t) { return kBlock; }
 constexpr Path kPath = {block,
                         word_cell_bytes,
                         to_word_cells,
+                        no_seam,
                         compare,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,

@@ -36,7 +36,7 @@ struct Constants {
 struct Job {
   UnitShape shape;
   Constants constants;
-  const std::uint8_t* cells;  // (height + 2 * border, width + 2 * border) cells
+  const std::uint8_t* cells;  // (height + 2 * border, width + 2 * border + seam) cells
   std::size_t cell_bytes;
   std::size_t row_bytes;  // of a row of cells
   const float* x;         // (height, width, inputs)
@@ -50,9 +50,12 @@ struct Job {
 
 struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
-  // Packed bits as in unit.h -> cells. `stride` pixels more may be read.
+  // Packed bits as in unit.h -> cells. `partners` are the bits that the next output pixel sees in these ones' place.
   std::size_t (*cell_bytes)(const UnitShape& shape);
-  void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells);
+  void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
+                   std::uint8_t* cells);
+  // Cells to append to a row: a window of its last output pixel whose partners belong to the first of the next row.
+  std::size_t (*seam)(const UnitShape& shape, std::size_t out_width);
   void (*compare)(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs, std::uint8_t* bits);
   // Weights as in unit.h -> the path's own order, of `weight_bytes` bytes.
   std::size_t (*weight_bytes)(const UnitShape& shape);

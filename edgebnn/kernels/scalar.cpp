@@ -52,9 +52,13 @@ std::uint64_t ceiling(std::uint64_t steps) {
 std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
-                        word_cell_bytes, to_word_cells,
-                        compare_plainly, word_weight_bytes<kBlock>,
-                        pack_word_weights<kBlock>, convolve,
+                        word_cell_bytes,
+                        to_word_cells,
+                        no_seam,
+                        compare_plainly,
+                        word_weight_bytes<kBlock>,
+                        pack_word_weights<kBlock>,
+                        convolve,
                         ceiling};
 
 }  // namespace

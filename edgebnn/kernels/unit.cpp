@@ -11,7 +11,8 @@ namespace edgebnn {
 namespace {
 
 constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
-constexpr std::size_t kTaskPixels = 210;         // of one task: few enough for the caches, whole tiles of 6 and 7
+constexpr std::size_t kTaskPixels = 98;          // of one task: few enough for the caches, whole tiles of 2 and 7
+constexpr std::size_t kMostSeam = 3;             // cells
 constexpr std::size_t kTaskBytes = 1 << 16;      // of one task of the preparation: what is worth waking a thread for
 
 std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -96,9 +97,11 @@ class PathUnit final : public Unit {
     job.height = rows_are_one() ? 1 : height;
     job.width = rows_are_one() ? height * width : width;
     job.cell_bytes = path_.cell_bytes(shape_);
-    job.row_bytes = (job.width + 2 * border()) * job.cell_bytes;
     job.out_height = job.height / stride;
     job.out_width = job.width / stride;
+    image.seam = path_.seam(shape_, job.out_width);
+    job.row_bytes = (job.width + 2 * border() + image.seam) * job.cell_bytes;
+    image.row_bytes = rows_are_one() ? width * job.cell_bytes : job.row_bytes;
     image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
     job.cells = image.cells;
     const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
@@ -128,14 +131,14 @@ class PathUnit final : public Unit {
     const std::uint8_t* bits;
     std::uint8_t* cells;
     std::size_t height, width;
+    std::size_t row_bytes = 0, seam = 0;
     std::size_t task_rows = 0, task_pixels = 0, blocks = 0;
 
     std::size_t padded_width() const { return width + 2 * unit.border(); }
 
     void prepare(const Parallel& parallel) {
       const std::size_t rows = height + 2 * unit.border();
-      const std::size_t row_bytes = bits ? padded_width() * job.cell_bytes : width * unit.inputs() * sizeof(float);
-      task_rows = std::max<std::size_t>(1, kTaskBytes / row_bytes);
+      task_rows = std::max<std::size_t>(1, kTaskBytes / (bits ? row_bytes : width * unit.inputs() * sizeof(float)));
       run_tasks(parallel, (rows + task_rows - 1) / task_rows, prepare_task);
     }
 
@@ -154,27 +157,41 @@ class PathUnit final : public Unit {
       for (std::size_t row = first; row < std::min(end, first + image.task_rows); ++row) image.prepare_row(row);
     }
 
-    // A row's bits with their border, and `stride` pixels that follow, to cells.
+    // A row's bits with their border, and those beyond that belong to the last pixels' partners, to cells.
     void prepare_row(std::size_t row) const {
-      const std::size_t border = unit.border(), bytes = rounded_up(unit.inputs(), 8) / 8;
-      const std::size_t more = static_cast<std::size_t>(unit.shape_.stride);
+      const std::size_t bytes = rounded_up(unit.inputs(), 8) / 8, stride = static_cast<std::size_t>(unit.shape_.stride);
+      const std::size_t line_pixels = padded_width() + stride;
       thread_local Buffer<std::uint8_t> kept;
-      std::uint8_t* line = kept.reserve((padded_width() + more) * bytes);
-      if (row < border || row >= height + border) {
-        unit.fill_border(line, padded_width() + more);
-      } else {
-        const std::size_t first = (row - border) * width;
-        const std::size_t known = unit.rows_are_one() && row + 1 < height ? width + more : width;
-        unit.fill_border(line, border);
-        if (bits) {
-          std::memcpy(line + border * bytes, bits + first * bytes, known * bytes);
-        } else {
-          const float* x = job.x + first * unit.inputs();
-          unit.path_.compare(x, unit.threshold_.data(), known, unit.inputs(), line + border * bytes);
-        }
-        unit.fill_border(line + (border + known) * bytes, padded_width() + more - border - known);
+      std::uint8_t* line = kept.reserve((line_pixels + kMostSeam) * bytes);
+      read_line(row, line_pixels, line);
+      std::uint8_t* out = cells + row * row_bytes;
+      unit.path_.to_cells(unit.shape_, line, line + stride * bytes, padded_width(), out);
+      if (seam) {
+        std::uint8_t* below = line + line_pixels * bytes;
+        read_line(row + stride, seam, below);
+        const std::uint8_t* last = line + (job.out_width - 1) * stride * bytes;
+        unit.path_.to_cells(unit.shape_, last, below, seam, out + padded_width() * job.cell_bytes);
       }
-      unit.path_.to_cells(unit.shape_, line, padded_width(), cells + row * padded_width() * job.cell_bytes);
+    }
+
+    // The first `pixels` of a row with its border, and what follows: more border, or the next row where rows are one.
+    void read_line(std::size_t row, std::size_t pixels, std::uint8_t* line) const {
+      const std::size_t border = unit.border(), bytes = rounded_up(unit.inputs(), 8) / 8;
+      if (row < border || row >= height + border) {
+        unit.fill_border(line, pixels);
+        return;
+      }
+      const std::size_t first = (row - border) * width;
+      const std::size_t there = unit.rows_are_one() ? height * width - first : width;
+      const std::size_t known = std::min(pixels - border, there);
+      unit.fill_border(line, border);
+      if (bits) {
+        std::memcpy(line + border * bytes, bits + first * bytes, known * bytes);
+      } else {
+        const float* x = job.x + first * unit.inputs();
+        unit.path_.compare(x, unit.threshold_.data(), known, unit.inputs(), line + border * bytes);
+      }
+      unit.fill_border(line + (border + known) * bytes, pixels - border - known);
     }
 
     void convolve(const Parallel& parallel) {
