@@ -240,40 +240,43 @@ struct Chunk {
   std::size_t triples;  // of groups in each; at most kMostTriples in all rows
 };
 
-// The mismatches of a chunk for 32 * kVectors channels of a pair, in bytes: of both pixels as `all`, of the second.
-template <int kVectors>
-EDGEBNN_INLINE void count_bytes(const std::uint8_t* cells, std::size_t row_bytes, const Chunk& chunk,
-                                const std::uint8_t* weight, __m256i (&all)[kVectors], __m256i (&second)[kVectors]) {
+// The mismatches of a chunk for 32 * kVectors channels of kPairs pairs, in bytes: of both pixels as `all`, of the second.
+template <int kPairs, int kVectors>
+EDGEBNN_INLINE void count_bytes(const std::uint8_t* (&cells)[kPairs], std::size_t row_bytes, const Chunk& chunk,
+                                const std::uint8_t* weight, __m256i (&all)[kPairs * kVectors],
+                                __m256i (&second)[kPairs * kVectors]) {
   const auto* tables = reinterpret_cast<const std::uint8_t*>(kTables.mismatches);
   const __m256i low = _mm256_set1_epi8(15);
   std::size_t rows = chunk.rows;
   do {
     std::size_t triples = chunk.triples;
     do {
-      __m256i x[kVectors];
-      repeat<3>([&](auto group) __attribute__((always_inline)) {
-        std::uint16_t place;
-        std::memcpy(&place, cells + 2 * group, sizeof place);
-        const __m256i table =
-            _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + place)));
-        repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-          const auto* choice = reinterpret_cast<const __m256i*>(weight + 32 * (group * kVectors + v));
-          const __m256i entry = _mm256_shuffle_epi8(table, _mm256_load_si256(choice));
-          if constexpr (group == 0) {
-            x[v] = entry;
-          } else {
-            add_bytes(x[v], entry);
-          }
+      repeat<kPairs>([&](auto pair) __attribute__((always_inline)) {
+        __m256i x[kVectors];
+        repeat<3>([&](auto group) __attribute__((always_inline)) {
+          std::uint16_t place;
+          std::memcpy(&place, cells[pair] + 2 * group, sizeof place);
+          const __m256i table =
+              _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + place)));
+          repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+            const auto* choice = reinterpret_cast<const __m256i*>(weight + 32 * (group * kVectors + v));
+            const __m256i entry = _mm256_shuffle_epi8(table, _mm256_load_si256(choice));
+            if constexpr (group == 0) {
+              x[v] = entry;
+            } else {
+              add_bytes(x[v], entry);
+            }
+          });
         });
+        repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+          add_bytes(all[pair * kVectors + v], x[v]);
+          add_bytes(second[pair * kVectors + v], _mm256_and_si256(_mm256_srli_epi16(x[v], 4), low));
+        });
+        cells[pair] += 6;
       });
-      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-        add_bytes(all[v], x[v]);
-        add_bytes(second[v], _mm256_and_si256(_mm256_srli_epi16(x[v], 4), low));
-      });
-      cells += 6;
       weight += 96 * kVectors;
     } while (--triples);
-    cells += row_bytes - 6 * chunk.triples;
+    repeat<kPairs>([&](auto pair) __attribute__((always_inline)) { cells[pair] += row_bytes - 6 * chunk.triples; });
   } while (--rows);
 }
 
@@ -291,32 +294,50 @@ EDGEBNN_INLINE void fetch(const float* from, std::size_t first, std::size_t coun
   for (std::size_t i = first; i < first + count; i += 16) fetch(from + i);
 }
 
-// Adds a chunk's mismatches to the pairs' `sums`; the first chunk finds nothing there.
+// Adds the mismatches of a chunk to the sums of kPairs pairs; the first chunk finds nothing there.
+template <int kPairs, int kVectors>
+EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_t row_bytes, const Chunk& chunk,
+                                const std::uint8_t* weight, bool first, __m256i* sums) {
+  constexpr int kAll = kPairs * kVectors;
+  const __m256i low = _mm256_set1_epi8(15), even = _mm256_set1_epi16(0xff);
+  const std::uint8_t* cells[kPairs];
+  repeat<kPairs>([&](auto p) __attribute__((always_inline)) {
+    cells[p] = pairs.pixels[pair + p][0].window + chunk.offset;
+  });
+  __m256i all[kAll], second[kAll];
+  repeat<kAll>([&](auto v) __attribute__((always_inline)) { all[v] = second[v] = _mm256_setzero_si256(); });
+  count_bytes<kPairs, kVectors>(cells, row_bytes, chunk, weight, all, second);
+  repeat<kAll>([&](auto v) __attribute__((always_inline)) {
+    const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);  // modulo 256
+    const __m256i own = _mm256_sub_epi8(all[v], sixteenfold);
+    const __m256i counts[kSums] = {_mm256_and_si256(own, even), _mm256_srli_epi16(own, 8),
+                                   _mm256_and_si256(second[v], even), _mm256_srli_epi16(second[v], 8)};
+    repeat<kSums>([&](auto i) __attribute__((always_inline)) {
+      __m256i& sum = sums[v * kSums + i];
+      sum = first ? counts[i] : _mm256_add_epi16(sum, counts[i]);
+    });
+  });
+}
+
+// The same for all pairs, while what comes next is fetched.
 template <int kVectors>
 void count_chunk(const Pairs& pairs, std::size_t row_bytes, const Chunk& chunk, const std::uint8_t* weight, bool first,
                  const Ahead& ahead, __m256i* sums) {
-  const __m256i low = _mm256_set1_epi8(15), even = _mm256_set1_epi16(0xff);
+  std::size_t pair = 0;
+  if constexpr (kVectors == 1) {  // a table serves one shuffle only, but weights four pairs
+    for (; pair + 4 <= pairs.count; pair += 4, sums += 4 * kSums) {
+      count_pairs<4, 1>(pairs, pair, row_bytes, chunk, weight, first, sums);
+    }
+  }
   const std::size_t lines = (ahead.lines + pairs.count - 1) / pairs.count;  // for each pair
   const std::uint8_t* next = ahead.weight;
-  for (std::size_t pair = 0; pair < pairs.count; ++pair, sums += kVectors * kSums) {
+  for (; pair < pairs.count; ++pair, sums += kVectors * kSums) {
     for (std::size_t line = 0; line < lines; ++line, next += 64) fetch(next);
     for (std::size_t p = 0; ahead.channels && p < pairs.members(pair); ++p) {
       fetch(pairs.pixels[pair][p].x, ahead.first, ahead.channels);
       fetch(pairs.pixels[pair][p].y, ahead.first, ahead.channels);
     }
-    __m256i all[kVectors], second[kVectors];
-    repeat<kVectors>([&](auto v) __attribute__((always_inline)) { all[v] = second[v] = _mm256_setzero_si256(); });
-    count_bytes<kVectors>(pairs.pixels[pair][0].window + chunk.offset, row_bytes, chunk, weight, all, second);
-    repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);  // modulo 256
-      const __m256i own = _mm256_sub_epi8(all[v], sixteenfold);
-      const __m256i counts[kSums] = {_mm256_and_si256(own, even), _mm256_srli_epi16(own, 8),
-                                     _mm256_and_si256(second[v], even), _mm256_srli_epi16(second[v], 8)};
-      repeat<kSums>([&](auto i) __attribute__((always_inline)) {
-        __m256i& sum = sums[v * kSums + i];
-        sum = first ? counts[i] : _mm256_add_epi16(sum, counts[i]);
-      });
-    });
+    count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
 constexpr std::size_t kTaskPixels = 98;          // of one task: few enough for the caches, whole tiles of 2 and 7
 constexpr std::size_t kMostSeam = 3;             // cells
-constexpr std::size_t kTaskBytes = 1 << 16;      // of one task of the preparation: what is worth waking a thread for
+constexpr std::size_t kTaskBytes = 1 << 17;      // of one task of the preparation: what is worth waking a thread for
 
 std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
