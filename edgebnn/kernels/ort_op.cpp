@@ -284,5 +284,6 @@ EDGEBNN_EXPORT edgebnn::ort::Status* RegisterCustomOps(edgebnn::ort::SessionOpti
   using namespace edgebnn::ort;
   const Api* api = base->GetApi(kApiVersion);
   if (!api) return base->GetApi(1)->CreateStatus(kFail, "edgebnn needs onnxruntime 1.17 or newer");
-  return guarded(*api, "", [&] { check(*api, api->AddCustomOpDomain(options, domain(*api, interface_version(*base)))); });
+  const std::uint32_t version = interface_version(*base);
+  return guarded(*api, "", [&] { check(*api, api->AddCustomOpDomain(options, domain(*api, version))); });
 }

@@ -130,7 +130,7 @@ inline void finish_plainly(const Job& job, const Pixel& pixel, std::size_t first
 EDGEBNN_INLINE bool vectorizable(const Job& job, std::size_t first, std::size_t block, std::size_t lanes) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
   return first + block <= static_cast<std::size_t>(job.shape.outputs) &&
-         (job.shape.shortcut != Shortcut::kRepeat || inputs % block == 0);
+         (job.shape.shortcut != Shortcut::kRepeat || inputs % lanes == 0);
 }
 
 // V::kLanes channels of what the shortcut adds, from x on; a pixel of it has `inputs` floats, a row `row`.
