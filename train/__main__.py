@@ -1,7 +1,10 @@
 """The command line of training: `python -m train fit | recipe`."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edgebnn.errors import UserError, exit_on_user_error
 from train.launch import one_voice
@@ -20,17 +23,27 @@ def main(arguments: list[str]) -> None:
     """Runs the command in `arguments`; Lightning is imported only where it is needed."""
     command, *rest = arguments or [""]
     if command == "fit":
-        from train.cli import fit
-
+        with uncollected():
+            from train.cli import fit
         fit(rest)
     elif command == "recipe":
-        from train.recipe import main as recipe
-
+        with uncollected():
+            from train.recipe import main as recipe
         recipe(rest)
     elif command in ("-h", "--help"):
         print(USAGE)
     else:
         raise UserError(f"unknown command '{command}'; use `python -m train fit` or `python -m train recipe`")
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For imports: what they make stays, and looking for garbage in it took 1.7 of the start's 10.5 CPU seconds."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,12 @@ from torch.nn import functional as F
 from edgebnn.nn.estimators import Gradient, compute_type, pseudo_gradient
 from edgebnn.nn.packed import convolve_packed, worth_packing
 
+NARROW = 32
+"""Channels from which matrix products beat oneDNN's weight gradient."""
+
+SMALL = 64
+"""Pixels of an output up to which its weight gradient gains from gathering those that meet (8x8)."""
+
 
 def mean_magnitude(weight: Tensor) -> Tensor:
     """XNOR-Net's alpha: mean |W| of an output channel, (outputs, 1, 1, 1). No gradient."""
@@ -43,6 +49,36 @@ def convolve_signs(
         gradient: of the weights' sign; None convolves with W itself, else with alpha * sign(W).
     """
     return _SignConvolution.apply(signs, weight, stride, border, outside, gradient)
+
+
+def convolve(x: Tensor, weight: Tensor, stride: int, border: int) -> Tensor:
+    """`F.conv2d` of x (N, I, H, W) and weight (O, I, K, K); its weight gradient is ours where that is faster."""
+    dtype = compute_type(x, weight)
+    if torch.is_grad_enabled() and x.dtype == weight.dtype == dtype and gains_by_products(x, weight):
+        return _Convolution.apply(x, weight, stride, border)
+    return F.conv2d(x, weight, stride=stride, padding=border)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, border: int) -> Tensor:
+        ctx.stride, ctx.border = stride, border
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, stride=stride, padding=border)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        want_x, want_weight, *_ = ctx.needs_input_grad
+        x_grad = weight_grad = None
+        if want_x:
+            x_grad, _, _ = torch.ops.aten.convolution_backward(
+                grad, x, weight, None, [ctx.stride] * 2, [ctx.border] * 2, [1, 1], False, [0, 0], 1,
+                [True, False, False],
+            )  # fmt: skip
+        if want_weight:
+            weight_grad = weight_gradient(grad, x, weight.shape[2], ctx.stride, ctx.border)
+        return x_grad, weight_grad, None, None
 
 
 class _ScaledSign(torch.autograd.Function):
@@ -84,13 +120,13 @@ class _SignConvolution(torch.autograd.Function):
         border = ctx.border
         if ctx.outside:
             signs, border = F.pad(signs, (border,) * 4, value=ctx.outside), 0
-        by_rows = want_weight and gains_by_rows(grad, held)
+        products = want_weight and gains_by_products(grad, held)
         signs_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
             grad, signs, held, None, [ctx.stride] * 2, [border] * 2, [1, 1], False, [0, 0], 1,
-            [want_signs, want_weight and not by_rows, False],
+            [want_signs, want_weight and not products, False],
         )  # fmt: skip
-        if by_rows:
-            weight_grad = weight_gradient_by_rows(grad, signs, held.shape[2], ctx.stride, border)
+        if products:
+            weight_grad = weight_gradient(grad, signs, held.shape[2], ctx.stride, border)
         if ctx.outside and want_signs:
             cut = slice(ctx.border, -ctx.border)
             signs_grad = signs_grad[:, :, cut, cut]
@@ -101,13 +137,22 @@ class _SignConvolution(torch.autograd.Function):
         return (signs_grad.to(ctx.dtype) if want_signs else None), weight_grad, None, None, None, None
 
 
-def gains_by_rows(grad: Tensor, weight: Tensor) -> bool:
-    """Whether `weight_gradient_by_rows` is the faster way.
+def gains_by_products(grad: Tensor, weight: Tensor) -> bool:
+    """Whether `weight_gradient` is faster than torch's own.
 
     On CPUs, whose oneDNN takes up to twice as long for a 3x3 convolution's weight gradient as for its other two
-    products; its matrix products hold their speed.
+    products, and many times as long on images of few pixels; matrix products hold their speed, down to matrices
+    of `NARROW` channels.
     """
-    return grad.device.type == "cpu" and grad.dtype in (torch.float32, torch.float64) and weight.shape[2] > 1
+    if grad.device.type != "cpu" or grad.dtype not in (torch.float32, torch.float64):
+        return False
+    return weight.shape[2] > 1 and min(weight.shape[:2]) >= NARROW
+
+
+def weight_gradient(grad: Tensor, x: Tensor, kernel: int, stride: int, border: int) -> Tensor:
+    """The weight gradient of a convolution by matrix products; arguments as for `weight_gradient_by_rows`."""
+    way = weight_gradient_by_pixels if grad.shape[2] * grad.shape[3] <= SMALL else weight_gradient_by_rows
+    return way(grad, x, kernel, stride, border)
 
 
 def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, border: int) -> Tensor:
@@ -150,3 +195,28 @@ def weight_gradient_by_rows(grad: Tensor, x: Tensor, kernel: int, stride: int, b
             met = padded.as_strided(shape, steps, start * inputs).reshape(-1, inputs)
         result[:, number] = products @ met
     return result.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
+
+
+def weight_gradient_by_pixels(grad: Tensor, x: Tensor, kernel: int, stride: int, border: int) -> Tensor:
+    """As `weight_gradient_by_rows`, of the pixels alone that meet: none that meet the border.
+
+    Of an image of 1x1 pixels under a 3x3 kernel that is one product in place of nine, of one of 2x2 a quarter of the
+    nine; but each product has its pixels gathered first, which for large images costs more than it spares.
+    """
+    (_, inputs, height, width), (_, outputs, rows, columns) = x.shape, grad.shape
+    result = grad.new_zeros(outputs, kernel * kernel, inputs)
+    grad, x = grad.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
+    for number in range(kernel * kernel):
+        i, j = divmod(number, kernel)
+        (above, down), (left, across) = _met(i - border, rows, height, stride), _met(j - border, columns, width, stride)
+        products = grad[:, above, left].reshape(-1, outputs).T
+        result[:, number] = products @ x[:, down, across].reshape(-1, inputs)
+    return result.view(outputs, kernel, kernel, inputs).permute(0, 3, 1, 2)
+
+
+def _met(offset: int, outputs: int, inputs: int, stride: int) -> tuple[slice, slice]:
+    """Along one side, the outputs o whose input o * stride + offset is within the image, and these inputs."""
+    first = max(0, -(offset // stride))
+    last = max(first, min(outputs, (inputs - 1 - offset) // stride + 1))
+    start = first * stride + offset
+    return slice(first, last), slice(start, start + (last - first) * stride, stride)

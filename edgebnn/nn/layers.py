@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgebnn.graph.shapes import Padding
-from edgebnn.nn.convolution import binarize_weight, convolve_signs, mean_magnitude
+from edgebnn.nn.convolution import binarize_weight, convolve, convolve_signs, mean_magnitude
 from edgebnn.nn.estimators import Gradient, binarize_shifted
 
 
@@ -63,9 +63,8 @@ class _RPReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
         seen, slope = ctx.saved_tensors
-        seen_grad, slope_grad = torch.ops.aten._prelu_kernel_backward(
-            grad, seen, slope[None, :, None, None].to(seen.dtype)
-        )
+        prelu_backward = _prelu_backward if grad.device.type == "cpu" else torch.ops.aten._prelu_kernel_backward
+        seen_grad, slope_grad = prelu_backward(grad, seen, slope[None, :, None, None].to(seen.dtype))
         dtype, shortcut_dtype = ctx.dtypes
         over = {"dim": (0, 2, 3), "dtype": slope.dtype}
         return (
@@ -75,6 +74,15 @@ class _RPReLU(torch.autograd.Function):
             slope_grad.sum(**over),
             grad.sum(**over),
         )
+
+
+def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """What torch's kernel gives, bit for bit, the gradients of x and, not yet summed, of the slope.
+
+    Torch's takes one element at a time on CPUs; five passes over vectors take a fifth of its time.
+    """
+    below = torch.le(x, 0, out=torch.empty_like(x)).mul_(grad)
+    return torch.sub(grad, below).addcmul_(below, slope), below.mul_(x)
 
 
 class BinaryConv2d(nn.Module):
@@ -129,4 +137,4 @@ class BinaryConv2d(nn.Module):
         if outside:
             x, border = F.pad(x, (border,) * 4, value=outside), 0
         weight = binarize_weight(self.weight, self.gradient) if self.binary else self.weight
-        return F.conv2d(x, weight, stride=self.stride, padding=border)
+        return convolve(x, weight, self.stride, border)

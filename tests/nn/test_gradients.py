@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from edgebnn.graph.shapes import UnitShape
 from edgebnn.nn import BinaryConv2d, BinaryUnit, ReActNetConfig, RPReLU, RSign
-from edgebnn.nn.convolution import weight_gradient_by_rows
+from edgebnn.nn.convolution import convolve, weight_gradient_by_pixels, weight_gradient_by_rows
+from edgebnn.nn.layers import _prelu_backward
 
 GRADIENTS = ("polynomial", "clipped", "identity")
 SHORTCUTS = {"identity": (5, 5, 3, 1), "pool": (5, 5, 3, 2), "repeat": (4, 8, 1, 1)}
@@ -103,7 +104,7 @@ def test_the_fast_way_of_a_cpu_gives_the_same_in_float32() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_the_weight_gradient_by_rows_is_the_convolutions(data: st.DataObject) -> None:
+def test_the_weight_gradient_by_products_is_the_convolutions(data: st.DataObject) -> None:
     size = st.integers(1, 7)
     images, inputs, outputs = (data.draw(st.integers(1, 4)) for _ in range(3))
     kernel, stride = data.draw(st.sampled_from([1, 3, 5])), data.draw(st.integers(1, 3))
@@ -115,8 +116,39 @@ def test_the_weight_gradient_by_rows_is_the_convolutions(data: st.DataObject) ->
     out = F.conv2d(x, weight, stride=stride, padding=border)
     upstream = torch.randn(out.shape, dtype=torch.float64, generator=generator)
     (expected,) = torch.autograd.grad(out, weight, upstream)
-    found = weight_gradient_by_rows(upstream, x, kernel, stride, border)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for way in (weight_gradient_by_rows, weight_gradient_by_pixels):
+        found = way(upstream, x, kernel, stride, border)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (2, 2), (5, 1), (11, 1), (18, 2)])
+@pytest.mark.parametrize("signs", [True, False])
+def test_wide_convolutions_have_the_plain_gradients(side: int, stride: int, signs: bool) -> None:
+    # 32 channels is where CPUs change to matrix products, and 8x8 outputs where one kind of them ends.
+    conv = BinaryConv2d(32, 32, 3, stride=stride, binary=signs).double()
+    x = plain_sign(torch.randn(2, 32, side, side, dtype=torch.float64), "identity").requires_grad_()
+    out, expected = conv(x, signs=signs), plain_conv(conv, x)
+    upstream = torch.randn_like(out)
+    found, wanted = (torch.autograd.grad(y, (x, conv.weight), upstream) for y in (out, expected))
+    torch.testing.assert_close(found, wanted, **EXACT)
+
+
+def test_a_convolution_of_mixed_precision_is_torchs() -> None:
+    x, weight = torch.randn(2, 32, 5, 5, requires_grad=True), torch.randn(32, 32, 3, 3, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, expected = convolve(x, weight, 1, 1), F.conv2d(x, weight, padding=1)
+    assert out.dtype == torch.bfloat16
+    found, wanted = (torch.autograd.grad(y.float().square().sum(), (x, weight)) for y in (out, expected))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_the_prelus_backward_pass_is_torchs_bit_for_bit() -> None:
+    x, upstream = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    x[0, 0, 0, :2] = torch.tensor([0.0, -0.0])
+    slope = torch.tensor([0.25, -1.5, 3.0])[None, :, None, None]
+    found = _prelu_backward(upstream, x, slope)
+    expected = torch.ops.aten._prelu_kernel_backward(upstream, x, slope)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
