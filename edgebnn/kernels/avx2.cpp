@@ -111,8 +111,8 @@ EDGEBNN_INLINE void count_bytes(const std::uint8_t* (&cells)[kPairs], std::size_
 struct Ahead {
   const std::uint8_t* weight;  // of the next chunk
   std::size_t lines;           // of 64 bytes of it
-  std::size_t first;           // of the floats of each pixel that finishing is about to read and write
-  std::size_t channels;        // their number
+  std::size_t channels;        // floats of each pixel that finishing is about to read and write
+  std::size_t x, y;            // where they begin among the pixel's
 };
 
 EDGEBNN_INLINE void fetch(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T1); }
@@ -161,8 +161,8 @@ void count_chunk(const Pairs& pairs, std::size_t row_bytes, const Chunk& chunk, 
   for (; pair < pairs.count; ++pair, sums += kVectors * kSums) {
     for (std::size_t line = 0; line < lines; ++line, next += 64) fetch(next);
     for (std::size_t p = 0; ahead.channels && p < pairs.members(pair); ++p) {
-      fetch(pairs.pixels[pair][p].x, ahead.first, ahead.channels);
-      fetch(pairs.pixels[pair][p].y, ahead.first, ahead.channels);
+      fetch(pairs.pixels[pair][p].x, ahead.x, ahead.channels);
+      fetch(pairs.pixels[pair][p].y, ahead.y, ahead.channels);
     }
     count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
   }
@@ -178,6 +178,7 @@ void convolve_block(const Job& job, std::size_t first) {
   const BlockConstants constants(job, first, channels);
   const bool side_by_side = kShortcut != Shortcut::kRepeat || inputs % 32 == 0;
   const std::size_t whole = !side_by_side ? 0 : outputs - first < channels ? (outputs - first) / 32 : kVectors;
+  const std::size_t source = kShortcut == Shortcut::kRepeat && first >= inputs ? first - inputs : first;
   const bool far = outputs > kBlock;  // weights do not stay in the caches, pixels are taken in pieces
   const std::size_t triples = kernel * job.cell_bytes / 6;  // of a row of the window
   const std::size_t parts = (triples + kMostTriples - 1) / kMostTriples;
@@ -195,7 +196,7 @@ void convolve_block(const Job& job, std::size_t first) {
         const std::size_t bytes = chunk.rows * chunk.triples * 96 * kVectors;
         // What comes from afar is asked for while there is something to count.
         const bool last = row + rows >= kernel && part + 1 == parts;
-        const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, first, far && last ? channels : 0};
+        const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, far && last ? channels : 0, source, first};
         count_chunk<kVectors>(pairs, job.row_bytes, chunk, weight, row + part == 0, ahead, sums);
         weight += bytes;
       }

@@ -26,7 +26,7 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
 // Runs a unit on `threads` threads of its own; bits may be null, and next_bits must be for a unit made without
-// next_threshold. 0, or -1.
+// next_threshold; y may be x where their sizes are equal. 0, or -1.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
                                     std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits,
                                     int threads);

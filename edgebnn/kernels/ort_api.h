@@ -2,7 +2,8 @@
 //
 // ONNX Runtime hands out a table of function pointers to which versions only append, so a place in it, once published,
 // is for ever. The Python package ships no headers; the places and the signatures below are those of
-// include/onnxruntime/core/session/onnxruntime_c_api.h, version 1.17, the first with `KernelContext_ParallelFor`.
+// include/onnxruntime/core/session/onnxruntime_c_api.h, version 1.17, the first with `KernelContext_ParallelFor`; `Op`
+// ends on four entries of 1.18.
 // Names are ONNX Runtime's, so that they can be looked up there; what is not used is left out by its number of places.
 #pragma once
 

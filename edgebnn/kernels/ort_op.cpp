@@ -228,8 +228,8 @@ Op make_op(std::uint32_t version) {
   op.CreateKernelV2 = create_kernel;
   op.KernelComputeV2 = run_kernel;
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  // y may lie where x lies if their shapes are equal, which ONNX Runtime sees to: x is compared before anything is
-  // written, and what a shortcut adds is read where it is then written. It halves what the caches must hold.
+  // y may lie where x lies if they are of one size, which ONNX Runtime sees to: an image is compared before anything of
+  // it is written, and what a shortcut adds is read where it is then written. It halves what the caches must hold.
   op.GetMayInplace = [](int** inputs, int** outputs) -> std::size_t {
     static int x = kX, y = kY;
     *inputs = &x;
@@ -245,11 +245,6 @@ struct Release {
   void operator()(OpDomain* domain) const { api->ReleaseCustomOpDomain(domain); }
 };
 
-struct Domain {
-  std::unique_ptr<Op> op;
-  std::unique_ptr<OpDomain, Release> domain;
-};
-
 // The version of the interface that this ONNX Runtime has, as far as an `Op` tells them apart. To ask for an interface
 // that is not there prints a line.
 std::uint32_t interface_version(const ApiBase& base) {
@@ -261,18 +256,20 @@ std::uint32_t interface_version(const ApiBase& base) {
 // The domain with its operator, kept until the library is unloaded: sessions refer to it. One for each copy of
 // ONNX Runtime that may live in a process.
 OpDomain* domain(const Api& api, std::uint32_t version) {
+  // Without destructors: a session that is released while the process ends still reads its operator.
+  static const Op plain = make_op(kApiVersion), in_place = make_op(kInPlaceVersion);
   static std::mutex mutex;
-  static std::map<const Api*, Domain> domains;
+  static std::map<const Api*, std::unique_ptr<OpDomain, Release>> domains;
   const std::lock_guard<std::mutex> lock(mutex);
   auto found = domains.find(&api);
   if (found == domains.end()) {
     OpDomain* made = nullptr;
     check(api, api.CreateCustomOpDomain(kDomain, &made));
-    Domain held{std::make_unique<Op>(make_op(version)), {made, Release{&api}}};
-    check(api, api.CustomOpDomain_Add(made, held.op.get()));
+    std::unique_ptr<OpDomain, Release> held(made, Release{&api});
+    check(api, api.CustomOpDomain_Add(made, version == kInPlaceVersion ? &in_place : &plain));
     found = domains.emplace(&api, std::move(held)).first;
   }
-  return found->second.domain.get();
+  return found->second.get();
 }
 
 }  // namespace

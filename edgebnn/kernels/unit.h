@@ -73,7 +73,7 @@ class Unit {
   // y:         (batch, height / stride, width / stride, outputs)
   // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); null for a unit
   //            that `writes_bits` says has no next_threshold, and wherever they are not wanted
-  // Thread-safe: may run on several inputs at once.
+  // y may be x where their sizes are equal. Thread-safe: may run on several inputs at once.
   virtual void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width,
                    float* y, std::uint8_t* next_bits, const Parallel& parallel) const = 0;
 
