@@ -43,7 +43,7 @@ std::size_t cell_groups(const UnitShape& shape) {
 
 std::size_t cell_bytes(const UnitShape& shape) { return 2 * cell_groups(shape); }
 
-// 16 or 4 bytes of bits of two pixels: `low` halves of bytes are even groups.
+// Of bytes of bits of two pixels the even and the odd groups, those of both pixels in one byte: the number of a table.
 struct Halves {
   __m128i even, odd;
 };

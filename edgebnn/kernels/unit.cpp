@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
 constexpr std::size_t kTaskPixels = 98;          // of one task: few enough for the caches, whole tiles of 2 and 7
-constexpr std::size_t kMostSeam = 3;             // cells
 constexpr std::size_t kTaskBytes = 1 << 17;      // of one task of the preparation: what is worth waking a thread for
 
 std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -162,7 +161,7 @@ class PathUnit final : public Unit {
       const std::size_t bytes = rounded_up(unit.inputs(), 8) / 8, stride = static_cast<std::size_t>(unit.shape_.stride);
       const std::size_t line_pixels = padded_width() + stride;
       thread_local Buffer<std::uint8_t> kept;
-      std::uint8_t* line = kept.reserve((line_pixels + kMostSeam) * bytes);
+      std::uint8_t* line = kept.reserve((line_pixels + seam) * bytes);
       read_line(row, line_pixels, line);
       std::uint8_t* out = cells + row * row_bytes;
       unit.path_.to_cells(unit.shape_, line, line + stride * bytes, padded_width(), out);
