@@ -86,15 +86,12 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
   for (std::size_t v = 0; v < vectors; ++v, c += 32, base += 32, x += 32, y += 32, sums += kSums) {
     __m256 lanes[4];
     repeat<4>([&](auto byte) __attribute__((always_inline)) {
-      __m256 z = Vector::accumulator(base + 8 * byte, unfold_twice<byte>(sums[0], sums[1]));
-      z = _mm256_mul_ps(z, Vector::load(c + 8 * byte));
-      z = _mm256_add_ps(z, Vector::load(c + BlockConstants::kBias + 8 * byte));
-      if constexpr (kShortcut != Shortcut::kNone) {
-        z = _mm256_add_ps(z, shortcut_of<Vector, kShortcut>(x + 8 * byte, inputs, row));
-      }
-      z = Vector::prelu(z, Vector::load(c + BlockConstants::kSlope + 8 * byte));
-      Vector::store(y + 8 * byte, z);
-      lanes[byte] = Vector::at_least(z, c + BlockConstants::kThreshold + 8 * byte);
+      const float* own = c + 8 * byte;
+      const __m256 result = outputs_of<Vector, kShortcut>(
+          unfold_twice<byte>(sums[0], sums[1]), base + 8 * byte, own, own + BlockConstants::kBias,
+          own + BlockConstants::kSlope, x + 8 * byte, inputs, row);
+      Vector::store(y + 8 * byte, result);
+      lanes[byte] = Vector::at_least(result, own + BlockConstants::kThreshold);
     });
     if (next_bits) {
       const std::uint32_t bits = to_bits(lanes);

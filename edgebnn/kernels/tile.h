@@ -133,28 +133,32 @@ EDGEBNN_INLINE bool vectorizable(const Job& job, std::size_t first, std::size_t 
          (job.shape.shortcut != Shortcut::kRepeat || inputs % lanes == 0);
 }
 
-// V::kLanes channels of what the shortcut adds, from x on; a pixel of it has `inputs` floats, a row `row`.
+// y of V::kLanes channels of one pixel, at which all pointers begin. A pixel of x has `inputs` floats, a row `row`.
 template <class V, Shortcut kShortcut>
-EDGEBNN_INLINE typename V::Floats shortcut_of(const float* x, std::size_t inputs, std::size_t row) {
-  typename V::Floats shortcut = V::load(x);
-  if constexpr (kShortcut == Shortcut::kPool) {
-    shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
-    shortcut = V::multiply(shortcut, V::all(0.25f));
+EDGEBNN_INLINE typename V::Floats outputs_of(typename V::Ints twice_mismatches, const std::int32_t* base,
+                                             const float* scale, const float* bias, const float* slope, const float* x,
+                                             std::size_t inputs, std::size_t row) {
+  typename V::Floats z = V::accumulator(base, twice_mismatches);
+  z = V::add(V::multiply(z, V::load(scale)), V::load(bias));
+  if constexpr (kShortcut != Shortcut::kNone) {
+    typename V::Floats shortcut = V::load(x);
+    if constexpr (kShortcut == Shortcut::kPool) {
+      shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
+      shortcut = V::multiply(shortcut, V::all(0.25f));
+    }
+    z = V::add(z, shortcut);
   }
-  return shortcut;
+  return V::prelu(z, V::load(slope));
 }
 
-// V::kLanes channels of one pixel. `source` is where they begin in the shortcut, `row` the floats in a row of x.
+// The same of a unit, stored. `source` is where the channels begin in the shortcut.
 template <class V, Shortcut kShortcut>
 EDGEBNN_INLINE typename V::Floats finish_vector(const Constants& constants, const Pixel& pixel, std::size_t channel,
                                                 std::size_t source, std::size_t inputs, std::size_t row,
                                                 typename V::Ints twice_mismatches) {
-  typename V::Floats z = V::accumulator(pixel.base + channel, twice_mismatches);
-  z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
-  if constexpr (kShortcut != Shortcut::kNone) {
-    z = V::add(z, shortcut_of<V, kShortcut>(pixel.x + source, inputs, row));
-  }
-  const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
+  const typename V::Floats y = outputs_of<V, kShortcut>(
+      twice_mismatches, pixel.base + channel, constants.scale + channel, constants.bias + channel,
+      constants.slope + channel, pixel.x + source, inputs, row);
   V::store(pixel.y + channel, y);
   return y;
 }
