@@ -30,9 +30,11 @@ class Builder:
         self.initializers: dict[str, TensorProto] = {}
         self.shapes: list[ValueInfoProto] = []
 
-    def add(self, operator: str, inputs: list[str], *outputs: str, domain: str = "", **attributes: Any) -> str:
-        """Adds a node, named as its first output, and gives that."""
-        self.nodes.append(helper.make_node(operator, inputs, outputs, outputs[0], domain=domain, **attributes))
+    def add(
+        self, operator: str, inputs: list[str], *outputs: str, name: str = "", domain: str = "", **attributes: Any
+    ) -> str:
+        """Adds a node, named as its first output unless a name is given, and gives that output."""
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name or outputs[0], domain=domain, **attributes))
         return outputs[0]
 
     def constant(self, name: str, value: np.ndarray) -> str:

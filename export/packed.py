@@ -6,7 +6,7 @@ also writes the bits that the next one reads, so that only the first compares it
 a shortcut is a convolution (18-layer networks: 3 units of 16), the operator has none, and standard ones add it.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,45 +43,77 @@ def bits_output_name(number: int) -> str:
     return f"{unit_output_name(number)}.bits"
 
 
+def pooled_output_name(number: int) -> str:
+    """Name of the 2x2 average of unit `number`'s output, which it gives in that output's place to one that pools."""
+    return f"{unit_output_name(number)}.pooled"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Names of what a unit reads: x, or its 2x2 average, and the bits of x or ""."""
+
+    x: str
+    bits: str = ""
+    pooled: bool = False
+
+
 def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
     side = graph.info.resolution // graph.stem.reduction
-    packed = ""
+    given = _Given(x)
     builder.shape(x, side, side, len(graph.stem.bias))
     for number, unit in enumerate(graph.units):
-        name = unit_output_name(number)
-        following = graph.units[number + 1].threshold if number + 1 < len(graph.units) else None
-        if unit.downsample is not None:
-            x, packed = _around_a_convolution(builder, unit, name, x, packed, side), ""
-        elif following is None:
-            x = _binary_unit(builder, unit, name, name, [x, packed])
+        following = graph.units[number + 1] if number + 1 < len(graph.units) else None
+        if unit.downsample is None:
+            given = _unit(builder, unit, number, given, following)
         else:
-            threshold = builder.constant(f"{unit_output_name(number + 1)}.threshold", following)
-            x = _binary_unit(builder, unit, name, name, [x, packed, threshold])
-            packed = bits_output_name(number)
+            given = _Given(_around_a_convolution(builder, unit, unit_output_name(number), given, side))
         side //= unit.stride
         # Where shapes are known and equal, ONNX Runtime lets a unit write over its input.
-        builder.shape(x, side, side, len(unit.scale))
-    return x
+        known = side // 2 if given.pooled else side
+        builder.shape(given.x, known, known, len(unit.scale))
+    return given.x
 
 
-def _binary_unit(builder: Builder, unit: Unit, name: str, output: str, given: list[str]) -> str:
-    """One operator. `given` are x, its bits or "", and perhaps the next unit's threshold: then it writes bits too."""
-    x, packed, *following = given
-    inputs = [x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
+def _unit(builder: Builder, unit: Unit, number: int, given: _Given, following: Unit | None) -> _Given:
+    """A unit as one operator, which writes what the following one reads."""
+    name, packed, pooled = unit_output_name(number), bits_output_name(number), pooled_output_name(number)
+    if following is None:
+        _operator(builder, unit, name, given, [name])
+        return _Given(name)
+    threshold = builder.constant(f"{unit_output_name(number + 1)}.threshold", following.threshold)
+    # A map that is only read pooled is a quarter as large to write, and to read again.
+    pools = following.shortcut == "pool"
+    _operator(builder, unit, name, given, ["", packed, pooled] if pools else [name, packed], threshold)
+    return _Given(pooled if pools else name, packed, pools)
+
+
+def _operator(
+    builder: Builder, unit: Unit, name: str, given: _Given, outputs: list[str], threshold: str = "", node: str = ""
+) -> None:
+    """The node of a unit whose constants begin with `name`; so does its own, unless it is given.
+
+    Args:
+        threshold: name of the following unit's, whose bits are then written.
+    """
+    node = node or name
+    inputs = [given.x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
     for constant in ("threshold", "scale", "bias"):
         inputs.append(builder.constant(f"{name}.{constant}", getattr(unit, constant)))
-    inputs.append(builder.constant(f"{output}.slope", unit.slope))
-    if packed or following:
-        inputs += [packed, *following]
-    outputs = [output, f"{output}.bits"] if following else [output]
-    attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": unit.shortcut}
-    return builder.add(OPERATOR, inputs, *outputs, domain=DOMAIN, **attributes)
+    inputs.append(builder.constant(f"{node}.slope", unit.slope))
+    if given.bits or threshold:
+        inputs.append(given.bits)
+    if threshold:
+        inputs.append(threshold)
+    shortcut = "pooled" if given.pooled else unit.shortcut
+    attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": shortcut}
+    builder.add(OPERATOR, inputs, *outputs, name=node, domain=DOMAIN, **attributes)
 
 
-def _around_a_convolution(builder: Builder, unit: Unit, name: str, x: str, packed: str, side: int) -> str:
+def _around_a_convolution(builder: Builder, unit: Unit, name: str, given: _Given, side: int) -> str:
     """A unit whose shortcut is a convolution of floats, which standard operators run; the next compares its output."""
     alone = replace(unit, slope=np.ones_like(unit.slope), shortcut="none", downsample=None)
-    conv = _binary_unit(builder, alone, name, f"{name}.conv", [x, packed])
+    conv = f"{name}.conv"
+    _operator(builder, alone, name, given, [conv], node=conv)
     linear = bool((unit.slope == 1).all())
-    z = builder.add("Add", [conv, shortcut(builder, unit, name, x, side)], name if linear else f"{name}.z")
+    z = builder.add("Add", [conv, shortcut(builder, unit, name, given.x, side)], name if linear else f"{name}.z")
     return z if linear else prelu(builder, unit, name, z)

@@ -49,13 +49,19 @@ def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
     if part.shortcut == "repeat":
         return np.concatenate([x, x], axis=1)
     if part.shortcut in ("pool", "downsample"):
-        # Row by row: the order decides the last bit, and runtimes differ (ONNX Runtime 1.31 adds so, 1.23 did not).
-        total = x[:, :, 0::2, 0::2] + x[:, :, 0::2, 1::2] + x[:, :, 1::2, 0::2] + x[:, :, 1::2, 1::2]
-        pooled: np.ndarray = total * x.dtype.type(0.25)
+        pooled = pool(x)
         if part.downsample is None:
             return pooled
         return _convolve(pooled, part.downsample[:, :, None, None], stride=1, border=0, fill=0)
     return x
+
+
+def pool(x: np.ndarray) -> np.ndarray:
+    """The 2x2 average: (N, channels, H, W) -> (N, channels, H / 2, W / 2)."""
+    # Row by row: the order decides the last bit, and runtimes differ (ONNX Runtime 1.31 adds so, 1.23 did not).
+    total = x[:, :, 0::2, 0::2] + x[:, :, 0::2, 1::2] + x[:, :, 1::2, 0::2] + x[:, :, 1::2, 1::2]
+    pooled: np.ndarray = total * x.dtype.type(0.25)
+    return pooled
 
 
 def head(part: Head, x: np.ndarray) -> np.ndarray:

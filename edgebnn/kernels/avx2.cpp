@@ -41,7 +41,9 @@ struct Pairs {
 
   std::size_t members(std::size_t pair) const { return alone[pair] ? 1 : 2; }
 
-  void take(const Job& job, Walk& walk, std::size_t most_pixels) {
+  // Apart from what surrounds it and with a walk of its own, so that registers suffice.
+  __attribute__((noinline)) void take(const Job& job, Walk& from, std::size_t most_pixels) {
+    Walk walk = from;
     const std::size_t seam_cells = seam(job.shape, job.out_width);
     const std::size_t last_window = (job.out_width - 1) * static_cast<std::size_t>(job.shape.stride) * job.cell_bytes;
     pixels_taken = 0;
@@ -56,6 +58,7 @@ struct Pairs {
       pixels[count][1] = walk.next();
       ++pixels_taken;
     }
+    from = walk;
   }
 };
 
@@ -148,8 +151,9 @@ EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_
 
 // The same for all pairs, while what comes next is fetched.
 template <int kVectors>
-void count_chunk(const Pairs& pairs, std::size_t row_bytes, const Chunk& chunk, const std::uint8_t* weight, bool first,
+void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const std::uint8_t* weight, bool first,
                  const Ahead& ahead, __m256i* sums) {
+  const std::size_t row_bytes = job.row_bytes;
   std::size_t pair = 0;
   if constexpr (kVectors == 1) {  // a table serves one shuffle only, but weights four pairs
     for (; pair + 4 <= pairs.count; pair += 4, sums += 4 * kSums) {
@@ -162,7 +166,7 @@ void count_chunk(const Pairs& pairs, std::size_t row_bytes, const Chunk& chunk, 
     for (std::size_t line = 0; line < lines; ++line, next += 64) fetch(next);
     for (std::size_t p = 0; ahead.channels && p < pairs.members(pair); ++p) {
       fetch(pairs.pixels[pair][p].x, ahead.x, ahead.channels);
-      fetch(pairs.pixels[pair][p].y, ahead.y, ahead.channels);
+      fetch(pairs.pixels[pair][p].written(job), ahead.y, ahead.channels);
     }
     count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
   }
@@ -197,20 +201,21 @@ void convolve_block(const Job& job, std::size_t first) {
         // What comes from afar is asked for while there is something to count.
         const bool last = row + rows >= kernel && part + 1 == parts;
         const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, far && last ? channels : 0, source, first};
-        count_chunk<kVectors>(pairs, job.row_bytes, chunk, weight, row + part == 0, ahead, sums);
+        count_chunk<kVectors>(job, pairs, chunk, weight, row + part == 0, ahead, sums);
         weight += bytes;
       }
     }
     for (std::size_t pair = 0; pair < pairs.count; ++pair) {
       const __m256i* own = sums + pair * kVectors * kSums;
-      const Pixel* pixels = pairs.pixels[pair];
       if (kShortcut == Shortcut::kRepeat && !far && pair + 2 < pairs.count && !pairs.alone[pair + 2]) {
         // Stores of twice what is loaded: their lines are fetched, too, or wait for each other.
-        fetch(pairs.pixels[pair + 2][0].y, first, channels);
-        fetch(pairs.pixels[pair + 2][1].y, first, channels);
+        fetch(pairs.pixels[pair + 2][0].written(job), first, channels);
+        fetch(pairs.pixels[pair + 2][1].written(job), first, channels);
       }
-      finish<kShortcut>(job, constants, pixels[0], first, kVectors, whole, own);
-      if (!pairs.alone[pair]) finish<kShortcut>(job, constants, pixels[1], first, kVectors, whole, own + kSums / 2);
+      const Pixel* pixels = pairs.pixels[pair];
+      finish<kVectors, kShortcut>(job, constants, pixels[0], first, whole, own);
+      if (pairs.alone[pair]) continue;
+      finish<kVectors, kShortcut>(job, constants, pixels[1], first, whole, own + kSums / 2);
     }
   }
 }

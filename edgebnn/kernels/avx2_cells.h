@@ -91,6 +91,21 @@ template <std::size_t kEmpty>
 void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels, std::size_t bytes,
                  std::uint8_t* cells) {
   constexpr std::uint8_t kNone[2 * kEmpty] = {};
+  if (bytes == 4) {  // four pixels fill a vector; each is stored over the zeros of the one before, that come after it
+    for (; pixels >= 4; pixels -= 4, bits += 16, partners += 16, cells += 4 * (16 + sizeof kNone)) {
+      const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)),
+                                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(partners)));
+      const __m128i zero = _mm_setzero_si128();
+      const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
+      const __m128i places[4] = {_mm_unpacklo_epi8(zero, low), _mm_unpackhi_epi8(zero, low),
+                                 _mm_unpacklo_epi8(zero, high), _mm_unpackhi_epi8(zero, high)};
+      repeat<4>([&](auto i) __attribute__((always_inline)) {
+        std::uint8_t* to = cells + static_cast<std::size_t>(i) * (16 + sizeof kNone);
+        store_places(to, places[i]);
+        std::memcpy(to + 16, kNone, sizeof kNone);
+      });
+    }
+  }
   for (; pixels; --pixels, bits += bytes, partners += bytes, cells += 4 * bytes + sizeof kNone) {
     pair_bytes(bits, partners, bytes, cells);
     std::memcpy(cells + 4 * bytes, kNone, sizeof kNone);

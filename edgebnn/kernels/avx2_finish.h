@@ -20,17 +20,15 @@ struct Vector {
   static EDGEBNN_INLINE void store(float* to, Floats value) { _mm256_storeu_ps(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, Ints twice_mismatches) {
+  static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, Ints minus_twice_mismatches) {
     const __m256i all_match = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(base));
-    return _mm256_cvtepi32_ps(_mm256_sub_epi32(all_match, twice_mismatches));
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(minus_twice_mismatches, all_match));
   }
   static EDGEBNN_INLINE Floats prelu(Floats z, Floats slope) {
     const Floats kept = _mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GE_OQ);
     return _mm256_blendv_ps(_mm256_mul_ps(slope, z), z, kept);
   }
-  static EDGEBNN_INLINE Floats at_least(Floats y, const float* threshold) {
-    return _mm256_cmp_ps(y, load(threshold), _CMP_GE_OQ);
-  }
+  static EDGEBNN_INLINE Floats at_least(Floats y, Floats threshold) { return _mm256_cmp_ps(y, threshold, _CMP_GE_OQ); }
 };
 
 void compare(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs, std::uint8_t* bits) {
@@ -40,24 +38,23 @@ void compare(const float* x, const float* threshold, std::size_t pixels, std::si
   }
   for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
     for (std::size_t c = 0; c < inputs; c += 8, ++bits, x += 8) {
-      *bits = static_cast<std::uint8_t>(_mm256_movemask_ps(Vector::at_least(Vector::load(x), threshold + c)));
+      *bits = static_cast<std::uint8_t>(_mm256_movemask_ps(Vector::at_least(Vector::load(x), Vector::load(threshold + c))));
     }
   }
 }
 
-// Twice byte kByte of every 32 bits of a sum: of eight neighbouring channels. Sums stay below 2^15 (kMaxTerms).
-template <int kByte>
-EDGEBNN_INLINE __m256i unfold_twice(const __m256i& even, const __m256i& odd) {
-  return _mm256_madd_epi16(kByte % 2 ? odd : even, _mm256_set1_epi32(kByte < 2 ? 2 : 2 << 16));
+// Keeps values in registers here, so that what comes before is computed before what follows: GCC would write chains of
+// dependent instructions one after the other, and the processor looks ahead only so far.
+template <std::size_t kCount>
+EDGEBNN_INLINE void together(__m256 (&values)[kCount]) {
+  for (__m256& value : values) __asm__("" : "+x"(value));
 }
 
-// 32 comparisons to bits. Packing interleaves the halves of the vectors; the permutation puts them back.
-EDGEBNN_INLINE std::uint32_t to_bits(const __m256 (&lanes)[4]) {
-  const __m256i low = _mm256_packs_epi32(_mm256_castps_si256(lanes[0]), _mm256_castps_si256(lanes[1]));
-  const __m256i high = _mm256_packs_epi32(_mm256_castps_si256(lanes[2]), _mm256_castps_si256(lanes[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-  return static_cast<std::uint32_t>(_mm256_movemask_epi8(bytes));
+// kFactor times byte kByte of every 32 bits of a sum: of eight neighbouring channels. Sums stay below 2^15 (kMaxTerms).
+template <int kByte, int kFactor>
+EDGEBNN_INLINE __m256i unfold(const __m256i& even, const __m256i& odd) {
+  const __m256i factor = kByte < 2 ? _mm256_set1_epi32(kFactor & 0xffff) : _mm256_set1_epi32(kFactor * 65536);
+  return _mm256_madd_epi16(kByte % 2 ? odd : even, factor);
 }
 
 // A block's constants side by side, so that one register reaches them all.
@@ -77,25 +74,52 @@ struct BlockConstants {
   alignas(32) float values[4 * kBlock];  // scale, bias, slope, next threshold
 };
 
-// Sums of 32 channels to outputs and bits, `vectors` times. All pointers begin at the first channel; `c` is of
-// BlockConstants.
-template <Shortcut kShortcut>
-EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, const float* x, float* y,
-                                   std::uint8_t* next_bits, const __m256i* sums, std::size_t vectors,
+// Sums of 32 channels to outputs and bits, `steps` times, four vectors of 8 channels together. All pointers begin at the
+// first channel, that of the repeat shortcut steps back at `wrap`; `c` is of BlockConstants.
+template <Shortcut kShortcut, Corner kCorner>
+EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, const float* x, float* y, float* pooled,
+                                   std::uint8_t* next_bits, const __m256i* sums, std::size_t steps, std::size_t wrap,
                                    std::size_t inputs, std::size_t row) {
-  for (std::size_t v = 0; v < vectors; ++v, c += 32, base += 32, x += 32, y += 32, sums += kSums) {
-    __m256 lanes[4];
-    repeat<4>([&](auto byte) __attribute__((always_inline)) {
-      const float* own = c + 8 * byte;
-      const __m256 result = outputs_of<Vector, kShortcut>(
-          unfold_twice<byte>(sums[0], sums[1]), base + 8 * byte, own, own + BlockConstants::kBias,
-          own + BlockConstants::kSlope, x + 8 * byte, inputs, row);
-      Vector::store(y + 8 * byte, result);
-      lanes[byte] = Vector::at_least(result, own + BlockConstants::kThreshold);
+  for (std::size_t step = 0; step < steps; ++step, c += 32, base += 32, x += 32, sums += kSums) {
+    if (kShortcut == Shortcut::kRepeat && step == wrap) x -= inputs;
+    __m256 z[4], scaled[4], kept[4];
+    const auto each = [&](auto&& f) __attribute__((always_inline)) {
+      repeat<4>([&](auto i) __attribute__((always_inline)) { f(i, 8 * i, c + 8 * i); });
+    };
+    each([&](auto i, int at, const float* own) __attribute__((always_inline)) {
+      z[i] = Vector::accumulator(base + at, unfold<i, -2>(sums[0], sums[1]));
+      z[i] = Vector::multiply(z[i], Vector::load(own));
     });
+    together(z);
+    each([&](auto i, int at, const float* own) __attribute__((always_inline)) {
+      z[i] = Vector::add(z[i], Vector::load(own + BlockConstants::kBias));
+      z[i] = add_shortcut<Vector, kShortcut>(z[i], x + at, inputs, row);
+    });
+    together(z);
+    each([&](auto i, int, const float* own) __attribute__((always_inline)) {
+      scaled[i] = Vector::multiply(z[i], Vector::load(own + BlockConstants::kSlope));
+      kept[i] = _mm256_cmp_ps(z[i], _mm256_setzero_ps(), _CMP_GE_OQ);
+    });
+    together(scaled);
+    each([&](auto i, int, const float*) __attribute__((always_inline)) {
+      z[i] = _mm256_blendv_ps(scaled[i], z[i], kept[i]);
+    });
+    together(z);
+    if (kCorner == Corner::kNone || y) {
+      each([&](auto i, int at, const float*) __attribute__((always_inline)) { Vector::store(y + 32 * step + at, z[i]); });
+    }
+    if constexpr (kCorner != Corner::kNone) {
+      each([&](auto i, int at, const float*) __attribute__((always_inline)) {
+        pool<Vector>(pooled + 32 * step + at, kCorner, z[i]);
+      });
+    }
     if (next_bits) {
-      const std::uint32_t bits = to_bits(lanes);
-      std::memcpy(next_bits + 4 * v, &bits, sizeof bits);
+      std::uint32_t bits = 0;
+      each([&](auto i, int at, const float* own) __attribute__((always_inline)) {
+        const __m256 lanes = Vector::at_least(z[i], Vector::load(own + BlockConstants::kThreshold));
+        bits |= static_cast<std::uint32_t>(_mm256_movemask_ps(lanes)) << at;
+      });
+      std::memcpy(next_bits + 4 * step, &bits, sizeof bits);
     }
   }
 }
@@ -106,31 +130,47 @@ EDGEBNN_INLINE void finish_rest(const Job& job, const Pixel& pixel, std::size_t 
   if (first >= outputs) return;
   alignas(32) std::int32_t plain[32];
   repeat<4>([&](auto byte) __attribute__((always_inline)) {
-    const __m256i counts = _mm256_srli_epi32(unfold_twice<byte>(sums[0], sums[1]), 1);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), counts);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), unfold<byte, 1>(sums[0], sums[1]));
   });
   finish_plainly(job, pixel, first, outputs - first < 32 ? outputs - first : 32, plain);
 }
 
-// The sums of a pixel to outputs and bits. The first `whole` times 32 channels lie side by side in the shortcut too,
-// but for the step from its last channel to its first.
-template <Shortcut kShortcut>
-EDGEBNN_INLINE void finish(const Job& job, const BlockConstants& constants, const Pixel& pixel, std::size_t first,
-                           std::size_t vectors, std::size_t whole, const __m256i* sums) {
+// A pixel's sums, two of each kSums, to outputs and bits. The first `whole` steps of 32 channels lie side by side in the
+// shortcut too, but for the one from its last channel to its first.
+template <std::size_t kSteps, Shortcut kShortcut, Corner kCorner>
+EDGEBNN_INLINE void finish_in(const Job& job, const BlockConstants& constants, const Pixel& pixel, std::size_t first,
+                              std::size_t whole, const __m256i* sums) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs), row = job.width * inputs;
-  const std::int32_t* base = pixel.base + first;
-  float* y = pixel.y + first;
-  std::uint8_t* next_bits = job.next_bits ? pixel.next_bits + first / 8 : nullptr;
-  std::size_t done = 0;
-  if (kShortcut == Shortcut::kRepeat && first < inputs) {
-    done = (inputs - first) / 32 < whole ? (inputs - first) / 32 : whole;
-    finish_vectors<kShortcut>(constants.values, base, pixel.x + first, y, next_bits, sums, done, inputs, row);
+  const std::size_t source = kShortcut == Shortcut::kRepeat && first >= inputs ? first - inputs : first;
+  const std::size_t wrap = kShortcut == Shortcut::kRepeat && first < inputs ? (inputs - first) / 32 : kSteps;
+  float* y = job.y ? pixel.y(job) + first : nullptr;
+  float* pooled = kCorner != Corner::kNone ? pixel.pooled(job) + first : nullptr;
+  std::uint8_t* next_bits = job.next_bits ? pixel.next_bits(job) + first / 8 : nullptr;
+  const auto some = [&](std::size_t steps) __attribute__((always_inline)) {
+    finish_vectors<kShortcut, kCorner>(constants.values, pixel.base + first, pixel.x + source, y, pooled, next_bits,
+                                       sums, steps, wrap, inputs, row);
+  };
+  if (whole == kSteps) {  // as almost always; then the number is known here
+    some(kSteps);
+    return;
   }
-  const std::size_t channel = first + 32 * done;
-  const std::size_t source = kShortcut == Shortcut::kRepeat && channel >= inputs ? channel - inputs : channel;
-  finish_vectors<kShortcut>(constants.values + 32 * done, base + 32 * done, pixel.x + source, y + 32 * done,
-                            next_bits ? next_bits + 4 * done : nullptr, sums + kSums * done, whole - done, inputs, row);
-  for (std::size_t v = whole; v < vectors; ++v) finish_rest(job, pixel, first + 32 * v, sums + v * kSums);
+  some(whole);
+  for (std::size_t step = whole; step < kSteps; ++step) finish_rest(job, pixel, first + 32 * step, sums + step * kSums);
+}
+
+template <std::size_t kSteps, Shortcut kShortcut>
+EDGEBNN_INLINE void finish(const Job& job, const BlockConstants& constants, const Pixel& pixel, std::size_t first,
+                           std::size_t whole, const __m256i* sums) {
+  switch (pixel.corner) {
+    case Corner::kNone:
+      return finish_in<kSteps, kShortcut, Corner::kNone>(job, constants, pixel, first, whole, sums);
+    case Corner::kFirst:
+      return finish_in<kSteps, kShortcut, Corner::kFirst>(job, constants, pixel, first, whole, sums);
+    case Corner::kMiddle:
+      return finish_in<kSteps, kShortcut, Corner::kMiddle>(job, constants, pixel, first, whole, sums);
+    case Corner::kLast:
+      return finish_in<kSteps, kShortcut, Corner::kLast>(job, constants, pixel, first, whole, sums);
+  }
 }
 
 }  // namespace

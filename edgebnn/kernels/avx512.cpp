@@ -69,7 +69,7 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::
       const std::size_t channel = first + static_cast<std::size_t>(16 * v);
       if (vectors) {
         const std::size_t source = kShortcut == Shortcut::kRepeat && channel >= inputs ? channel - inputs : channel;
-        const __m512 y = finish_vector<Vector, kShortcut>(job.constants, pixel, channel, source, inputs, row,
+        const __m512 y = finish_vector<Vector, kShortcut>(job, pixel, channel, source, inputs, row,
                                                           _mm512_slli_epi32(sums[p * kVectors + v], 1));
         if (job.next_bits) bits[v] = Vector::at_least(y, job.constants.next_threshold + channel);
       } else if (channel < outputs) {
@@ -78,7 +78,7 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::
         finish_plainly(job, pixel, channel, outputs - channel < 16 ? outputs - channel : 16, plain);
       }
     });
-    if (vectors && job.next_bits) std::memcpy(pixel.next_bits + first / 8, bits, sizeof bits);
+    if (vectors && job.next_bits) std::memcpy(pixel.next_bits(job) + first / 8, bits, sizeof bits);
   });
 }
 

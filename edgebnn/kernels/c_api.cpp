@@ -39,6 +39,7 @@ bool read(const char* padding, const char* shortcut, UnitShape& shape) {
   else if (std::strcmp(shortcut, "pool") == 0) shape.shortcut = Shortcut::kPool;
   else if (std::strcmp(shortcut, "repeat") == 0) shape.shortcut = Shortcut::kRepeat;
   else if (std::strcmp(shortcut, "none") == 0) shape.shortcut = Shortcut::kNone;
+  else if (std::strcmp(shortcut, "pooled") == 0) shape.shortcut = Shortcut::kPooled;
   else return false;
   return true;
 }
@@ -68,19 +69,21 @@ void run_on_threads(void* context, std::size_t count, Parallel::Task task, void*
 // A call's images, some or each by itself: with as many images as threads, those need be started only once.
 struct Call {
   const Unit& unit;
-  const float* x;
-  const std::uint8_t* bits;
+  UnitArrays arrays;
   std::size_t height, width;
-  float* y;
-  std::uint8_t* next_bits;
 
   void run(std::size_t first, std::size_t count, const Parallel& parallel) const {
     const UnitShape& shape = unit.shape();
     const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
     const std::size_t before = first * height * width;
     const std::size_t after = before / static_cast<std::size_t>(shape.stride * shape.stride);
-    unit.run(x + before * inputs, bits ? bits + before * ((inputs + 7) / 8) : nullptr, count, height, width,
-             y + after * outputs, next_bits ? next_bits + after * ((outputs + 7) / 8) : nullptr, parallel);
+    UnitArrays own = arrays;
+    own.x += (shape.shortcut == Shortcut::kPooled ? before / 4 : before) * inputs;
+    if (own.bits) own.bits += before * ((inputs + 7) / 8);
+    if (own.y) own.y += after * outputs;
+    if (own.pooled) own.pooled += after / 4 * outputs;
+    if (own.next_bits) own.next_bits += after * ((outputs + 7) / 8);
+    unit.run(own, count, height, width, parallel);
   }
 
   static void run_image(void* call, std::size_t index) {
@@ -120,7 +123,7 @@ void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, 
   UnitShape shape{inputs, outputs, kernel, stride, Padding::kZero, Shortcut::kIdentity};
   if (!read(padding, shortcut, shape)) {
     error = std::string("padding is '") + padding + "', shortcut '" + shortcut +
-            "'; valid are zero and one, and identity, pool, repeat and none";
+            "'; valid are zero and one, and identity, pool, repeat, none and pooled";
     return nullptr;
   }
   if (const char* complaint = Unit::complaint(shape)) {
@@ -136,18 +139,19 @@ void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, 
 
 const char* edgebnn_unit_isa(const void* unit) { return name(static_cast<const Unit*>(unit)->isa()); }
 
-int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
-                     std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits, int threads) try {
-  if (const char* complaint = static_cast<const Unit*>(unit)->complaint(batch, height, width)) {
+int edgebnn_unit_run(const void* handle, const float* x, const std::uint8_t* bits, std::int64_t batch,
+                     std::int64_t height, std::int64_t width, float* y, float* pooled, std::uint8_t* next_bits,
+                     int threads) try {
+  const Unit& unit = *static_cast<const Unit*>(handle);
+  const char* complaint = unit.complaint(batch, height, width, pooled != nullptr);
+  if (next_bits && !unit.writes_bits()) complaint = "next_bits for a unit that was made without next_threshold";
+  if (!bits && unit.shape().shortcut == Shortcut::kPooled) complaint = "the pooled shortcut needs the bits of x";
+  if (!y && !pooled) complaint = "there is neither y nor pooled to write";
+  if (complaint) {
     error = complaint;
     return -1;
   }
-  if (next_bits && !static_cast<const Unit*>(unit)->writes_bits()) {
-    error = "next_bits for a unit that was made without next_threshold";
-    return -1;
-  }
-  Call call{*static_cast<const Unit*>(unit), x, bits, static_cast<std::size_t>(height), static_cast<std::size_t>(width),
-            y, next_bits};
+  Call call{unit, {x, bits, y, pooled, next_bits}, static_cast<std::size_t>(height), static_cast<std::size_t>(width)};
   threads = std::max(threads, 1);
   if (batch < threads) {
     call.run(0, static_cast<std::size_t>(batch), {&threads, run_on_threads});

@@ -16,7 +16,7 @@ EDGEBNN_EXPORT const char* edgebnn_isas();
 EDGEBNN_EXPORT const char* edgebnn_error();
 
 // A unit for the path `isa` (null: the chosen one), or null. padding: "zero" | "one"; shortcut: "identity" | "pool" |
-// "repeat" | "none". Arrays as in unit.h; next_threshold may be null.
+// "repeat" | "none" | "pooled". Arrays as in unit.h; next_threshold may be null.
 EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, int stride,
                                          const char* padding, const char* shortcut, const std::uint8_t* weight,
                                          const float* threshold, const float* scale, const float* bias,
@@ -25,11 +25,11 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 // Name of the path a unit was made for.
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
-// Runs a unit on `threads` threads of its own; bits may be null, and next_bits must be for a unit made without
-// next_threshold; y may be x where their sizes are equal. 0, or -1.
+// Runs a unit on `threads` threads of its own; arrays as UnitArrays in unit.h, any of which may be null but x, bits for
+// the pooled shortcut, and one of y and pooled; next_bits must be for a unit made without next_threshold. 0, or -1.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
-                                    std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits,
-                                    int threads);
+                                    std::int64_t height, std::int64_t width, float* y, float* pooled,
+                                    std::uint8_t* next_bits, int threads);
 
 EDGEBNN_EXPORT void edgebnn_unit_destroy(void* unit);
 

@@ -93,10 +93,10 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::
           const std::size_t four = channel + 4 * i;
           const std::size_t source = kShortcut == Shortcut::kRepeat && four >= inputs ? four - inputs : four;
           const float32x4_t y =
-              finish_vector<Vector, kShortcut>(job.constants, pixel, four, source, inputs, row, twice[i]);
+              finish_vector<Vector, kShortcut>(job, pixel, four, source, inputs, row, twice[i]);
           lanes[i] = job.next_bits ? Vector::at_least(y, job.constants.next_threshold + four) : vdupq_n_u32(0);
         });
-        if (job.next_bits) pixel.next_bits[channel / 8] = to_bits(lanes[0], lanes[1]);
+        if (job.next_bits) pixel.next_bits(job)[channel / 8] = to_bits(lanes[0], lanes[1]);
       } else if (channel < outputs) {
         std::int32_t plain[8];
         vst1q_s32(plain, vshrq_n_s32(twice[0], 1));

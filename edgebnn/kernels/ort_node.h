@@ -13,7 +13,7 @@
 namespace edgebnn::ort {
 
 enum Input : std::size_t { kX, kWeight, kThreshold, kScale, kBias, kSlope, kBits, kNextThreshold, kInputCount };
-enum Output : std::size_t { kY, kNextBits, kOutputCount };
+enum Output : std::size_t { kY, kNextBits, kPooled, kOutputCount };
 
 struct Argument {
   const char* name;
@@ -33,8 +33,9 @@ inline constexpr Argument kInputs[kInputCount] = {
     {"next_threshold", kFloat, kOptional},  // (outputs), of the unit that follows
 };
 inline constexpr Argument kOutputs[kOutputCount] = {
-    {"y", kFloat, kRequired},          // (N, H / stride, W / stride, outputs)
+    {"y", kFloat, kOptional},          // (N, H / stride, W / stride, outputs); given if pooled is not
     {"next_bits", kUint8, kOptional},  // (N, H / stride, W / stride, ceil(outputs / 8)); given if next_threshold is
+    {"pooled", kFloat, kOptional},     // (N, H / stride / 2, W / stride / 2, outputs): 2x2 averages of y
 };
 
 using Shape = std::vector<std::int64_t>;

@@ -62,8 +62,9 @@ UnitShape read_shape(const Node& node, const Shape& weight, const Shape& thresho
   shape.kernel = static_cast<int>(weight[1]);
   shape.stride = node.stride();
   shape.padding = node.choice("padding", {"zero", "one"}) == 0 ? Padding::kZero : Padding::kOne;
-  constexpr Shortcut kShortcuts[] = {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone};
-  shape.shortcut = kShortcuts[node.choice("shortcut", {"identity", "pool", "repeat", "none"})];
+  constexpr Shortcut kShortcuts[] = {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone,
+                                     Shortcut::kPooled};
+  shape.shortcut = kShortcuts[node.choice("shortcut", {"identity", "pool", "repeat", "none", "pooled"})];
   if (const char* complaint = Unit::complaint(shape)) {
     throw std::runtime_error(std::string(complaint) + "; found " + std::to_string(inputs) + " inputs, " +
                              std::to_string(weight[0]) + " outputs, stride " + std::to_string(shape.stride));
@@ -99,6 +100,12 @@ class Kernel {
       return tensor;
     };
     const Tensor scale = channels(kScale), bias = channels(kBias), slope = channels(kSlope);
+    writes_y_ = node.has(kY);
+    writes_pooled_ = node.has(kPooled);
+    if (!writes_y_ && !writes_pooled_) throw std::runtime_error("y is missing, and so is pooled");
+    if (shape_.shortcut == Shortcut::kPooled && !node.has(kBits)) {
+      throw std::runtime_error("bits are missing, which the pooled shortcut needs");
+    }
     writes_bits_ = node.has(kNextThreshold);
     if (writes_bits_ != node.has(kNextBits)) throw std::runtime_error("next_threshold and next_bits go together");
     UnitConstants constants{weight.bytes(),  threshold.floats(), scale.floats(),
@@ -123,23 +130,31 @@ class Kernel {
       throw std::runtime_error("x has shape " + text(x.shape) + ", wanted (N, H, W, " + std::to_string(shape_.inputs) +
                                ")");
     }
-    const std::int64_t batch = x.shape[0], height = x.shape[1], width = x.shape[2];
-    if (const char* complaint = unit_->complaint(batch, height, width)) {
+    const std::int64_t scale = shape_.shortcut == Shortcut::kPooled ? 2 : 1;
+    const std::int64_t batch = x.shape[0], height = scale * x.shape[1], width = scale * x.shape[2];
+    if (const char* complaint = unit_->complaint(batch, height, width, writes_pooled_)) {
       throw std::runtime_error(std::string(complaint) + "; x has shape " + text(x.shape));
     }
-    const std::uint8_t* bits = nullptr;
+    UnitArrays arrays;
+    arrays.x = x.floats();
     if (const Value* given = input(context, kBits)) {
       const Tensor tensor(api_, given, kInputs[kBits]);
       check_shape("bits", tensor.shape, {batch, height, width, (shape_.inputs + 7) / 8});
-      bits = tensor.bytes();
+      arrays.bits = tensor.bytes();
+    } else if (shape_.shortcut == Shortcut::kPooled) {
+      throw std::runtime_error("bits are missing");
     }
     Shape sizes{batch, height / shape_.stride, width / shape_.stride, shape_.outputs};
-    float* y = static_cast<float*>(output(context, kY, sizes));
+    if (writes_y_) arrays.y = static_cast<float*>(output(context, kY, sizes));
+    if (writes_pooled_) {
+      const Shape halves{batch, sizes[1] / 2, sizes[2] / 2, sizes[3]};
+      arrays.pooled = static_cast<float*>(output(context, kPooled, halves));
+    }
     sizes[3] = (shape_.outputs + 7) / 8;
-    std::uint8_t* next_bits = writes_bits_ ? static_cast<std::uint8_t*>(output(context, kNextBits, sizes)) : nullptr;
+    if (writes_bits_) arrays.next_bits = static_cast<std::uint8_t*>(output(context, kNextBits, sizes));
     Pool pool{api_, context};
-    unit_->run(x.floats(), bits, static_cast<std::size_t>(batch), static_cast<std::size_t>(height),
-               static_cast<std::size_t>(width), y, next_bits, {&pool, run_on_pool});
+    unit_->run(arrays, static_cast<std::size_t>(batch), static_cast<std::size_t>(height),
+               static_cast<std::size_t>(width), {&pool, run_on_pool});
   }
 
  private:
@@ -193,7 +208,7 @@ class Kernel {
   const Api& api_;
   const std::string name_;
   UnitShape shape_;
-  bool writes_bits_ = false;
+  bool writes_y_ = false, writes_pooled_ = false, writes_bits_ = false;
   std::unique_ptr<Unit> unit_;
 };
 

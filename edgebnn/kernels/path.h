@@ -39,12 +39,13 @@ struct Job {
   const std::uint8_t* cells;  // (height + 2 * border, width + 2 * border + seam) cells
   std::size_t cell_bytes;
   std::size_t row_bytes;  // of a row of cells
-  const float* x;         // (height, width, inputs)
+  const float* x;         // (height, width, inputs); pooled: (out_height, out_width, inputs)
   std::size_t height, width;
   std::size_t out_height, out_width;
-  float* y;                 // (out_height, out_width, outputs)
+  float* y;                 // (out_height, out_width, outputs), or null
+  float* pooled;            // (out_height / 2, out_width / 2, outputs), or null
   std::uint8_t* next_bits;  // (out_height, out_width, ceil(outputs / 8)), or null
-  std::size_t first_pixel, last_pixel;
+  std::size_t first_pixel, last_pixel;  // with `pooled`, of pairs of rows
   std::size_t first_block, last_block;
 };
 

@@ -13,13 +13,27 @@
 namespace edgebnn {
 namespace {
 
-// Where an output pixel reads and writes.
+// Which of the four a pixel is in its 2x2 square, in the order they are walked; none where no averages are wanted.
+enum class Corner { kNone, kFirst, kMiddle, kLast };
+
+// An output pixel.
 struct Pixel {
   const std::uint8_t* window;  // first cell
   const std::int32_t* base;    // of its border case
   const float* x;              // its (top left) pixel of the shortcut
-  float* y;
-  std::uint8_t* next_bits;
+  std::size_t number;          // among the image's output pixels
+  Corner corner;
+  std::size_t square;          // of the pixel, if it has a corner
+
+  // Where its outputs go, or null.
+  float* y(const Job& job) const { return job.y ? job.y + number * static_cast<std::size_t>(job.shape.outputs) : nullptr; }
+  float* pooled(const Job& job) const {
+    return corner == Corner::kNone ? nullptr : job.pooled + square * static_cast<std::size_t>(job.shape.outputs);
+  }
+  float* written(const Job& job) const { return job.y ? y(job) : pooled(job); }
+  std::uint8_t* next_bits(const Job& job) const {
+    return job.next_bits ? job.next_bits + number * ((static_cast<std::size_t>(job.shape.outputs) + 7) / 8) : nullptr;
+  }
 };
 
 // f(0), f(1), ... with constants, so that arrays indexed by them stay in registers.
@@ -44,14 +58,18 @@ EDGEBNN_INLINE std::size_t rounded_up(std::size_t value, std::size_t multiple) {
 class Walk {
  public:
   explicit Walk(const Job& job)
-      : job_(job), row_(job.first_pixel / job.out_width), column_(job.first_pixel % job.out_width) {
+      : job_(&job),
+        row_(job.first_pixel / job.out_width),
+        column_(job.first_pixel % job.out_width),
+        number_(job.first_pixel) {
     const std::size_t stride = static_cast<std::size_t>(job.shape.stride);
-    bits_bytes_ = rounded_up(static_cast<std::size_t>(job.shape.outputs), 8) / 8;
+    const bool given_pooled = job.shape.shortcut == Shortcut::kPooled;
     window_step_ = stride * job.cell_bytes;
-    x_step_ = stride * static_cast<std::size_t>(job.shape.inputs);
-    y_ = job.y + job.first_pixel * static_cast<std::size_t>(job.shape.outputs);
-    next_bits_ = job.next_bits ? job.next_bits + job.first_pixel * bits_bytes_ : nullptr;
+    x_step_ = (given_pooled ? 1 : stride) * static_cast<std::size_t>(job.shape.inputs);
+    x_row_ = x_step_ * (given_pooled ? job.out_width : job.width);
     bordered_ = job.shape.kernel == 3 && job.shape.padding == Padding::kZero;
+    // With stride 2 sides are even, and the last window ends inside.
+    right_ = bordered_ && stride == 1 ? job.out_width - 1 : job.out_width;
     start_row();
   }
 
@@ -59,17 +77,21 @@ class Walk {
   bool at_row_start() const { return column_ == 0; }
 
   EDGEBNN_INLINE Pixel next() {
-    std::size_t border_case = row_case_;
-    if (bordered_) {
-      border_case |= column_ == 0 ? 4u : 0u;
-      border_case |= column_ * static_cast<std::size_t>(job_.shape.stride) + 1 >= job_.width ? 8u : 0u;
+    const std::size_t border_case = row_case_ | (bordered_ && column_ == 0 ? 4u : 0u) | (column_ == right_ ? 8u : 0u);
+    Pixel pixel;
+    pixel.window = window_;
+    pixel.base = job_->constants.base + border_case * job_->constants.padded_outputs;
+    pixel.x = x_;
+    pixel.number = number_++;
+    pixel.corner = Corner::kNone;
+    if (job_->pooled) {
+      const std::size_t corner = row_ % 2 * 2 + column_ % 2;
+      pixel.corner = corner == 0 ? Corner::kFirst : corner == 3 ? Corner::kLast : Corner::kMiddle;
+      pixel.square = row_ / 2 * (job_->out_width / 2) + column_ / 2;
     }
-    const Pixel pixel{window_, job_.constants.base + border_case * job_.constants.padded_outputs, x_, y_, next_bits_};
     window_ += window_step_;
     x_ += x_step_;
-    y_ += job_.shape.outputs;
-    next_bits_ += next_bits_ ? bits_bytes_ : 0;
-    if (++column_ == job_.out_width) {
+    if (++column_ == job_->out_width) {
       column_ = 0;
       ++row_;
       start_row();
@@ -79,20 +101,18 @@ class Walk {
 
  private:
   EDGEBNN_INLINE void start_row() {
-    const std::size_t top = row_ * static_cast<std::size_t>(job_.shape.stride);
-    window_ = job_.cells + top * job_.row_bytes + column_ * window_step_;
-    x_ = job_.x + top * job_.width * static_cast<std::size_t>(job_.shape.inputs) + column_ * x_step_;
-    row_case_ = bordered_ ? (row_ == 0 ? 1u : 0u) | (top + 1 >= job_.height ? 2u : 0u) : 0u;
+    const std::size_t top = row_ * static_cast<std::size_t>(job_->shape.stride);
+    window_ = job_->cells + top * job_->row_bytes + column_ * window_step_;
+    x_ = job_->x + row_ * x_row_ + column_ * x_step_;
+    row_case_ = bordered_ ? (row_ == 0 ? 1u : 0u) | (top + 1 >= job_->height ? 2u : 0u) : 0u;
   }
 
-  const Job& job_;
-  std::size_t row_, column_;
-  std::size_t bits_bytes_, window_step_, x_step_, row_case_ = 0;
+  const Job* job_;  // not a reference: a walk may be copied and put back
+  std::size_t row_, column_, number_;
+  std::size_t window_step_, x_step_, x_row_, right_, row_case_ = 0;
   bool bordered_ = false;
   const std::uint8_t* window_ = nullptr;
   const float* x_ = nullptr;
-  float* y_ = nullptr;
-  std::uint8_t* next_bits_ = nullptr;
 };
 
 // One channel of one pixel, plainly: for channels that fill no vector.
@@ -109,17 +129,22 @@ EDGEBNN_INLINE void finish_channel(const Job& job, const Pixel& pixel, std::size
     z += pixel.x[source];
   }
   const float y = z >= 0.0f ? z : constants.slope[channel] * z;
-  pixel.y[channel] = y;
-  if (pixel.next_bits && y >= constants.next_threshold[channel]) {
-    pixel.next_bits[channel / 8] |= static_cast<std::uint8_t>(1u << (channel % 8));
+  if (job.y) pixel.y(job)[channel] = y;
+  if (pixel.corner != Corner::kNone) {
+    float& sum = pixel.pooled(job)[channel];
+    sum = pixel.corner == Corner::kFirst ? y : sum + y;
+    if (pixel.corner == Corner::kLast) sum *= 0.25f;
+  }
+  if (job.next_bits && y >= constants.next_threshold[channel]) {
+    pixel.next_bits(job)[channel / 8] |= static_cast<std::uint8_t>(1u << (channel % 8));
   }
 }
 
 // `count` channels of one pixel from `first` on, which is a multiple of 8.
 inline void finish_plainly(const Job& job, const Pixel& pixel, std::size_t first, std::size_t count,
                            const std::int32_t* mismatches) {
-  if (pixel.next_bits) {
-    std::memset(pixel.next_bits + first / 8, 0, rounded_up(count, 8) / 8);
+  if (job.next_bits) {
+    std::memset(pixel.next_bits(job) + first / 8, 0, rounded_up(count, 8) / 8);
   }
   for (std::size_t i = 0; i < count; ++i) {
     finish_channel(job, pixel, first + i, mismatches[i]);
@@ -133,33 +158,41 @@ EDGEBNN_INLINE bool vectorizable(const Job& job, std::size_t first, std::size_t 
          (job.shape.shortcut != Shortcut::kRepeat || inputs % lanes == 0);
 }
 
-// y of V::kLanes channels of one pixel, at which all pointers begin. A pixel of x has `inputs` floats, a row `row`.
+// z plus the shortcut of V::kLanes channels, at which x begins. A pixel of x has `inputs` floats, a row `row`.
 template <class V, Shortcut kShortcut>
-EDGEBNN_INLINE typename V::Floats outputs_of(typename V::Ints twice_mismatches, const std::int32_t* base,
-                                             const float* scale, const float* bias, const float* slope, const float* x,
-                                             std::size_t inputs, std::size_t row) {
-  typename V::Floats z = V::accumulator(base, twice_mismatches);
-  z = V::add(V::multiply(z, V::load(scale)), V::load(bias));
-  if constexpr (kShortcut != Shortcut::kNone) {
-    typename V::Floats shortcut = V::load(x);
-    if constexpr (kShortcut == Shortcut::kPool) {
-      shortcut = V::add(V::add(V::add(shortcut, V::load(x + inputs)), V::load(x + row)), V::load(x + row + inputs));
-      shortcut = V::multiply(shortcut, V::all(0.25f));
-    }
-    z = V::add(z, shortcut);
+EDGEBNN_INLINE typename V::Floats add_shortcut(typename V::Floats z, const float* x, std::size_t inputs,
+                                               std::size_t row) {
+  if constexpr (kShortcut == Shortcut::kNone) {
+    return z;
+  } else if constexpr (kShortcut == Shortcut::kPool) {
+    const typename V::Floats upper = V::add(V::load(x), V::load(x + inputs));
+    const typename V::Floats total = V::add(V::add(upper, V::load(x + row)), V::load(x + row + inputs));
+    return V::add(z, V::multiply(total, V::all(0.25f)));
+  } else {
+    return V::add(z, V::load(x));
   }
-  return V::prelu(z, V::load(slope));
 }
 
-// The same of a unit, stored. `source` is where the channels begin in the shortcut.
+// Adds outputs to the average of their square.
+template <class V>
+EDGEBNN_INLINE void pool(float* sum, Corner corner, typename V::Floats y) {
+  if (corner != Corner::kFirst) y = V::add(V::load(sum), y);
+  if (corner == Corner::kLast) y = V::multiply(y, V::all(0.25f));
+  V::store(sum, y);
+}
+
+// The outputs of a unit, stored. `source` is where the channels begin in the shortcut.
 template <class V, Shortcut kShortcut>
-EDGEBNN_INLINE typename V::Floats finish_vector(const Constants& constants, const Pixel& pixel, std::size_t channel,
+EDGEBNN_INLINE typename V::Floats finish_vector(const Job& job, const Pixel& pixel, std::size_t channel,
                                                 std::size_t source, std::size_t inputs, std::size_t row,
                                                 typename V::Ints twice_mismatches) {
-  const typename V::Floats y = outputs_of<V, kShortcut>(
-      twice_mismatches, pixel.base + channel, constants.scale + channel, constants.bias + channel,
-      constants.slope + channel, pixel.x + source, inputs, row);
-  V::store(pixel.y + channel, y);
+  const Constants& constants = job.constants;
+  typename V::Floats z = V::accumulator(pixel.base + channel, twice_mismatches);
+  z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
+  z = add_shortcut<V, kShortcut>(z, pixel.x + source, inputs, row);
+  const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
+  if (job.y) V::store(pixel.y(job) + channel, y);
+  if (pixel.corner != Corner::kNone) pool<V>(pixel.pooled(job) + channel, pixel.corner, y);
   return y;
 }
 
@@ -184,7 +217,7 @@ void convolve_blocks(const Job& job) {
   }
 }
 
-// f with the shortcut as a constant, `value` of its argument.
+// f with the shortcut as a constant, `value` of its argument. What is pooled already is added as it is.
 template <Shortcut kShortcut>
 struct ShortcutConstant {
   static constexpr Shortcut value = kShortcut;
@@ -192,7 +225,8 @@ struct ShortcutConstant {
 template <class F>
 void with_shortcut(Shortcut shortcut, F&& f) {
   switch (shortcut) {
-    case Shortcut::kIdentity: return f(ShortcutConstant<Shortcut::kIdentity>());
+    case Shortcut::kIdentity:
+    case Shortcut::kPooled: return f(ShortcutConstant<Shortcut::kIdentity>());
     case Shortcut::kPool: return f(ShortcutConstant<Shortcut::kPool>());
     case Shortcut::kRepeat: return f(ShortcutConstant<Shortcut::kRepeat>());
     case Shortcut::kNone: return f(ShortcutConstant<Shortcut::kNone>());

@@ -80,36 +80,39 @@ class PathUnit final : public Unit {
 
   Isa isa() const override { return isa_; }
 
-  void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width, float* y,
-           std::uint8_t* next_bits, const Parallel& parallel) const override {
+  void run(const UnitArrays& arrays, std::size_t batch, std::size_t height, std::size_t width,
+           const Parallel& parallel) const override {
     // One a thread is kept, warm in its cache: the units of a network run one after the other on the same few threads.
     // It is taken out for the time of the run, should the thread be given another unit while it waits for its tasks.
     thread_local Buffer<std::uint8_t> kept;
     Buffer<std::uint8_t> cells = std::move(kept);
     const std::size_t stride = static_cast<std::size_t>(shape_.stride);
-    Image image{*this, {}, bits, nullptr, height, width};
+    Image image{*this, {}, nullptr, nullptr, height, width};
     Job& job = image.job;
     job.shape = shape_;
     job.constants = {weight_.data(), base_.data(),           scale_.data(), bias_.data(),
                      slope_.data(),  next_threshold_.data(), padded_outputs_};
-    // To a 1x1 convolution of stride 1 the image is one row.
-    job.height = rows_are_one() ? 1 : height;
-    job.width = rows_are_one() ? height * width : width;
+    // To a 1x1 convolution of stride 1 the image is one row, unless there are squares to average.
+    image.one_row = shape_.kernel == 1 && shape_.stride == 1 && !arrays.pooled;
+    job.height = image.one_row ? 1 : height;
+    job.width = image.one_row ? height * width : width;
     job.cell_bytes = path_.cell_bytes(shape_);
     job.out_height = job.height / stride;
     job.out_width = job.width / stride;
     image.seam = path_.seam(shape_, job.out_width);
     job.row_bytes = (job.width + 2 * border() + image.seam) * job.cell_bytes;
-    image.row_bytes = rows_are_one() ? width * job.cell_bytes : job.row_bytes;
+    image.row_bytes = image.one_row ? width * job.cell_bytes : job.row_bytes;
     image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
     job.cells = image.cells;
     const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
+    const std::size_t x_pixels = shape_.shortcut == Shortcut::kPooled ? in_pixels / 4 : in_pixels;
     const std::size_t in_bytes = rounded_up(inputs(), 8) / 8, out_bytes = rounded_up(outputs(), 8) / 8;
     for (std::size_t n = 0; n < batch; ++n) {
-      job.x = x + n * in_pixels * inputs();
-      image.bits = bits ? bits + n * in_pixels * in_bytes : nullptr;
-      job.y = y + n * out_pixels * outputs();
-      job.next_bits = next_bits ? next_bits + n * out_pixels * out_bytes : nullptr;
+      job.x = arrays.x + n * x_pixels * inputs();
+      image.bits = arrays.bits ? arrays.bits + n * in_pixels * in_bytes : nullptr;
+      job.y = arrays.y ? arrays.y + n * out_pixels * outputs() : nullptr;
+      job.pooled = arrays.pooled ? arrays.pooled + n * (out_pixels / 4) * outputs() : nullptr;
+      job.next_bits = arrays.next_bits ? arrays.next_bits + n * out_pixels * out_bytes : nullptr;
       image.prepare(parallel);
       image.convolve(parallel);
     }
@@ -121,8 +124,6 @@ class PathUnit final : public Unit {
   std::size_t outputs() const { return static_cast<std::size_t>(shape_.outputs); }
   std::size_t border() const { return static_cast<std::size_t>(shape_.kernel / 2); }
 
-  bool rows_are_one() const { return shape_.kernel == 1 && shape_.stride == 1; }
-
   // One image on its way: bits into cells, then cells into outputs. Tasks are numbered pieces of each.
   struct Image {
     const PathUnit& unit;
@@ -130,6 +131,7 @@ class PathUnit final : public Unit {
     const std::uint8_t* bits;
     std::uint8_t* cells;
     std::size_t height, width;
+    bool one_row = false;
     std::size_t row_bytes = 0, seam = 0;
     std::size_t task_rows = 0, task_pixels = 0, blocks = 0;
 
@@ -181,7 +183,7 @@ class PathUnit final : public Unit {
         return;
       }
       const std::size_t first = (row - border) * width;
-      const std::size_t there = unit.rows_are_one() ? height * width - first : width;
+      const std::size_t there = one_row ? height * width - first : width;
       const std::size_t known = std::min(pixels - border, there);
       unit.fill_border(line, border);
       if (bits) {
@@ -196,7 +198,7 @@ class PathUnit final : public Unit {
     void convolve(const Parallel& parallel) {
       const std::size_t pixels = job.out_height * job.out_width;
       blocks = unit.padded_outputs_ / unit.path_.block(unit.outputs());
-      task_pixels = std::min(pixels, kTaskPixels);
+      task_pixels = std::min(pixels, job.pooled ? rounded_up(kTaskPixels, 2 * job.out_width) : kTaskPixels);
       const std::size_t ranges = (pixels + task_pixels - 1) / task_pixels;
       run_tasks(parallel, ranges * blocks, convolve_task);
     }
@@ -275,8 +277,9 @@ const char* Unit::complaint(const UnitShape& shape) {
       if (shape.outputs != shape.inputs) return "the identity shortcut needs as many outputs as inputs";
       break;
     case Shortcut::kPool:
-      if (shape.stride != 2) return "the pool shortcut needs stride 2";
-      if (shape.outputs != shape.inputs) return "the pool shortcut needs as many outputs as inputs";
+    case Shortcut::kPooled:
+      if (shape.stride != 2) return "a shortcut that is pooled needs stride 2";
+      if (shape.outputs != shape.inputs) return "a shortcut that is pooled needs as many outputs as inputs";
       break;
     case Shortcut::kRepeat:
       if (shape.stride != 1) return "the repeat shortcut needs stride 1";
@@ -289,11 +292,15 @@ const char* Unit::complaint(const UnitShape& shape) {
   return nullptr;
 }
 
-const char* Unit::complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const {
+const char* Unit::complaint(std::int64_t batch, std::int64_t height, std::int64_t width,
+                            bool pooled) const {
   constexpr std::int64_t kMaxSide = 1 << 14, kMaxBatch = 1 << 20;
   if (batch < 0 || batch > kMaxBatch) return "the batch must be 0 to 1048576 images";
   if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide) return "height and width must be 1 to 16384";
   if (shape_.stride == 2 && (height % 2 || width % 2)) return "height and width must be even for stride 2";
+  if (pooled && (height / shape_.stride % 2 || width / shape_.stride % 2)) {
+    return "the output's height and width must be even for its 2x2 average";
+  }
   return nullptr;
 }
 

@@ -18,16 +18,17 @@ namespace edgebnn {
 
 enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
 enum class Padding { kZero, kOne };
-enum class Shortcut { kIdentity, kPool, kRepeat, kNone };
+// kPooled: x is given as its 2x2 average, and beside it the bits of what was averaged.
+enum class Shortcut { kIdentity, kPool, kRepeat, kNone, kPooled };
 
 constexpr int kMaxChannels = 1 << 14;
 constexpr int kMaxTerms = (1 << 15) - 1;  // of one accumulator, kernel * kernel * inputs: 16 bits hold every sum
 
 struct UnitShape {
   int inputs = 0;   // channels of x
-  int outputs = 0;  // identity, pool: inputs; repeat: 2 * inputs; none: any
+  int outputs = 0;  // identity, pool, pooled: inputs; repeat: 2 * inputs; none: any
   int kernel = 0;   // 1 or 3
-  int stride = 0;   // 1; 2 with the pool shortcut; either with none
+  int stride = 0;   // 1; 2 with the pool and the pooled shortcut; either with none
   Padding padding = Padding::kZero;
   Shortcut shortcut = Shortcut::kIdentity;
 };
@@ -48,6 +49,17 @@ struct Parallel {
   void (*run)(void* context, std::size_t count, Task task, void* state) = nullptr;
 };
 
+// What a unit reads and writes, one image after the other.
+struct UnitArrays {
+  const float* x = nullptr;            // (batch, height, width, inputs); pooled: (batch, height / 2, width / 2, inputs)
+  const std::uint8_t* bits = nullptr;  // x's, (batch, height, width, ceil(inputs / 8)); or null, and x is compared
+  float* y = nullptr;                  // (batch, height / stride, width / stride, outputs); or null
+  // The 2x2 average of y, ((y00 + y01) + y10) + y11) * 0.25, of half its height and width; or null.
+  float* pooled = nullptr;
+  // y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); or null.
+  std::uint8_t* next_bits = nullptr;
+};
+
 class Unit {
  public:
   virtual ~Unit() = default;
@@ -55,8 +67,8 @@ class Unit {
   // What is wrong with a shape, or null. `make` and `run` must be given shapes that pass.
   static const char* complaint(const UnitShape& shape);
 
-  // What is wrong with an input of this size, or null.
-  const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const;
+  // What is wrong with an input of this size, or null. `pooled`: whether y's average is wanted.
+  const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width, bool pooled) const;
 
   virtual bool writes_bits() const = 0;
 
@@ -68,14 +80,11 @@ class Unit {
   // The instruction set it was made for.
   virtual Isa isa() const = 0;
 
-  // x:         (batch, height, width, inputs)
-  // bits:      x's bits, (batch, height, width, ceil(inputs / 8)); or null, and x is compared here
-  // y:         (batch, height / stride, width / stride, outputs)
-  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); null for a unit
-  //            that `writes_bits` says has no next_threshold, and wherever they are not wanted
-  // y may be x where their sizes are equal. Thread-safe: may run on several inputs at once.
-  virtual void run(const float* x, const std::uint8_t* bits, std::size_t batch, std::size_t height, std::size_t width,
-                   float* y, std::uint8_t* next_bits, const Parallel& parallel) const = 0;
+  // `bits` must be given for the pooled shortcut, `next_bits` null for a unit that `writes_bits` says has no
+  // next_threshold. y, or else `pooled`, may be x where they are of one shape. Thread-safe: may run on several inputs at
+  // once.
+  virtual void run(const UnitArrays& arrays, std::size_t batch, std::size_t height, std::size_t width,
+                   const Parallel& parallel) const = 0;
 
  protected:
   explicit Unit(const UnitShape& shape) : shape_(shape) {}

@@ -66,24 +66,34 @@ class KernelUnit:
         unit: its constants; binary, float32.
         isa: the path, or None for the one that `isa()` names.
         next_threshold: (outputs,), of the unit that follows: its bits are then written too.
+        given_pooled: whether a unit with the pool shortcut is given x as its 2x2 average already, and the bits of what
+            was averaged.
 
     Raises:
         UserError: the path is not available here, or the kernels cannot run such a unit.
     """
 
-    def __init__(self, unit: Unit, *, isa: str | None = None, next_threshold: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        *,
+        isa: str | None = None,
+        next_threshold: np.ndarray | None = None,
+        given_pooled: bool = False,
+    ) -> None:
         check(unit.binary, "the kernels run units of bits by bits; run others in reference.py")
+        check(not given_pooled or unit.shortcut == "pool", f"a unit with shortcut '{unit.shortcut}' reads no average")
         outputs, inputs, kernel, _ = unit.weight.shape
         weight = bits.pack_weight(unit.weight)
         constants = [_floats(getattr(unit, name)) for name in ("threshold", "scale", "bias", "slope")]
         following = None if next_threshold is None else _floats(next_threshold)
         check(following is None or following.shape == (outputs,), f"next_threshold must have {outputs} values")
         self._library, self._inputs, self._outputs, self._stride = _library(), inputs, outputs, unit.stride
-        self._writes_bits = following is not None
+        self._writes_bits, self._given_pooled = following is not None, given_pooled
         self._handle = self._library.edgebnn_unit_create(
             isa.encode() if isa else None,
             *(inputs, outputs, kernel, unit.stride),
-            *(unit.padding.encode(), unit.shortcut.encode()),
+            *(unit.padding.encode(), b"pooled" if given_pooled else unit.shortcut.encode()),
             *map(_pointer, (weight, *constants, following)),
         )
         check(self._handle, _error)
@@ -100,24 +110,47 @@ class KernelUnit:
 
         In place, y is written where a copy of x lies, as ONNX Runtime does; the shapes must be equal.
         """
+        y, _, next_bits = self.run(x, packed, threads=threads, in_place=in_place)
+        assert y is not None
+        return y, next_bits
+
+    def run(
+        self,
+        x: np.ndarray,
+        packed: np.ndarray | None = None,
+        *,
+        y: bool = True,
+        pooled: bool = False,
+        threads: int = 1,
+        in_place: bool = False,
+    ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """As a call, but gives y or not, its 2x2 average (N, H / stride / 2, W / stride / 2, outputs) or not, and bits.
+
+        In place, what comes first of y and its average is written where a copy of x lies.
+        """
         x = _floats(x)
         check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
         batch, height, width, _ = x.shape
+        if self._given_pooled:
+            height, width = 2 * height, 2 * width
         if packed is not None:
             packed = np.ascontiguousarray(packed, np.uint8)
-            fits = packed.shape == (*x.shape[:3], bits.size(self._inputs))
+            fits = packed.shape == (batch, height, width, bits.size(self._inputs))
             check(fits, f"the bits of x {x.shape} are {packed.shape}; use edgebnn.graph.bits.pack_activations")
-        y = np.empty((batch, height // self._stride, width // self._stride, self._outputs), np.float32)
+        side = height // self._stride, width // self._stride
+        sizes = [(batch, *side, self._outputs)] * y + [(batch, side[0] // 2, side[1] // 2, self._outputs)] * pooled
+        maps = [np.empty(size, np.float32) for size in sizes]
         if in_place:
-            check(y.shape == x.shape, f"y {y.shape} cannot be written over x {x.shape}")
-            x = y = x.copy()
-        next_bits = np.empty((*y.shape[:3], bits.size(self._outputs)), np.uint8) if self._writes_bits else None
-        pointers = [_pointer(array) for array in (x, packed, y, next_bits)]
+            check(sizes[0] == x.shape, f"{sizes[0]} cannot be written over x {x.shape}")
+            x = maps[0] = x.copy()
+        next_bits = np.empty((batch, *side, bits.size(self._outputs)), np.uint8) if self._writes_bits else None
+        given_y, given_pooled = maps[0] if y else None, maps[-1] if pooled else None
         status = self._library.edgebnn_unit_run(
-            self._handle, *pointers[:2], batch, height, width, *pointers[2:], threads
+            *(self._handle, _pointer(x), _pointer(packed), batch, height, width),
+            *(_pointer(given_y), _pointer(given_pooled), _pointer(next_bits), threads),
         )
         check(status == 0, _error)
-        return y, next_bits
+        return given_y, given_pooled, next_bits
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -138,7 +171,7 @@ def _library() -> ctypes.CDLL:
         "edgebnn_error": (text, []),
         "edgebnn_unit_create": (pointer, [text, *[number] * 4, *[text] * 2, *[pointer] * 6]),
         "edgebnn_unit_isa": (text, [pointer]),
-        "edgebnn_unit_run": (number, [pointer] * 3 + [size] * 3 + [pointer] * 2 + [number]),
+        "edgebnn_unit_run": (number, [pointer] * 3 + [size] * 3 + [pointer] * 3 + [number]),
         "edgebnn_unit_destroy": (None, [pointer]),
         "edgebnn_popcount_ceiling": (ctypes.c_double, [text]),
     }

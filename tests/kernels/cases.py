@@ -19,7 +19,8 @@ EXTREME = np.array(
 class Case:
     """A unit, its input x (N, H, W, inputs) with its bits, and the outputs that every path must give.
 
-    The reference is NCHW, the kernels are NHWC; everything here is NHWC.
+    The reference is NCHW, the kernels are NHWC; everything here is NHWC. `x_pooled` and `y_pooled` are 2x2 averages,
+    None where x is not pooled by the unit's shortcut and where y has an odd side.
     """
 
     unit: Unit
@@ -28,6 +29,8 @@ class Case:
     bits: np.ndarray
     y: np.ndarray
     next_bits: np.ndarray
+    x_pooled: np.ndarray | None
+    y_pooled: np.ndarray | None
 
 
 def make_case(
@@ -80,7 +83,18 @@ def expected(unit: Unit, x: np.ndarray, next_threshold: np.ndarray) -> Case:
     with np.errstate(all="ignore"):
         y = np.ascontiguousarray(reference.unit(unit, x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1))
     assert y.dtype == np.float32
-    return Case(unit, next_threshold, x, pack(x >= unit.threshold), y, pack(y >= next_threshold))
+    even = not (y.shape[1] % 2 or y.shape[2] % 2)
+    return Case(
+        unit, next_threshold, x, pack(x >= unit.threshold), y, pack(y >= next_threshold),
+        x_pooled=average(x) if unit.shortcut == "pool" else None, y_pooled=average(y) if even else None,
+    )  # fmt: skip
+
+
+def average(x: np.ndarray) -> np.ndarray:
+    """2x2 averages of x (N, H, W, channels), the four added row by row."""
+    with np.errstate(all="ignore"):
+        upper = x[:, 0::2, 0::2] + x[:, 0::2, 1::2]
+        return ((upper + x[:, 1::2, 0::2]) + x[:, 1::2, 1::2]) * np.float32(0.25)
 
 
 def pack(bits: np.ndarray) -> np.ndarray:

@@ -38,19 +38,39 @@ FORMS: list[tuple[int, Shortcut]] = [
 
 
 def check_case(case: Case, isa: str, *, threads: tuple[int, ...] = (1, 3)) -> None:
-    """All ways to run the case on a path: its bits given or not, the next unit's written or not, threads."""
+    """All ways to run the case on a path: its bits given or not, the next unit's written or not, threads; averages of x
+    and of y, where there are any."""
     chained = kernels.KernelUnit(case.unit, isa=isa, next_threshold=case.next_threshold)
     alone = kernels.KernelUnit(case.unit, isa=isa)
-    for unit, bits in ((chained, None), (chained, case.bits), (alone, None), (alone, case.bits)):
+    ways = [(unit, case.x, bits) for unit in (chained, alone) for bits in (None, case.bits)]
+    if case.x_pooled is not None:
+        pooling = kernels.KernelUnit(case.unit, isa=isa, next_threshold=case.next_threshold, given_pooled=True)
+        ways.append((pooling, case.x_pooled, case.bits))
+    for unit, x, bits in ways:
         assert unit.isa == isa
         for count in threads:
-            for in_place in (False, True)[: 1 + (case.x.shape == case.y.shape)]:
+            for in_place in (False, True)[: 1 + (x.shape == case.y.shape)]:
                 what = f"{isa}, {count} threads, bits {'computed' if bits is None else 'given'}, in place: {in_place}"
-                y, next_bits = unit(case.x, bits, threads=count, in_place=in_place)
+                y, next_bits = unit(x, bits, threads=count, in_place=in_place)
                 assert_same(y, case.y, what)
-                if unit is chained:
-                    assert next_bits is not None
-                    assert_same(next_bits, case.next_bits, f"{what}: next bits")
+                check_bits(next_bits, None if unit is alone else case.next_bits, what)
+            if case.y_pooled is None:
+                continue
+            for wants_y in (False, True):
+                what = f"{isa}, {count} threads, averages, y: {wants_y}"
+                given_y, pooled, next_bits = unit.run(x, bits, y=wants_y, pooled=True, threads=count)
+                assert pooled is not None
+                assert_same(pooled, case.y_pooled, what)
+                check_bits(next_bits, None if unit is alone else case.next_bits, what)
+                assert (given_y is not None) == wants_y
+                if given_y is not None:
+                    assert_same(given_y, case.y, what)
+
+
+def check_bits(given: np.ndarray | None, wanted: np.ndarray | None, what: str) -> None:
+    assert (given is None) == (wanted is None)
+    if given is not None and wanted is not None:
+        assert_same(given, wanted, f"{what}: next bits")
 
 
 near_powers = st.sampled_from([p + d for p in (8, 16, 32, 64, 128, 256, 512, 1024, 2048) for d in (-1, 0, 1)][:-1])
@@ -122,6 +142,9 @@ DEEP_AND_NARROW: list[tuple[int, int, Shortcut, tuple[int, int, int]]] = [
     (160, 3, "identity", (1, 15, 15)),  # several tasks, blocks of channels and pieces of a window, rows of odd length
     (192, 1, "repeat", (1, 13, 17)),
     (352, 3, "pool", (1, 14, 18)),
+    (32, 1, "repeat", (2, 26, 34)),  # averages of y in tasks of several pairs of rows
+    (72, 3, "pool", (1, 20, 60)),
+    (256, 1, "identity", (1, 8, 30)),
 ]
 
 
@@ -279,6 +302,20 @@ def test_an_unknown_path_is_refused_by_name() -> None:
 
 
 # ---- shapes that are refused
+
+
+def test_averages_of_odd_sides_and_of_nothing_are_refused() -> None:
+    case = make_case(0, 8, kernel=3, size=(1, 4, 4), shortcut="pool")
+    unit = kernels.KernelUnit(case.unit)
+    with pytest.raises(UserError, match="output's height and width must be even"):
+        unit.run(np.zeros((1, 6, 4, 8), np.float32), pooled=True)
+    with pytest.raises(UserError, match="neither y nor pooled"):
+        unit.run(case.x, y=False)
+    with pytest.raises(UserError, match="needs the bits"):
+        kernels.KernelUnit(case.unit, given_pooled=True)(case.x)
+    identity = make_case(0, 8, kernel=3, size=(1, 4, 4), shortcut="identity")
+    with pytest.raises(UserError, match="reads no average"):
+        kernels.KernelUnit(identity.unit, given_pooled=True)
 
 
 def test_odd_sides_are_refused_for_stride_2() -> None:
