@@ -31,7 +31,8 @@ std::uint32_t interface_version(const ApiBase& base) {
 // ONNX Runtime that may live in a process.
 OpDomain* domain(const Api& api, std::uint32_t version) {
   // Without destructors: a session that is released while the process ends still reads its operators.
-  static const Op plain[] = {unit_op(kApiVersion)}, in_place[] = {unit_op(kInPlaceVersion)};
+  static const Op plain[] = {unit_op(kApiVersion), image_conv_op(kApiVersion)};
+  static const Op in_place[] = {unit_op(kInPlaceVersion), image_conv_op(kInPlaceVersion)};
   static std::mutex mutex;
   static std::map<const Api*, std::unique_ptr<OpDomain, Release>> domains;
   const std::lock_guard<std::mutex> lock(mutex);

@@ -1,4 +1,4 @@
-// What the operators for ONNX Runtime share: a node while it runs, and the table by which ONNX Runtime knows an operator.
+// What the operators for ONNX Runtime share: a node while it runs, and the table by which an operator is known.
 //
 // Constants are read once, when a session is created, and kept in the kernels' own order. Whatever does not fit is
 // refused there with a message that names the node and the input; what only a run shows is refused in the run. No
@@ -33,7 +33,8 @@ struct Operator {
 };
 
 // The operators, for the version of the interface that ONNX Runtime has; one that claims a later one is refused.
-Op unit_op(std::uint32_t version);  // ort_unit.cpp
+Op unit_op(std::uint32_t version);        // ort_unit.cpp
+Op image_conv_op(std::uint32_t version);  // ort_image_conv.cpp
 
 // Runs `body`; gives a status with the operator and the node's name before the message if it throws.
 template <class Body>

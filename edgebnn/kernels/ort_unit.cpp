@@ -71,7 +71,7 @@ void check_tail(const UnitShape& shape, const Tensor& weight) {
 // One node, ready to run.
 class UnitKernel {
  public:
-  static constexpr Operator kOperator = {"BinaryUnit", 1, 1, kInputs, kInputCount, kOutputs, kOutputCount};
+  static constexpr Operator kOperator = {"BinaryUnit", 1, 2, kInputs, kInputCount, kOutputs, kOutputCount};
 
   explicit UnitKernel(const Node& node) {
     const Isa* isa = chosen_isa();

@@ -263,7 +263,7 @@ def test_a_changed_threshold_is_found(network: tuple[ReActNet, InferenceGraph], 
     # Unit 7 packs by it and hands on other bits than those of its output; unit 8 computes with them.
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_08.threshold", shift))
     assert (found.units_exact, found.packed_wrong) == (25, 1)
-    assert any("1 units hand on other bits" in failure for failure in found.failures(LIMITS))
+    assert any("1 parts hand on other bits" in failure for failure in found.failures(LIMITS))
 
 
 @pytest.mark.parametrize("name", ["head.0.weight.scale", "head.0.weight.int8", "head.0.bias"])
