@@ -4,9 +4,9 @@ Four questions, asked of the file itself as it runs in its runtime:
 
     parts     Given the same input, do the stem, every unit and the head give what the reference gives? The
               file is run with every unit's output laid open; each part is compared with
-              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. A
-              packed unit and a stem by `ImageConv` must be equal bit for bit, and the bits they hand on must be those of
-              their output.
+              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. Parts
+              that are operators of ours must be equal bit for bit, and the bits they hand on those of their
+              output.
               Where a file keeps its head as int8, the reference's head has the weights rounded as they
               should be, and what the rounding alone does to the logits is told.
     bits      How many of the bits the units see differ from PyTorch's? Runtimes add floats in different
@@ -64,7 +64,7 @@ class Parity:
         units_identical: units equal to the reference bit for bit on every image.
         max_unit_error: the largest error of a unit.
         stem_error, head_error: of the other two parts.
-        packed_wrong: of stem and units of a packed file those whose bits for the next unit are not those of their output.
+        packed_wrong: of stem and units of a packed file those that hand on other bits than those of their output.
         bits_differing: percent.
         max_logit_difference: absolute.
         max_logit: largest PyTorch logit, to read the difference by.

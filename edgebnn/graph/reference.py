@@ -20,15 +20,14 @@ def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
 def stem(part: Stem, images: np.ndarray) -> np.ndarray:
     """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction).
 
-    Products are rounded and added one after the other by channel, row and column of the kernel, the border's zeros
-    like all others, and the bias last: the kernels' order (edgebnn/kernels/image_conv.h), to the last bit.
+    To the bias the products are added one after the other, by channel, row and column of the kernel, each product and
+    each sum rounded, and those with the border's zeros like all others: the very floats of the kernels
+    (edgebnn/kernels/image_conv.h).
     """
-    kernel = part.weight.shape[2]
-    windows = _windows(images, kernel, part.stride, part.border, fill=0)
-    x = np.full((), -0.0, images.dtype)  # to which a product is added and is still itself
+    windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
+    x = part.bias[:, None, None]
     for channel, row, column in np.ndindex(part.weight.shape[1:]):
         x = x + part.weight[:, channel, row, column, None, None] * windows[:, channel, None, :, :, row, column]
-    x = x + part.bias[:, None, None]
     return _windows(x, 3, 2, border=1, fill=-np.inf).max(axis=(4, 5)) if part.pool else x
 
 

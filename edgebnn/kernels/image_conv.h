@@ -1,6 +1,6 @@
 // The convolution of an image that a network begins with: floats, 3x3, a border of zeros one pixel wide.
 //
-//     y = ((p0 + p1) + p2) + ... + bias[o]      (p: the products of weights and image, by channel, row and column)
+//     y = ((bias[o] + p0) + p1) + ...      (p: the products of weights and image, by channel, row and column)
 //
 // That is the order of a weight's values in memory. Products and sums are rounded one by one, never contracted, and
 // the border's zeros are multiplied and added like any other value; so every path gives the same bits as

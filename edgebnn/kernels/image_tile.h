@@ -10,93 +10,117 @@
 namespace edgebnn {
 namespace {
 
-// Where the tile's first pixel reads and writes.
-struct ImagePixel {
-  const float* image;
-  float* y;
-  std::uint8_t* next_bits;
-};
-
-// `count` channels of one pixel from values that filled no whole block.
-inline void finish_image_plainly(const ImageRow& row, const float* values, std::size_t first, std::size_t count,
-                                 float* y, std::uint8_t* next_bits) {
-  std::memcpy(y + first, values, count * sizeof(float));
+// `count` channels of one pixel, which fill no whole block, from their values. All pointers begin at the first one.
+inline void store_image_plainly(const float* values, std::size_t count, const float* next_threshold, float* y,
+                                std::uint8_t* next_bits) {
+  std::memcpy(y, values, count * sizeof(float));
   if (!next_bits) return;
-  std::memset(next_bits + first / 8, 0, rounded_up(count, 8) / 8);
+  std::memset(next_bits, 0, rounded_up(count, 8) / 8);
   for (std::size_t i = 0; i < count; ++i) {
-    const unsigned bit = values[i] >= row.next_threshold[first + i] ? 1u : 0u;
-    next_bits[(first + i) / 8] |= static_cast<std::uint8_t>(bit << (i % 8));
+    next_bits[i / 8] |= static_cast<std::uint8_t>((values[i] >= next_threshold[i] ? 1u : 0u) << (i % 8));
   }
 }
+
+// A block of output channels of a row; all pointers but `image` begin at the block's first channel. A copy of what the
+// row says, since for all a compiler knows a byte of next_bits may lie anywhere.
+struct ImageBlock {
+  const float* weight;
+  const float* bias;
+  const float* next_threshold;
+  std::size_t channels, stride, line, plane;
+  std::size_t count;             // channels of the block that there are
+  std::size_t outputs, bytes;    // from a pixel of y, of next_bits, to the next
+};
 
 // Tile: `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
 // `keep(vector)`, which does nothing, but not before and not after its turn: GCC would else compute sum after sum, each
 // waiting for itself, and keep the image in memory on the stack.
-template <class Tile, int kPixels>
-EDGEBNN_INLINE void convolve_image_tile(const ImageRow& row, const float* weight, const ImagePixel& pixel,
-                                        std::size_t first) {
+template <class Tile, int kPixels, bool kWhole, bool kBits>
+EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* image, float* y,
+                                        std::uint8_t* next_bits) {
   using V = typename Tile::Vector;
   constexpr int kVectors = Tile::kVectors;
   constexpr std::size_t kBlock = kVectors * V::kLanes;
   typename V::Floats sums[kPixels * kVectors];
   repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) {
-    sums[i] = V::all(-0.0f);  // to which a first product can be added and is still itself
+    sums[i] = V::load(block.bias + i % kVectors * V::kLanes);
   });
-  const float* plane = pixel.image;
-  for (std::size_t c = 0; c < row.channels; ++c, plane += row.plane, weight += 9 * kBlock) {
+  const float* weight = block.weight;
+  for (std::size_t c = 0; c < block.channels; ++c, image += block.plane, weight += 9 * kBlock) {
     repeat<9>([&](auto tap) __attribute__((always_inline)) {
-      const float* seen = plane + tap / 3 * row.line + tap % 3;
+      const float* seen = image + tap / 3 * block.line + tap % 3;
       typename V::Floats values[kPixels];
-      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { values[p] = V::all(seen[p * row.stride]); });
+      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { values[p] = V::all(seen[p * block.stride]); });
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
         typename V::Floats factor = V::load(weight + tap * kBlock + v * V::kLanes);
         Tile::keep(factor);
+        typename V::Floats products[kPixels];
         repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-          sums[p * kVectors + v] = V::add(sums[p * kVectors + v], V::multiply(values[p], factor));
-          Tile::keep(sums[p * kVectors + v]);
+          products[p] = V::multiply(values[p], factor);
+          Tile::keep(products[p]);
+        });
+        repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+          typename V::Floats& sum = sums[p * kVectors + v];
+          sum = V::add(sum, products[p]);
+          Tile::keep(sum);
         });
       });
     });
   }
-  const std::size_t bytes = rounded_up(row.outputs, 8) / 8;
-  const bool whole = first + kBlock <= row.outputs;
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
     typename V::Floats results[kVectors];
-    float* y = pixel.y + p * row.outputs;
-    std::uint8_t* next_bits = row.next_bits ? pixel.next_bits + p * bytes : nullptr;
+    float plain[kBlock];
+    float* to = kWhole ? y + p * block.outputs : plain;
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      results[v] = V::add(sums[p * kVectors + v], V::load(row.bias + first + v * V::kLanes));
+      results[v] = sums[p * kVectors + v];
+      V::store(to + v * V::kLanes, results[v]);
     });
-    if (whole) {
-      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-        V::store(y + first + v * V::kLanes, results[v]);
-      });
-      if (next_bits) Tile::bits(results, row.next_threshold + first, next_bits + first / 8);
-    } else {
-      float values[kBlock];
-      repeat<kVectors>([&](auto v) __attribute__((always_inline)) { V::store(values + v * V::kLanes, results[v]); });
-      finish_image_plainly(row, values, first, row.outputs - first, y, next_bits);
+    std::uint8_t* bits = kBits ? next_bits + p * block.bytes : nullptr;
+    if constexpr (!kWhole) {
+      store_image_plainly(plain, block.count, block.next_threshold, y + p * block.outputs, bits);
+    } else if constexpr (kBits) {
+      Tile::bits(results, block.next_threshold, bits);
     }
   });
 }
 
+template <class Tile, bool kWhole, bool kBits>
+EDGEBNN_INLINE void convolve_image_block(const ImageBlock& block, const float* image, std::size_t pixels, float* y,
+                                         std::uint8_t* next_bits) {
+  constexpr std::size_t kPixels = Tile::kPixels;
+  for (; pixels >= kPixels; pixels -= kPixels) {
+    convolve_image_tile<Tile, Tile::kPixels, kWhole, kBits>(block, image, y, next_bits);
+    image += kPixels * block.stride;
+    y += kPixels * block.outputs;
+    if (kBits) next_bits += kPixels * block.bytes;
+  }
+  for (; pixels; --pixels) {
+    convolve_image_tile<Tile, 1, kWhole, kBits>(block, image, y, next_bits);
+    image += block.stride;
+    y += block.outputs;
+    if (kBits) next_bits += block.bytes;
+  }
+}
+
 template <class Tile>
 void convolve_image_with(const ImageRow& row) {
-  constexpr std::size_t kBlock = Tile::kVectors * Tile::Vector::kLanes, kPixels = Tile::kPixels;
+  constexpr std::size_t kBlock = Tile::kVectors * Tile::Vector::kLanes;
   const std::size_t bytes = rounded_up(row.outputs, 8) / 8;
-  const float* weight = row.weight;
-  for (std::size_t first = 0; first < row.outputs; first += kBlock, weight += row.channels * 9 * kBlock) {
-    ImagePixel pixel{row.image, row.y, row.next_bits};
-    const auto step = [&](std::size_t pixels) __attribute__((always_inline)) {
-      pixel.image += pixels * row.stride;
-      pixel.y += pixels * row.outputs;
-      pixel.next_bits += pixel.next_bits ? pixels * bytes : 0;
-    };
-    std::size_t left = row.pixels;
-    for (; left >= kPixels; left -= kPixels, step(kPixels)) {
-      convolve_image_tile<Tile, Tile::kPixels>(row, weight, pixel, first);
-    }
-    for (; left; --left, step(1)) convolve_image_tile<Tile, 1>(row, weight, pixel, first);
+  for (std::size_t first = 0; first < row.outputs; first += kBlock) {
+    const std::size_t left = row.outputs - first;
+    const ImageBlock block{row.weight + first * row.channels * 9,
+                           row.bias + first,
+                           row.next_bits ? row.next_threshold + first : nullptr,
+                           row.channels, row.stride, row.line, row.plane,
+                           left < kBlock ? left : kBlock,
+                           row.outputs, bytes};
+    float* y = row.y + first;
+    std::uint8_t* next_bits = row.next_bits ? row.next_bits + first / 8 : nullptr;
+    const bool whole = left >= kBlock;
+    if (whole && next_bits) convolve_image_block<Tile, true, true>(block, row.image, row.pixels, y, next_bits);
+    if (whole && !next_bits) convolve_image_block<Tile, true, false>(block, row.image, row.pixels, y, next_bits);
+    if (!whole && next_bits) convolve_image_block<Tile, false, true>(block, row.image, row.pixels, y, next_bits);
+    if (!whole && !next_bits) convolve_image_block<Tile, false, false>(block, row.image, row.pixels, y, next_bits);
   }
 }
 
