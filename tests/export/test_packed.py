@@ -24,7 +24,7 @@ from export import onnx as portable
 from export.builder import quantise, with_int8_weights
 from export.cli import main
 from export.fold import fold
-from export.packed import convert
+from export.packed import convert, has_own_operator
 from export.verify import Limits, Parity, verify
 from tests.export.edit import with_initializer
 from tests.export.random_graph import graph_of, random_graph
@@ -36,7 +36,9 @@ LIMITS = Limits()
 def run_laid_open(data: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
     """Every tensor the units of a packed file pass on, and the logits, as a plain user of ONNX Runtime gets them."""
     model = onnx.load_from_string(data)
-    named = [name for node in model.graph.node for name in node.output if re.fullmatch(r"stem|unit_\d+(\.bits)?", name)]
+    named = [
+        name for node in model.graph.node for name in node.output if re.fullmatch(r"(stem|unit_\d+)(\.bits)?", name)
+    ]
     kinds = {True: onnx.TensorProto.UINT8, False: onnx.TensorProto.FLOAT}
     model.graph.output.extend(
         helper.make_tensor_value_info(name, kinds[name.endswith(".bits")], None) for name in named
@@ -63,13 +65,17 @@ def assert_equals_the_reference(graph: InferenceGraph, images: np.ndarray) -> No
             np.testing.assert_array_equal(y, wanted)
         else:  # the shortcut is a sum of floats, in whatever order: a few roundings apart
             np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
-    for following, name in zip(graph.units[1:], names[1:]):
+    for following, name in zip(graph.units, names):
         if f"{name}.bits" not in found:  # what standard operators give, the next unit compares itself
             continue
         np.testing.assert_array_equal(
             found[f"{name}.bits"], bits.pack_activations(found[name], following.threshold), strict=True
         )
-    np.testing.assert_allclose(found["stem"].transpose(0, 3, 1, 2), reference.stem(graph.stem, images), atol=1e-5)
+    if has_own_operator(graph.stem):
+        np.testing.assert_array_equal(outputs[0], reference.stem(graph.stem, images))
+        assert not graph.units or "stem.bits" in found
+    else:
+        np.testing.assert_allclose(outputs[0], reference.stem(graph.stem, images), atol=1e-5)
     np.testing.assert_allclose(found["logits"], reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 
@@ -134,11 +140,9 @@ def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(convert(graph))
     model = onnx.load(path)
-    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 1}
-    assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26}
-    assert {node.op_type for node in model.graph.node if not node.domain} == {
-        *("Conv", "Transpose", "Reshape", "MatMul", "Flatten", "Gemm")
-    }
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 2}
+    assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26, "ImageConv": 1}
+    assert {node.op_type for node in model.graph.node if not node.domain} == {*("Reshape", "MatMul", "Flatten", "Gemm")}
     assert ModelInfo.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY]) == graph.info
     kept = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for number, unit in enumerate(graph.units):
@@ -244,6 +248,35 @@ def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph],
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_08.weight", flip))
     assert (found.units_exact, found.packed_wrong) == (25, 0)
     assert "1 of 26 units differ from the reference" in found.failures(LIMITS)[0]
+
+
+def test_the_least_change_of_the_stem_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
+    def nudge(bias: np.ndarray) -> None:
+        bias[:] = np.nextafter(bias, np.float32(9))
+
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "stem.bias", nudge))
+    assert (found.units_exact, found.stem_error > 1, found.packed_wrong) == (26, True, 0)
+    assert "the stem differs from the reference" in found.failures(LIMITS)[0]
+
+
+def test_a_changed_threshold_of_the_first_unit_is_found(
+    network: tuple[ReActNet, InferenceGraph], tmp_path: Path
+) -> None:
+    def shift(threshold: np.ndarray) -> None:
+        threshold += 0.3
+
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_00.threshold", shift))
+    assert (found.units_exact, found.packed_wrong, found.stem_error) == (25, 1, 0)
+
+
+def test_a_packed_file_with_a_stem_of_standard_operators_passes(
+    network: tuple[ReActNet, InferenceGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 1 of the operators had it: the first unit compares, and the stem may round."""
+    monkeypatch.setattr("export.packed.has_own_operator", lambda stem: False)
+    found = check(network, tmp_path / "model.onnx", convert(network[1]))
+    assert found.failures(LIMITS) == []
+    assert 0 < found.stem_error < 1
 
 
 def test_the_least_change_of_a_scale_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
