@@ -120,7 +120,8 @@ test-sanitize: setup
 test-simde: setup
 	cmake -S tests/kernels -B build/simde >/dev/null
 	cmake --build build/simde --target edgebnn_simde
-	EDGEBNN_LIBRARY=$(CURDIR)/build/simde/libedgebnn_simde.so $(RUN) -m pytest tests/kernels/test_unit.py -k avx512
+	EDGEBNN_LIBRARY=$(CURDIR)/build/simde/libedgebnn_simde.so $(RUN) -m pytest \
+	  tests/kernels/test_unit.py tests/kernels/test_image_conv.py -k avx512
 
 # The same file's machine code, on a processor that Bochs emulates (Debian: bochs, bochs-term): half a minute.
 test-avx512:

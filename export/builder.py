@@ -1,7 +1,8 @@
 """What every ONNX file of an inference graph shares: names, the stem, the head, the metadata.
 
 The units lie between, as standard operators (`export.onnx`) or as one operator each (`export.packed`). They
-read and write maps with channels first, as the image has them, or last: then one Transpose follows the stem.
+read and write maps with channels first, as the image has them, or last: then one Transpose follows a stem of standard
+operators.
 """
 
 from collections.abc import Callable, Iterable
@@ -64,7 +65,7 @@ def unit_output_name(number: int) -> str:
 
 def assemble(
     graph: InferenceGraph,
-    units: Callable[[Builder, InferenceGraph, str], str],
+    body: Callable[[Builder, InferenceGraph], str],
     *,
     channels_last: bool,
     int8_head: bool,
@@ -74,14 +75,14 @@ def assemble(
 
     Args:
         graph: the network.
-        units: adds the nodes of all units to a builder, given the graph and the name of the stem's output;
-            gives the name of the last unit's.
+        body: adds the nodes of the stem (`add_stem`) and of all units to a builder; gives the name of the last
+            one's output.
         channels_last: whether the units' maps are (batch, height, width, channels).
         int8_head: whether the linear layers' weights are kept as int8 (`quantise`).
         domains: operator domains besides ONNX's own, and their versions.
     """
     builder = Builder()
-    x = units(builder, graph, _stem(builder, graph.stem, channels_last))
+    x = body(builder, graph)
     if channels_last:
         side = graph.info.resolution // graph.stem.reduction // int(np.prod([unit.stride for unit in graph.units]))
         features = _pool_channels_last(builder, x, side, len(graph.head.offset))
@@ -127,7 +128,8 @@ def with_int8_weights(head: Head) -> Head:
     return replace(head, layers=tuple(layers))
 
 
-def _stem(builder: Builder, part: Stem, channels_last: bool) -> str:
+def add_stem(builder: Builder, part: Stem, *, channels_last: bool) -> str:
+    """Adds the stem in standard operators; the name of its output."""
     name = stem_output_name()
     constants = [builder.constant("stem.weight", part.weight), builder.constant("stem.bias", part.bias)]
     sizes = {"kernel_shape": list(part.weight.shape[2:]), "strides": [part.stride] * 2, "pads": [part.border] * 4}

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from edgebnn.graph import InferenceGraph, Unit
 from export import onnx_float
-from export.builder import INPUT, OPSET, OUTPUT, Builder, assemble, stem_output_name, unit_output_name
+from export.builder import INPUT, OPSET, OUTPUT, Builder, add_stem, assemble, stem_output_name, unit_output_name
 
 __all__ = ["INPUT", "OPSET", "OUTPUT", "convert", "stem_output_name", "unit_output_name"]
 
@@ -31,11 +31,12 @@ def convert(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = Fa
         int8_head: whether the linear layers' weights are kept as int8, a scale an output.
     """
     if floats or not graph.binary:
-        return assemble(graph, onnx_float.units, channels_last=False, int8_head=int8_head)
-    return assemble(graph, _units, channels_last=True, int8_head=int8_head)
+        return assemble(graph, onnx_float.body, channels_last=False, int8_head=int8_head)
+    return assemble(graph, _body, channels_last=True, int8_head=int8_head)
 
 
-def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
+def _body(builder: Builder, graph: InferenceGraph) -> str:
+    x = add_stem(builder, graph.stem, channels_last=True)
     side = graph.info.resolution // graph.stem.reduction
     for number, unit in enumerate(graph.units):
         x = _unit(builder, unit, unit_output_name(number), x, side)

@@ -6,11 +6,12 @@ The accumulators of bits are exact in float32 (whole numbers below 2**24).
 import numpy as np
 
 from edgebnn.graph import InferenceGraph, Unit
-from export.builder import Builder, unit_output_name
+from export.builder import Builder, add_stem, unit_output_name
 
 
-def units(builder: Builder, graph: InferenceGraph, x: str) -> str:
-    """Adds all units, the first of which reads `x`, and gives the name of the last one's output."""
+def body(builder: Builder, graph: InferenceGraph) -> str:
+    """Adds the stem and all units, and gives the name of the last one's output."""
+    x = add_stem(builder, graph.stem, channels_last=False)
     for number, unit in enumerate(graph.units):
         x = _unit(builder, unit, unit_output_name(number), x)
     return x

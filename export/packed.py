@@ -1,9 +1,10 @@
 """The inference graph as a packed ONNX file: each unit one operator of ours, its weights one bit each.
 
-The operator is `BinaryUnit` of the domain `ai.edgebnn`, version 1 (edgebnn/kernels); stem and head are standard
-operators. ONNX Runtime runs the file with the library of `edgebnn.runtime.library_path()` registered. A unit
-also writes the bits that the next one reads, so that only the first compares its input with a threshold. Where
-a shortcut is a convolution (18-layer networks: 3 units of 16), the operator has none, and standard ones add it.
+The operators are `BinaryUnit` and `ImageConv` of the domain `ai.edgebnn`, version 2 (edgebnn/kernels). `ImageConv` is
+a stem of kernel 3 without a pool; other stems and the head are standard operators. ONNX Runtime runs the file with the
+library of `edgebnn.runtime.library_path()` registered. Stem and units also write the bits that the next unit reads, so
+that a threshold is compared where its input still lies in registers. Where a shortcut is a convolution (18-layer
+networks: 3 units of 16), the operator has none, and standard ones add it.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgebnn.errors import check
-from edgebnn.graph import InferenceGraph, Unit, bits
+from edgebnn.graph import InferenceGraph, Stem, Unit, bits
 from edgebnn.runtime.ort import DOMAIN, DOMAIN_VERSION
-from export.builder import Builder, assemble, unit_output_name
+from export.builder import INPUT, Builder, add_stem, assemble, stem_output_name, unit_output_name
 from export.onnx import prelu, shortcut
 
 OPERATOR = "BinaryUnit"
+IMAGE_OPERATOR = "ImageConv"
 
 
 def convert(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
@@ -35,17 +37,22 @@ def convert(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
             f"unit {number} has float {unit.floats}, and a packed file holds bits alone; "
             "export the portable file (without --packed), or train step 2 first",
         )
-    return assemble(graph, _units, channels_last=True, int8_head=int8_head, domains=[(DOMAIN, DOMAIN_VERSION)])
+    return assemble(graph, _body, channels_last=True, int8_head=int8_head, domains=[(DOMAIN, DOMAIN_VERSION)])
 
 
-def bits_output_name(number: int) -> str:
-    """Name of the packed bits that unit `number` gives to the next one."""
-    return f"{unit_output_name(number)}.bits"
+def has_own_operator(part: Stem) -> bool:
+    """Whether a packed file computes that stem by `ImageConv`."""
+    return part.weight.shape[2] == 3 and not part.pool
 
 
-def pooled_output_name(number: int) -> str:
-    """Name of the 2x2 average of unit `number`'s output, which it gives in that output's place to one that pools."""
-    return f"{unit_output_name(number)}.pooled"
+def bits_output_name(output: str) -> str:
+    """Name of the packed bits that go with an output of the stem or a unit."""
+    return f"{output}.bits"
+
+
+def average_output_name(number: int) -> str:
+    """Name of the 2x2 average of unit `number`'s output, which it gives in that one's place to a unit that pools."""
+    return f"{unit_output_name(number)}.average"
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,10 @@ class _Given:
     pooled: bool = False
 
 
-def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
+def _body(builder: Builder, graph: InferenceGraph) -> str:
     side = graph.info.resolution // graph.stem.reduction
-    given = _Given(x)
-    builder.shape(x, side, side, len(graph.stem.bias))
+    given = _stem(builder, graph)
+    builder.shape(given.x, side, side, len(graph.stem.bias))
     for number, unit in enumerate(graph.units):
         following = graph.units[number + 1] if number + 1 < len(graph.units) else None
         if unit.downsample is None:
@@ -74,17 +81,33 @@ def _units(builder: Builder, graph: InferenceGraph, x: str) -> str:
     return given.x
 
 
+def _stem(builder: Builder, graph: InferenceGraph) -> _Given:
+    if not has_own_operator(graph.stem):
+        return _Given(add_stem(builder, graph.stem, channels_last=True))
+    name = stem_output_name()
+    constants = {"weight": graph.stem.weight, "bias": graph.stem.bias}
+    inputs = [INPUT, *(builder.constant(f"{name}.{each}", value) for each, value in constants.items())]
+    given = _Given(name)
+    if graph.units:
+        inputs.append(builder.constant(f"{unit_output_name(0)}.threshold", graph.units[0].threshold))
+        given = _Given(name, bits_output_name(name))
+    outputs = [name, given.bits] if given.bits else [name]
+    builder.add(IMAGE_OPERATOR, inputs, *outputs, domain=DOMAIN, stride=graph.stem.stride)
+    return given
+
+
 def _unit(builder: Builder, unit: Unit, number: int, given: _Given, following: Unit | None) -> _Given:
     """A unit as one operator, which writes what the following one reads."""
-    name, packed, pooled = unit_output_name(number), bits_output_name(number), pooled_output_name(number)
+    name, average = unit_output_name(number), average_output_name(number)
+    packed = bits_output_name(name)
     if following is None:
         _operator(builder, unit, name, given, [name])
         return _Given(name)
     threshold = builder.constant(f"{unit_output_name(number + 1)}.threshold", following.threshold)
     # A map that is only read pooled is a quarter as large to write, and to read again.
     pools = following.shortcut == "pool"
-    _operator(builder, unit, name, given, ["", packed, pooled] if pools else [name, packed], threshold)
-    return _Given(pooled if pools else name, packed, pools)
+    _operator(builder, unit, name, given, ["", packed, average] if pools else [name, packed], threshold)
+    return _Given(average if pools else name, packed, pools)
 
 
 def _operator(

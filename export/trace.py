@@ -15,7 +15,7 @@ from edgebnn.graph import InferenceGraph, bits
 from edgebnn.runtime import kernels
 from export import lce
 from export.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
-from export.packed import bits_output_name
+from export.packed import IMAGE_OPERATOR, average_output_name, bits_output_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,13 @@ class Run:
         outputs: the stem's output and then every unit's, each (N, channels, H, W).
         logits: (N, outputs).
         bits: of a packed file, by the number of the unit that reads them, the bits (N, channels, H, W) it was given.
+        averages: of a packed file, by the number of the unit that gives them, 2x2 averages of its output.
     """
 
     outputs: list[np.ndarray]
     logits: np.ndarray
     bits: dict[int, np.ndarray] = field(default_factory=dict)
+    averages: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,13 @@ class Trace:
     Attributes:
         format: "onnx", "onnx-packed", "lce" or "tflite".
         int8_head: whether its linear layers' weights are kept as int8.
+        own_stem: whether its stem is an operator of ours, which gives the reference's very floats.
         run: normalised images (N, channels, H, W) -> what passed.
     """
 
     format: str
     int8_head: bool
+    own_stem: bool
     run: Callable[[np.ndarray], Run]
 
 
@@ -73,34 +77,50 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
 
 def _open_tflite(path: Path, format_: str) -> Trace:
     trace = lce.open_trace(path.read_bytes())
-    return Trace(format_, False, lambda images: Run(*trace(images)))
+    return Trace(format_, False, False, lambda images: Run(*trace(images)))
 
 
 def _open_onnx(path: Path, graph: InferenceGraph, format_: str) -> Trace:
     model = onnx.load(path)
+    averages = _open_averages(model, len(graph.units))
     makers = {output: node for node in model.graph.node for output in node.output}
     names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
     packed = format_ == "onnx-packed"
-    givers = [number for number, unit in enumerate(graph.units[:-1]) if packed and unit.downsample is None]
-    packs = [bits_output_name(number) for number in givers]
+    stem = makers[names[0]].op_type if names[0] in makers else ""
+    own_stem = packed and stem == IMAGE_OPERATOR
+    # Of the stem and every unit but the last, the operators that give the next unit its bits.
+    gives = [own_stem, *(packed and unit.downsample is None for unit in graph.units)][: len(graph.units)]
+    readers = [number for number, given in enumerate(gives) if given]
+    packs = [bits_output_name(names[number]) for number in readers]
     missing = [name for name in [*names, *packs] if name not in makers]
     check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
-    channels_last = makers[stem_output_name()].op_type == "Transpose"
-    session = _session(model, names, packs, packed)
+    channels_last = stem in ("Transpose", IMAGE_OPERATOR)
+    session = _session(model, [*names, *averages.values()], packs, packed)
 
     def run(images: np.ndarray) -> Run:
-        logits, *found = session.run([OUTPUT, *names, *packs], {INPUT: images})
-        outputs, handed_on = found[: len(names)], found[len(names) :]
+        logits, *found = session.run([OUTPUT, *names, *packs, *averages.values()], {INPUT: images})
+        outputs, handed_on = found[: len(names)], found[len(names) : len(names) + len(packs)]
+        averaged = dict(zip(averages, map(_channels_first, found[len(names) + len(packs) :])))
         if channels_last:
             outputs = [_channels_first(output) for output in outputs]
         # By the file's own channels, so that another network's file is refused as that.
         seen = {
-            number + 1: _channels_first(bits.unpack(each, outputs[number + 1].shape[1]))
-            for number, each in zip(givers, handed_on)
+            number: _channels_first(bits.unpack(each, outputs[number].shape[1]))
+            for number, each in zip(readers, handed_on)
         }
-        return Run(outputs, logits, seen)
+        return Run(outputs, logits, seen, averaged)
 
-    return Trace(format_, _has_int8_head(model), run)
+    return Trace(format_, _has_int8_head(model), own_stem, run)
+
+
+def _open_averages(model: ModelProto, units: int) -> dict[int, str]:
+    """Names of the averages that units give, by their numbers; those units are made to give what is averaged too."""
+    averages = {number: average_output_name(number) for number in range(units)}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    averages = {number: name for number, name in averages.items() if name in makers}
+    for number, name in averages.items():
+        makers[name].output[0] = makers[name].output[0] or unit_output_name(number)
+    return averages
 
 
 def _session(model: ModelProto, names: list[str], packs: list[str], packed: bool) -> onnxruntime.InferenceSession:

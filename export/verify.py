@@ -4,8 +4,9 @@ Four questions, asked of the file itself as it runs in its runtime:
 
     parts     Given the same input, do the stem, every unit and the head give what the reference gives? The
               file is run with every unit's output laid open; each part is compared with
-              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. A
-              packed unit must be equal bit for bit, and the bits it hands on must be those of its output.
+              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. Parts
+              that are operators of ours must be equal bit for bit, and the bits they hand on those of their
+              output.
               Where a file keeps its head as int8, the reference's head has the weights rounded as they
               should be, and what the rounding alone does to the logits is told.
     bits      How many of the bits the units see differ from PyTorch's? Runtimes add floats in different
@@ -63,7 +64,8 @@ class Parity:
         units_identical: units equal to the reference bit for bit on every image.
         max_unit_error: the largest error of a unit.
         stem_error, head_error: of the other two parts.
-        packed_wrong: units of a packed file whose bits for the next unit are not those of their output.
+        packed_wrong: of stem and units of a packed file those that hand on other bits, or another average, than those
+            of their output.
         bits_differing: percent.
         max_logit_difference: absolute.
         max_logit: largest PyTorch logit, to read the difference by.
@@ -103,7 +105,9 @@ class Parity:
                 f"by up to {self.max_unit_error:.3g} times what rounding explains"
             )
         if self.packed_wrong:
-            found.append(f"{self.packed_wrong} units hand on other bits than those of their output")
+            found.append(
+                f"{self.packed_wrong} parts hand on other bits, or another average, than those of their outputs"
+            )
         if self.bits_differing > limits.bits_differing:
             found.append(f"{self.bits_differing:.3f}% of the bits differ, limit {limits.bits_differing:g}%")
         if self.top1_agreement < limits.top1_agreement:
@@ -154,6 +158,8 @@ def verify(
                 seen += x.size
                 if number in run.bits:
                     wrong[number] |= not np.array_equal(own, run.bits[number])
+        for number, averages in run.averages.items():
+            wrong[number + 1] |= not np.array_equal(averages, reference.pool(run.outputs[number + 1]))
         agreed += int((run.logits.argmax(1) == expected.argmax(1)).sum())
         logit_difference = max(logit_difference, rounding.largest(np.abs(run.logits - expected)))
         max_logit = max(max_logit, float(np.abs(expected).max()))
@@ -161,9 +167,9 @@ def verify(
             unrounded = reference.head(graph.head, run.outputs[-1])
             head_rounding = max(head_rounding, rounding.largest(np.abs(run.logits - unrounded)))
     if trace.format == "onnx-packed":
-        # The kernels promise the reference's very floats (edgebnn/kernels/unit.h), so nothing is left to rounding
-        # but where a shortcut is a convolution.
-        exact = [False, *(unit.downsample is None for unit in graph.units), False]
+        # The kernels promise the reference's very floats (edgebnn/kernels/unit.h, image_conv.h), so nothing is left to
+        # rounding but in a stem of standard operators, where a shortcut is a convolution, and in the head.
+        exact = [trace.own_stem, *(unit.downsample is None for unit in graph.units), False]
         errors[exact] = np.where(identical[exact], 0.0, np.maximum(errors[exact], MORE_THAN_ROUNDING))
     stem_error, *unit_errors, head_error = errors.tolist()
     return Parity(

@@ -55,6 +55,8 @@ def _own(network: Network, node: Node, side: int | None, kernel: int) -> tuple[i
     if network.channels_last:
         stride = node.attributes.get("stride", 1)
         return (stride, *same(side, kernel, stride)) if node.attributes.get("same") else (stride, 0, 0)
+    if node.kind == "ImageConv":
+        return whole(node.attributes.get("stride"), 1), 1, 1
     stride = whole(node.attributes.get("strides"), 1)
     automatic = node.attributes.get("auto_pad")
     if automatic in ("SAME_UPPER", "SAME_LOWER"):

@@ -7,10 +7,10 @@ import numpy as np
 
 from edgebnn.doctor import borders, fallback
 from edgebnn.doctor.levels import Levels, of_network
-from edgebnn.doctor.network import Network, Node
+from edgebnn.doctor.network import OPERATORS, Network, Node
 
 BINARY = {"LceBconv2d", "BinaryUnit"}
-CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "Conv", "FusedConv", "ConvInteger", "QLinearConv"}
+CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "Conv", "FusedConv", "ImageConv", "ConvInteger", "QLinearConv"}
 PRODUCTS = {"FULLY_CONNECTED", "BATCH_MATMUL", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm"}
 INTEGERS = {"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul", "QGemm"}
 WEIGHT = dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), 3)
@@ -170,7 +170,7 @@ def _pixels(network: Network, node: Node) -> int:
     made = network.output(node)
     if made is None or made.shape is None or len(made.shape) != 4:
         return 0
-    last = network.channels_last or node.kind == "BinaryUnit"
+    last = network.channels_last or node.kind in OPERATORS
     return made.shape[1] * made.shape[2] if last else made.shape[2] * made.shape[3]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgebnn.doctor import onnx_shapes, onnx_tensors
-from edgebnn.doctor.network import Network, Node, Tensor
+from edgebnn.doctor.network import OPERATORS, Network, Node, Tensor
 from edgebnn.doctor.onnx_shapes import Shapes
 from edgebnn.errors import UserError
 from edgebnn.runtime.onnx_file import fields, spans
@@ -82,7 +82,7 @@ def _network(data: bytes, shapes: Shapes, folder: Path | None) -> Network:
                 nodes.append(replace(node, name=node.name or next(iter(node.outputs), node.kind)))
     for key in (key for node in nodes for key in (*node.inputs, *node.outputs) if key):
         tensors.setdefault(key, Tensor(key, None))
-    packed = any(node.kind == "BinaryUnit" for node in nodes)
+    packed = any(node.kind in OPERATORS for node in nodes)
     given = tuple(key for key in inputs if tensors.get(key, Tensor(key, None)).data is None)
     beside = {tensor.buffer: tensor.stored for tensor in tensors.values() if isinstance(tensor.buffer, tuple)}
     size = len(data) + sum(beside.values())

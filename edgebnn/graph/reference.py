@@ -18,8 +18,16 @@ def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
 
 
 def stem(part: Stem, images: np.ndarray) -> np.ndarray:
-    """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction)."""
-    x = _convolve(images, part.weight, part.stride, part.border, fill=0) + part.bias[:, None, None]
+    """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction).
+
+    To the bias the products are added one after the other, by channel, row and column of the kernel, each product and
+    each sum rounded, and those with the border's zeros like all others: the very floats of the kernels
+    (edgebnn/kernels/image_conv.h).
+    """
+    windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
+    x = part.bias[:, None, None]
+    for channel, row, column in np.ndindex(part.weight.shape[1:]):
+        x = x + part.weight[:, channel, row, column, None, None] * windows[:, channel, None, :, :, row, column]
     return _windows(x, 3, 2, border=1, fill=-np.inf).max(axis=(4, 5)) if part.pool else x
 
 

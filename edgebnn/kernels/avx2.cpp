@@ -21,6 +21,7 @@
 // A block is counted a chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
 // a chunk stay in the first cache; 16-bit sums wait in memory.
 #include "avx2_finish.h"
+#include "image_tile.h"
 
 namespace edgebnn {
 namespace {
@@ -236,6 +237,18 @@ void convolve(const Job& job) {
   with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_with<shortcut.value>(job); });
 }
 
+// Two multiplications and two additions a cycle; 8 sums hide the latency of 3 cycles.
+struct ImageTile {
+  using Vector = edgebnn::Vector;
+  static constexpr int kPixels = 2, kVectors = 4;
+  static EDGEBNN_INLINE void keep(__m256& sum) { __asm__ volatile("" : "+x"(sum)); }
+  static EDGEBNN_INLINE void bits(const __m256 (&y)[kVectors], const float* threshold, std::uint8_t* to) {
+    store_bits(y, threshold, to);
+  }
+};
+
+void convolve_image(const ImageRow& row) { convolve_image_with<ImageTile>(row); }
+
 std::uint64_t ceiling(std::uint64_t steps) {
   const __m256i table = _mm256_broadcastsi128_si256(
       _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
@@ -259,7 +272,17 @@ std::uint64_t ceiling(std::uint64_t steps) {
   return steps * 8 * 256;
 }
 
-constexpr Path kPath = {block, cell_bytes, to_cells, seam, compare, weight_bytes, pack_weights, convolve, ceiling};
+constexpr Path kPath = {block,
+                        cell_bytes,
+                        to_cells,
+                        seam,
+                        compare,
+                        weight_bytes,
+                        pack_weights,
+                        convolve,
+                        ImageTile::kVectors * Vector::kLanes,
+                        convolve_image,
+                        ceiling};
 
 }  // namespace
 

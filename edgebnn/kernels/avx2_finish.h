@@ -28,7 +28,9 @@ struct Vector {
     const Floats kept = _mm256_cmp_ps(z, _mm256_setzero_ps(), _CMP_GE_OQ);
     return _mm256_blendv_ps(_mm256_mul_ps(slope, z), z, kept);
   }
-  static EDGEBNN_INLINE Floats at_least(Floats y, Floats threshold) { return _mm256_cmp_ps(y, threshold, _CMP_GE_OQ); }
+  static EDGEBNN_INLINE Floats at_least(Floats y, const float* threshold) {
+    return _mm256_cmp_ps(y, load(threshold), _CMP_GE_OQ);
+  }
 };
 
 void compare(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs, std::uint8_t* bits) {
@@ -38,7 +40,7 @@ void compare(const float* x, const float* threshold, std::size_t pixels, std::si
   }
   for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
     for (std::size_t c = 0; c < inputs; c += 8, ++bits, x += 8) {
-      *bits = static_cast<std::uint8_t>(_mm256_movemask_ps(Vector::at_least(Vector::load(x), Vector::load(threshold + c))));
+      *bits = static_cast<std::uint8_t>(_mm256_movemask_ps(Vector::at_least(Vector::load(x), threshold + c)));
     }
   }
 }
@@ -55,6 +57,16 @@ template <int kByte, int kFactor>
 EDGEBNN_INLINE __m256i unfold(const __m256i& even, const __m256i& odd) {
   const __m256i factor = kByte < 2 ? _mm256_set1_epi32(kFactor & 0xffff) : _mm256_set1_epi32(kFactor * 65536);
   return _mm256_madd_epi16(kByte % 2 ? odd : even, factor);
+}
+
+// The bits of 32 channels: of each vector by itself, since to pack them together takes longer.
+EDGEBNN_INLINE void store_bits(const __m256 (&y)[4], const float* threshold, std::uint8_t* to) {
+  std::uint32_t bits = 0;
+  repeat<4>([&](auto i) __attribute__((always_inline)) {
+    const __m256 lanes = Vector::at_least(y[i], threshold + 8 * i);
+    bits |= static_cast<std::uint32_t>(_mm256_movemask_ps(lanes)) << (8 * i);
+  });
+  std::memcpy(to, &bits, sizeof bits);
 }
 
 // A block's constants side by side, so that one register reaches them all.
@@ -114,12 +126,7 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
       });
     }
     if (next_bits) {
-      std::uint32_t bits = 0;
-      each([&](auto i, int at, const float* own) __attribute__((always_inline)) {
-        const __m256 lanes = Vector::at_least(z[i], Vector::load(own + BlockConstants::kThreshold));
-        bits |= static_cast<std::uint32_t>(_mm256_movemask_ps(lanes)) << at;
-      });
-      std::memcpy(next_bits + 4 * step, &bits, sizeof bits);
+      store_bits(z, c + BlockConstants::kThreshold, next_bits + 4 * step);
     }
   }
 }

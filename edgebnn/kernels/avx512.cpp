@@ -4,6 +4,7 @@
 // keeps 14 sums, enough to hide the latencies; the maps of networks for 224x224 images are whole tiles of 7.
 #include <immintrin.h>
 
+#include "image_tile.h"
 #include "words.h"
 
 namespace edgebnn {
@@ -119,6 +120,22 @@ void Tile::run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block
 
 void convolve(const Job& job) { convolve_with<Tile>(job); }
 
+struct ImageTile {
+  using Vector = edgebnn::Vector;
+  static constexpr int kPixels = 4, kVectors = 2;
+  static EDGEBNN_INLINE void keep([[maybe_unused]] __m512& values) {
+#if defined(__AVX512F__)  // not where tests have the instructions computed by others
+    __asm__ volatile("" : "+v"(values));
+#endif
+  }
+  static EDGEBNN_INLINE void bits(const __m512 (&y)[kVectors], const float* threshold, std::uint8_t* to) {
+    const std::uint16_t lanes[kVectors] = {Vector::at_least(y[0], threshold), Vector::at_least(y[1], threshold + 16)};
+    std::memcpy(to, lanes, sizeof lanes);
+  }
+};
+
+void convolve_image(const ImageRow& row) { convolve_image_with<ImageTile>(row); }
+
 std::uint64_t ceiling(std::uint64_t steps) {
   constexpr int kSums = 14;
   const __m512i wanted = _mm512_set1_epi32(0x3c5a);
@@ -148,6 +165,8 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        ImageTile::kVectors * Vector::kLanes,
+                        convolve_image,
                         ceiling};
 
 }  // namespace

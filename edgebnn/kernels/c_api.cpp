@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "image_conv.h"
 #include "isa.h"
 #include "path.h"
 
@@ -165,6 +166,44 @@ int edgebnn_unit_run(const void* handle, const float* x, const std::uint8_t* bit
 }
 
 void edgebnn_unit_destroy(void* unit) { delete static_cast<Unit*>(unit); }
+
+void* edgebnn_image_conv_create(const char* isa, int channels, int outputs, int stride, const float* weight,
+                                const float* bias, const float* next_threshold) try {
+  const ImageConvShape shape{channels, outputs, stride};
+  if (const char* complaint = ImageConv::complaint(shape)) {
+    error = complaint;
+    return nullptr;
+  }
+  const Isa* found = find(isa);
+  return found ? ImageConv::make(shape, {weight, bias, next_threshold}, *found).release() : nullptr;
+} catch (const std::exception& failure) {
+  error = failure.what();
+  return nullptr;
+}
+
+const char* edgebnn_image_conv_isa(const void* conv) { return name(static_cast<const ImageConv*>(conv)->isa()); }
+
+int edgebnn_image_conv_run(const void* conv, const float* image, std::int64_t batch, std::int64_t height,
+                           std::int64_t width, float* y, std::uint8_t* next_bits, int threads) try {
+  const ImageConv& self = *static_cast<const ImageConv*>(conv);
+  if (const char* complaint = self.complaint(batch, height, width)) {
+    error = complaint;
+    return -1;
+  }
+  if (next_bits && !self.writes_bits()) {
+    error = "next_bits for an image convolution that was made without next_threshold";
+    return -1;
+  }
+  threads = std::max(threads, 1);
+  self.run(image, static_cast<std::size_t>(batch), static_cast<std::size_t>(height), static_cast<std::size_t>(width), y,
+           next_bits, {&threads, run_on_threads});
+  return 0;
+} catch (const std::exception& failure) {
+  error = failure.what();
+  return -1;
+}
+
+void edgebnn_image_conv_destroy(void* conv) { delete static_cast<ImageConv*>(conv); }
 
 double edgebnn_popcount_ceiling(const char* isa) {
   const Isa* found = find(isa);

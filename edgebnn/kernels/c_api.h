@@ -33,6 +33,15 @@ EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std:
 
 EDGEBNN_EXPORT void edgebnn_unit_destroy(void* unit);
 
+// The same of a convolution of images, image_conv.h; next_threshold may be null.
+EDGEBNN_EXPORT void* edgebnn_image_conv_create(const char* isa, int channels, int outputs, int stride,
+                                               const float* weight, const float* bias, const float* next_threshold);
+EDGEBNN_EXPORT const char* edgebnn_image_conv_isa(const void* conv);
+EDGEBNN_EXPORT int edgebnn_image_conv_run(const void* conv, const float* image, std::int64_t batch,
+                                          std::int64_t height, std::int64_t width, float* y, std::uint8_t* next_bits,
+                                          int threads);
+EDGEBNN_EXPORT void edgebnn_image_conv_destroy(void* conv);
+
 // Binary multiply-accumulates a second of XOR, popcount and add on registers alone, on the path `isa`: the ceiling
 // of kernels that count bits. -1 if the path is not available.
 EDGEBNN_EXPORT double edgebnn_popcount_ceiling(const char* isa);

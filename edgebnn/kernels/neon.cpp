@@ -5,6 +5,7 @@
 // sums, 4 vectors of weights and one of activations in the 32 registers.
 #include <arm_neon.h>
 
+#include "image_tile.h"
 #include "words.h"
 
 namespace edgebnn {
@@ -140,6 +141,19 @@ void Tile::run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block
 
 void convolve(const Job& job) { convolve_with<Tile>(job); }
 
+struct ImageTile {
+  using Vector = edgebnn::Vector;
+  static constexpr int kPixels = 4, kVectors = 4;
+  static EDGEBNN_INLINE void keep(float32x4_t& values) { __asm__ volatile("" : "+w"(values)); }
+  static EDGEBNN_INLINE void bits(const float32x4_t (&y)[kVectors], const float* threshold, std::uint8_t* to) {
+    for (int v = 0; v < kVectors; v += 2, threshold += 8) {
+      *to++ = to_bits(Vector::at_least(y[v], threshold), Vector::at_least(y[v + 1], threshold + 4));
+    }
+  }
+};
+
+void convolve_image(const ImageRow& row) { convolve_image_with<ImageTile>(row); }
+
 std::uint64_t ceiling(std::uint64_t steps) {
   constexpr int kSums = 16;
   const uint8x16_t wanted = vdupq_n_u8(0x3c);
@@ -167,6 +181,8 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        ImageTile::kVectors * Vector::kLanes,
+                        convolve_image,
                         ceiling};
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A BinaryUnit's inputs and outputs, and a node of it while its kernel is made. Errors are exceptions here.
+// What the operators' inputs and outputs are declared as, and a node while its kernel is made. Errors are exceptions.
 #pragma once
 
 #include <algorithm>
@@ -12,30 +12,11 @@
 
 namespace edgebnn::ort {
 
-enum Input : std::size_t { kX, kWeight, kThreshold, kScale, kBias, kSlope, kBits, kNextThreshold, kInputCount };
-enum Output : std::size_t { kY, kNextBits, kPooled, kOutputCount };
-
+// An operator's input or output.
 struct Argument {
   const char* name;
   ElementType type;
   Presence presence;
-};
-
-// Where it is not said otherwise, an input must be an initializer.
-inline constexpr Argument kInputs[kInputCount] = {
-    {"x", kFloat, kRequired},               // (N, H, W, inputs); computed
-    {"weight", kUint8, kRequired},          // (outputs, kernel, kernel, ceil(inputs / 8))
-    {"threshold", kFloat, kRequired},       // (inputs)
-    {"scale", kFloat, kRequired},           // (outputs)
-    {"bias", kFloat, kRequired},            // (outputs)
-    {"slope", kFloat, kRequired},           // (outputs)
-    {"bits", kUint8, kOptional},            // (N, H, W, ceil(inputs / 8)), those of x; computed
-    {"next_threshold", kFloat, kOptional},  // (outputs), of the unit that follows
-};
-inline constexpr Argument kOutputs[kOutputCount] = {
-    {"y", kFloat, kOptional},          // (N, H / stride, W / stride, outputs); given if pooled is not
-    {"next_bits", kUint8, kOptional},  // (N, H / stride, W / stride, ceil(outputs / 8)); given if next_threshold is
-    {"pooled", kFloat, kOptional},     // (N, H / stride / 2, W / stride / 2, outputs): 2x2 averages of y
 };
 
 using Shape = std::vector<std::int64_t>;
@@ -85,10 +66,10 @@ inline void check_shape(const char* name, const Shape& found, const Shape& wante
   throw std::runtime_error(std::string(name) + " has shape " + text(found) + ", wanted " + text(wanted));
 }
 
-// A node while its kernel is made.
+// A node while its kernel is made. Inputs and outputs are named by their places.
 class Node {
  public:
-  Node(const Api& api, const KernelInfo* info) : api_(api), info_(info) {
+  Node(const Api& api, const KernelInfo* info, const Argument* inputs) : api_(api), info_(info), arguments_(inputs) {
     check(api, api.KernelInfo_GetInputCount(info, &inputs_));
     check(api, api.KernelInfo_GetOutputCount(info, &outputs_));
   }
@@ -104,15 +85,24 @@ class Node {
     return name;
   }
 
-  bool has(Input input) const { return named(api_.KernelInfo_GetInputName, input, inputs_); }
-  bool has(Output output) const { return named(api_.KernelInfo_GetOutputName, output, outputs_); }
+  bool has_input(std::size_t place) const { return named(api_.KernelInfo_GetInputName, place, inputs_); }
+  bool has_output(std::size_t place) const { return named(api_.KernelInfo_GetOutputName, place, outputs_); }
 
-  Tensor constant(Input input) const {
+  // An initializer.
+  Tensor constant(std::size_t place) const {
     const Value* value = nullptr;
     int is_constant = 0;
-    check(api_, api_.KernelInfoGetConstantInput_tensor(info_, input, &is_constant, &value));
-    if (!is_constant || !value) throw std::runtime_error(std::string(kInputs[input].name) + " must be an initializer");
-    return Tensor(api_, value, kInputs[input]);
+    check(api_, api_.KernelInfoGetConstantInput_tensor(info_, place, &is_constant, &value));
+    const Argument& argument = arguments_[place];
+    if (!is_constant || !value) throw std::runtime_error(std::string(argument.name) + " must be an initializer");
+    return Tensor(api_, value, argument);
+  }
+
+  // An initializer of one float for each of so many channels.
+  Tensor channels(std::size_t place, std::int64_t count) const {
+    Tensor tensor = constant(place);
+    check_shape(arguments_[place].name, tensor.shape, {count});
+    return tensor;
   }
 
   int stride() const {
@@ -151,6 +141,7 @@ class Node {
 
   const Api& api_;
   const KernelInfo* info_;
+  const Argument* arguments_;
   std::size_t inputs_ = 0, outputs_ = 0;
 };
 

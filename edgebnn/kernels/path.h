@@ -49,6 +49,20 @@ struct Job {
   std::size_t first_block, last_block;
 };
 
+// One row of the output of an image convolution.
+struct ImageRow {
+  const float* weight;          // (blocks, taps, block), taps by channel, row and column; zeros after the last channel
+  const float* bias;            // (blocks * block)
+  const float* next_threshold;  // (blocks * block), or null
+  std::size_t channels, outputs, stride;
+  const float* image = nullptr;  // the first value that the row sees, of an image with its border
+  std::size_t line = 0;          // from a row of the image to the next
+  std::size_t plane = 0;         // from a channel of the image to the next
+  std::size_t pixels = 0;
+  float* y = nullptr;                 // (pixels, outputs)
+  std::uint8_t* next_bits = nullptr;  // (pixels, ceil(outputs / 8)), or null
+};
+
 struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
   // Packed bits as in unit.h -> cells. `partners` are the bits that the next output pixel sees in these ones' place.
@@ -62,6 +76,8 @@ struct Path {
   std::size_t (*weight_bytes)(const UnitShape& shape);
   void (*pack_weights)(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed);
   void (*convolve)(const Job& job);
+  std::size_t image_block;  // output channels of an image convolution computed together, a multiple of 8
+  void (*convolve_image)(const ImageRow& row);
   // XORs and counts `steps` times on registers; returns the binary multiply-accumulates done.
   std::uint64_t (*ceiling)(std::uint64_t steps);
 };

@@ -1,4 +1,5 @@
 // The path of any processor: 32-bit words, one pixel by eight channels at a time.
+#include "image_tile.h"
 #include "words.h"
 
 namespace edgebnn {
@@ -36,6 +37,27 @@ void convolve(const Job& job) {
   }
 }
 
+struct ImageTile {
+  // A vector of one channel; the compiler makes wider ones of them, if it can.
+  struct Vector {
+    using Floats = float;
+    static constexpr std::size_t kLanes = 1;
+    static EDGEBNN_INLINE Floats all(float value) { return value; }
+    static EDGEBNN_INLINE Floats load(const float* from) { return *from; }
+    static EDGEBNN_INLINE void store(float* to, Floats value) { *to = value; }
+    static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return a + b; }
+    static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return a * b; }
+  };
+  static constexpr int kPixels = 1, kVectors = kBlock;
+  static EDGEBNN_INLINE void keep(float&) {}
+  static EDGEBNN_INLINE void bits(const float (&y)[kBlock], const float* threshold, std::uint8_t* to) {
+    *to = 0;
+    for (std::size_t i = 0; i < kBlock; ++i) *to |= static_cast<std::uint8_t>((y[i] >= threshold[i] ? 1u : 0u) << i);
+  }
+};
+
+void convolve_image(const ImageRow& row) { convolve_image_with<ImageTile>(row); }
+
 std::uint64_t ceiling(std::uint64_t steps) {
   std::uint32_t seen = 0x12345678u, counts[4] = {};
   for (std::uint64_t step = 0; step < steps; ++step) {
@@ -59,6 +81,8 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        kBlock,
+                        convolve_image,
                         ceiling};
 
 }  // namespace

@@ -2,62 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <utility>
 
+#include "buffer.h"
 #include "path.h"
 
 namespace edgebnn {
 namespace {
 
-constexpr std::size_t kAlignment = 64;          // a cache line, and the widest vector
-constexpr std::size_t kTaskPixels = 98;          // of one task: few enough for the caches, whole tiles of 2 and 7
-constexpr std::size_t kTaskBytes = 1 << 17;      // of one task of the preparation: what is worth waking a thread for
-
-std::size_t rounded_up(std::size_t value, std::size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// Aligned memory that only grows.
-template <class T>
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(std::size_t count) { reserve(count); }
-  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
-  Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(count_, other.count_);
-    return *this;
-  }
-  ~Buffer() { release(); }
-
-  T* reserve(std::size_t count) {
-    if (count > count_) {
-      release();
-      data_ = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(kAlignment)));
-      count_ = count;
-    }
-    return data_;
-  }
-  T* data() const { return data_; }
-  T& operator[](std::size_t i) const { return data_[i]; }
-
- private:
-  void release() {
-    ::operator delete(data_, std::align_val_t(kAlignment));
-    data_ = nullptr;
-    count_ = 0;
-  }
-  T* data_ = nullptr;
-  std::size_t count_ = 0;
-};
-
-// `count` values, then zeros up to `padded`; or nothing.
-void copy_padded(const float* values, std::size_t count, std::size_t padded, Buffer<float>& to) {
-  if (!values) return;
-  float* copy = to.reserve(padded);
-  std::copy(values, values + count, copy);
-  std::fill(copy + count, copy + padded, 0.0f);
-}
+constexpr std::size_t kTaskPixels = 98;      // of one task: few enough for the caches, whole tiles of 2 and 7
+constexpr std::size_t kTaskBytes = 1 << 17;  // of one task of the preparation: what is worth waking a thread for
 
 class PathUnit final : public Unit {
  public:
@@ -292,12 +246,16 @@ const char* Unit::complaint(const UnitShape& shape) {
   return nullptr;
 }
 
-const char* Unit::complaint(std::int64_t batch, std::int64_t height, std::int64_t width,
-                            bool pooled) const {
+const char* complaint_of_size(int stride, std::int64_t batch, std::int64_t height, std::int64_t width) {
   constexpr std::int64_t kMaxSide = 1 << 14, kMaxBatch = 1 << 20;
   if (batch < 0 || batch > kMaxBatch) return "the batch must be 0 to 1048576 images";
   if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide) return "height and width must be 1 to 16384";
-  if (shape_.stride == 2 && (height % 2 || width % 2)) return "height and width must be even for stride 2";
+  if (stride == 2 && (height % 2 || width % 2)) return "height and width must be even for stride 2";
+  return nullptr;
+}
+
+const char* Unit::complaint(std::int64_t batch, std::int64_t height, std::int64_t width, bool pooled) const {
+  if (const char* complaint = complaint_of_size(shape_.stride, batch, height, width)) return complaint;
   if (pooled && (height / shape_.stride % 2 || width / shape_.stride % 2)) {
     return "the output's height and width must be even for its 2x2 average";
   }

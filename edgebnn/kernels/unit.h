@@ -49,6 +49,9 @@ struct Parallel {
   void (*run)(void* context, std::size_t count, Task task, void* state) = nullptr;
 };
 
+// What is wrong with maps of this size, or null.
+const char* complaint_of_size(int stride, std::int64_t batch, std::int64_t height, std::int64_t width);
+
 // What a unit reads and writes, one image after the other.
 struct UnitArrays {
   const float* x = nullptr;            // (batch, height, width, inputs); pooled: (batch, height / 2, width / 2, inputs)

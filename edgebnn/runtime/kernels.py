@@ -13,7 +13,7 @@ import numpy as np
 
 import edgebnn
 from edgebnn.errors import UserError, check
-from edgebnn.graph import Unit, bits
+from edgebnn.graph import Stem, Unit, bits
 
 MAX_CHANNELS = 1 << 14
 MAX_TERMS = (1 << 15) - 1
@@ -157,6 +157,56 @@ class KernelUnit:
             self._library.edgebnn_unit_destroy(self._handle)
 
 
+class KernelImageConv:
+    """A stem of kernel 3 without a pool, made ready for one path.
+
+    Args:
+        stem: its constants, float32.
+        isa: the path, or None for the one that `isa()` names.
+        next_threshold: (outputs,), of the unit that follows: its bits are then written too.
+
+    Raises:
+        UserError: the path is not available here, or the kernels cannot run such a stem.
+    """
+
+    def __init__(self, stem: Stem, *, isa: str | None = None, next_threshold: np.ndarray | None = None) -> None:
+        outputs, channels, kernel, _ = stem.weight.shape
+        check(kernel == 3 and not stem.pool, "the kernels run stems of kernel 3 without a pool; run others in ONNX")
+        weight, bias = _floats(stem.weight), _floats(stem.bias)
+        following = None if next_threshold is None else _floats(next_threshold)
+        check(following is None or following.shape == (outputs,), f"next_threshold must have {outputs} values")
+        self._library, self._channels, self._outputs, self._stride = _library(), channels, outputs, stem.stride
+        self._writes_bits = following is not None
+        self._handle = self._library.edgebnn_image_conv_create(
+            isa.encode() if isa else None, channels, outputs, stem.stride, *map(_pointer, (weight, bias, following))
+        )
+        check(self._handle, _error)
+
+    @property
+    def isa(self) -> str:
+        """Name of the path it was made for."""
+        return self._library.edgebnn_image_conv_isa(self._handle).decode()
+
+    def __call__(self, images: np.ndarray, *, threads: int = 1) -> tuple[np.ndarray, np.ndarray | None]:
+        """images (N, channels, H, W) -> y (N, H / stride, W / stride, outputs) and the next unit's bits."""
+        images = _floats(images)
+        fits = images.ndim == 4 and images.shape[1] == self._channels
+        check(fits, f"images are {images.shape}; they must be (N, {self._channels}, H, W)")
+        batch, _, height, width = images.shape
+        y = np.empty((batch, height // self._stride, width // self._stride, self._outputs), np.float32)
+        next_bits = np.empty((*y.shape[:3], bits.size(self._outputs)), np.uint8) if self._writes_bits else None
+        pointers = [_pointer(array) for array in (images, y, next_bits)]
+        status = self._library.edgebnn_image_conv_run(
+            self._handle, pointers[0], batch, height, width, *pointers[1:], threads
+        )
+        check(status == 0, _error)
+        return y, next_bits
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.edgebnn_image_conv_destroy(self._handle)
+
+
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
     try:
@@ -173,6 +223,10 @@ def _library() -> ctypes.CDLL:
         "edgebnn_unit_isa": (text, [pointer]),
         "edgebnn_unit_run": (number, [pointer] * 3 + [size] * 3 + [pointer] * 3 + [number]),
         "edgebnn_unit_destroy": (None, [pointer]),
+        "edgebnn_image_conv_create": (pointer, [text, *[number] * 3, *[pointer] * 3]),
+        "edgebnn_image_conv_isa": (text, [pointer]),
+        "edgebnn_image_conv_run": (number, [pointer] * 2 + [size] * 3 + [pointer] * 2 + [number]),
+        "edgebnn_image_conv_destroy": (None, [pointer]),
         "edgebnn_popcount_ceiling": (ctypes.c_double, [text]),
     }
     for name, (result, arguments) in declare.items():

@@ -12,7 +12,7 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.runtime import kernels, onnx_file
 from edgebnn.runtime.model import Model, image_input, make_info
 
-DOMAIN, DOMAIN_VERSION = "ai.edgebnn", 1
+DOMAIN, DOMAIN_VERSION = "ai.edgebnn", 2
 FATAL = 4
 """The log level at which a failure reaches the user once, as an exception, and not on stderr too."""
 

@@ -24,7 +24,7 @@ from export import onnx as portable
 from export.builder import quantise, with_int8_weights
 from export.cli import main
 from export.fold import fold
-from export.packed import convert
+from export.packed import average_output_name, convert, has_own_operator
 from export.verify import Limits, Parity, verify
 from tests.export.edit import with_initializer
 from tests.export.random_graph import graph_of, random_graph
@@ -36,7 +36,12 @@ LIMITS = Limits()
 def run_laid_open(data: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
     """Every tensor the units of a packed file pass on, and the logits, as a plain user of ONNX Runtime gets them."""
     model = onnx.load_from_string(data)
-    named = [name for node in model.graph.node for name in node.output if re.fullmatch(r"stem|unit_\d+(\.bits)?", name)]
+    named = [
+        name
+        for node in model.graph.node
+        for name in node.output
+        if re.fullmatch(r"(stem|unit_\d+)(\.bits|\.average)?", name)
+    ]
     kinds = {True: onnx.TensorProto.UINT8, False: onnx.TensorProto.FLOAT}
     model.graph.output.extend(
         helper.make_tensor_value_info(name, kinds[name.endswith(".bits")], None) for name in named
@@ -56,20 +61,31 @@ def assert_equals_the_reference(graph: InferenceGraph, images: np.ndarray) -> No
     # What a caller is given is never written over; unseen, units write over their inputs.
     np.testing.assert_array_equal(run(convert(graph), images, ["logits"])["logits"], found["logits"])
     names = ["stem", *(f"unit_{number:02d}" for number in range(len(graph.units)))]
-    outputs = [found[name].transpose(0, 3, 1, 2) for name in names]
-    for unit, x, y in zip(graph.units, outputs, outputs[1:]):
-        wanted = reference.unit(unit, x)
+    outputs = [found["stem"].transpose(0, 3, 1, 2)]
+    for number, (unit, name) in enumerate(zip(graph.units, names[1:])):
+        wanted = reference.unit(unit, outputs[-1])
+        if average_output_name(number) in found:  # the unit that follows pools, and no one is given the output itself
+            assert graph.units[number + 1].shortcut == "pool"
+            average = found[average_output_name(number)].transpose(0, 3, 1, 2)
+            np.testing.assert_array_equal(average, reference.pool(wanted))
+            assert name not in found
+            outputs.append(wanted)
+            continue
+        outputs.append(found[name].transpose(0, 3, 1, 2))
         if unit.downsample is None:
-            np.testing.assert_array_equal(y, wanted)
+            np.testing.assert_array_equal(outputs[-1], wanted)
         else:  # the shortcut is a sum of floats, in whatever order: a few roundings apart
-            np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
-    for following, name in zip(graph.units[1:], names[1:]):
+            np.testing.assert_allclose(outputs[-1], wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+    for following, name, output in zip(graph.units, names, outputs):
         if f"{name}.bits" not in found:  # what standard operators give, the next unit compares itself
             continue
-        np.testing.assert_array_equal(
-            found[f"{name}.bits"], bits.pack_activations(found[name], following.threshold), strict=True
-        )
-    np.testing.assert_allclose(found["stem"].transpose(0, 3, 1, 2), reference.stem(graph.stem, images), atol=1e-5)
+        packed = bits.pack_activations(output.transpose(0, 2, 3, 1), following.threshold)
+        np.testing.assert_array_equal(found[f"{name}.bits"], packed, strict=True)
+    if has_own_operator(graph.stem):
+        np.testing.assert_array_equal(outputs[0], reference.stem(graph.stem, images))
+        assert not graph.units or "stem.bits" in found
+    else:
+        np.testing.assert_allclose(outputs[0], reference.stem(graph.stem, images), atol=1e-5)
     np.testing.assert_allclose(found["logits"], reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
 
 
@@ -134,11 +150,9 @@ def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(convert(graph))
     model = onnx.load(path)
-    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 1}
-    assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26}
-    assert {node.op_type for node in model.graph.node if not node.domain} == {
-        *("Conv", "Transpose", "Reshape", "MatMul", "Flatten", "Gemm")
-    }
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 2}
+    assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26, "ImageConv": 1}
+    assert {node.op_type for node in model.graph.node if not node.domain} == {*("Reshape", "MatMul", "Flatten", "Gemm")}
     assert ModelInfo.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY]) == graph.info
     kept = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for number, unit in enumerate(graph.units):
@@ -246,6 +260,35 @@ def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph],
     assert "1 of 26 units differ from the reference" in found.failures(LIMITS)[0]
 
 
+def test_the_least_change_of_the_stem_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
+    def nudge(bias: np.ndarray) -> None:
+        bias[:] = np.nextafter(bias, np.float32(9))
+
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "stem.bias", nudge))
+    assert (found.units_exact, found.stem_error > 1, found.packed_wrong) == (26, True, 0)
+    assert "the stem differs from the reference" in found.failures(LIMITS)[0]
+
+
+def test_a_changed_threshold_of_the_first_unit_is_found(
+    network: tuple[ReActNet, InferenceGraph], tmp_path: Path
+) -> None:
+    def shift(threshold: np.ndarray) -> None:
+        threshold += 0.3
+
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_00.threshold", shift))
+    assert (found.units_exact, found.packed_wrong, found.stem_error) == (25, 1, 0)
+
+
+def test_a_packed_file_with_a_stem_of_standard_operators_passes(
+    network: tuple[ReActNet, InferenceGraph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As version 1 of the operators had it: the first unit compares, and the stem may round."""
+    monkeypatch.setattr("export.packed.has_own_operator", lambda stem: False)
+    found = check(network, tmp_path / "model.onnx", convert(network[1]))
+    assert found.failures(LIMITS) == []
+    assert 0 < found.stem_error < 1
+
+
 def test_the_least_change_of_a_scale_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def nudge(scale: np.ndarray) -> None:
         scale[:] = np.nextafter(scale, np.float32(9))
@@ -263,7 +306,19 @@ def test_a_changed_threshold_is_found(network: tuple[ReActNet, InferenceGraph], 
     # Unit 7 packs by it and hands on other bits than those of its output; unit 8 computes with them.
     found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_08.threshold", shift))
     assert (found.units_exact, found.packed_wrong) == (25, 1)
-    assert any("1 units hand on other bits" in failure for failure in found.failures(LIMITS))
+    assert any("1 parts hand on other bits" in failure for failure in found.failures(LIMITS))
+
+
+def test_a_wrong_average_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
+    """Unit 5 gives an average, and unit 6 is given another."""
+    model = onnx.load_from_string(convert(network[1]))
+    nodes = model.graph.node
+    place = next(number for number, node in enumerate(nodes) if node.name == "unit_05")
+    nodes[place].output[:] = ["unit_05", "unit_05.bits", "unit_05.true"]
+    nodes.insert(place + 1, helper.make_node("Neg", ["unit_05.true"], ["unit_05.average"], "wrong"))
+    found = check(network, tmp_path / "model.onnx", model.SerializeToString())
+    assert (found.units_exact, found.packed_wrong) == (25, 1)
+    assert any("or another average" in failure for failure in found.failures(LIMITS))
 
 
 @pytest.mark.parametrize("name", ["head.0.weight.scale", "head.0.weight.int8", "head.0.bias"])

@@ -56,12 +56,7 @@ def make_case(
     outputs = outputs or (2 * inputs if shortcut == "repeat" else inputs)
 
     def numbers(*shape: int, spread: float = 1.0) -> np.ndarray:
-        if values == "normal":
-            return (rng.standard_normal(shape, np.float32) * spread).astype(np.float32)
-        whole = rng.integers(-2, 3, shape).astype(np.float32)
-        extreme = rng.choice(EXTREME, shape) if values == "extreme" else np.zeros(1, np.float32)
-        chosen = np.where(rng.random(shape) < (0.1 if values == "extreme" else 0.0), extreme, whole)
-        return np.copysign(chosen, rng.choice(np.array([-1, 1], np.float32), shape))
+        return random_numbers(rng, values, *shape, spread=spread)
 
     bits = np.unpackbits(np.frombuffer(rng.bytes(-(-outputs * inputs * kernel**2 // 8)), np.uint8))
     weight = (2 * bits.astype(np.int8) - 1)[: outputs * inputs * kernel**2].reshape(outputs, inputs, kernel, kernel)
@@ -76,6 +71,16 @@ def make_case(
         **constants,
     )
     return expected(unit, numbers(*size, inputs), numbers(outputs))
+
+
+def random_numbers(rng: np.random.Generator, values: Values, *shape: int, spread: float = 1.0) -> np.ndarray:
+    """Numbers of the kind that `make_case` says; `spread` is the deviation of normal ones."""
+    if values == "normal":
+        return (rng.standard_normal(shape, np.float32) * spread).astype(np.float32)
+    whole = rng.integers(-2, 3, shape).astype(np.float32)
+    extreme = rng.choice(EXTREME, shape) if values == "extreme" else np.zeros(1, np.float32)
+    chosen = np.where(rng.random(shape) < (0.1 if values == "extreme" else 0.0), extreme, whole)
+    return np.copysign(chosen, rng.choice(np.array([-1, 1], np.float32), shape))
 
 
 def expected(unit: Unit, x: np.ndarray, next_threshold: np.ndarray) -> Case:
@@ -101,7 +106,7 @@ def pack(bits: np.ndarray) -> np.ndarray:
     """The bit format of unit.h, worked out by hand: channel c is worth 2 ** (c % 8) in byte c // 8."""
     whole = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 8) * 8), np.int64)
     whole[..., : bits.shape[-1]] = bits
-    return (whole.reshape(*bits.shape[:-1], -1, 8) @ (1 << np.arange(8))).astype(np.uint8)
+    return (whole.reshape(*bits.shape[:-1], whole.shape[-1] // 8, 8) @ (1 << np.arange(8))).astype(np.uint8)
 
 
 def assert_same(given: np.ndarray, wanted: np.ndarray, what: str) -> None:

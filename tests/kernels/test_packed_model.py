@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(made) if made else packed_model.make(tmp_path_factory.mktemp("model"))
 
 
-def test_every_unit_of_reactnet_a_equals_the_reference_bit_for_bit(folder: Path) -> None:
+def test_stem_and_units_of_reactnet_a_equal_the_reference_bit_for_bit(folder: Path) -> None:
     wanted = dict(np.load(folder / packed_model.ARRAYS))
     images, logits = wanted.pop("image"), wanted.pop("logits")
     options = onnxruntime.SessionOptions()

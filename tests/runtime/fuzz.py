@@ -45,6 +45,7 @@ INTEGERS = (
     (1 << 63) - 1,
 )
 TEXTS = (b"", b"zero", b"one", b"identity", b"pool", b"repeat", b"none", b"Zero", b"zero\0", b"\xff", b"x" * 300)
+KINDS = (("BinaryUnit", "ai.edgebnn"), ("ImageConv", "ai.edgebnn"), ("Identity", ""), ("BinaryUnit", ""))
 TYPES = (0, 1, 2, 3, 7, 8, 9, 10, 11, 16, 17, 99)
 
 Change = Callable[[random.Random, onnx.ModelProto], None]
@@ -53,7 +54,8 @@ Change = Callable[[random.Random, onnx.ModelProto], None]
 @lru_cache(maxsize=1)
 def whole() -> bytes:
     """The file that is damaged."""
-    return packed_models.make(packed_models.random_units(np.random.default_rng(0))).SerializeToString()
+    rng = np.random.default_rng(0)
+    return packed_models.make(packed_models.random_units(rng), packed_models.random_stem(rng)).SerializeToString()
 
 
 def mutant(seed: int) -> bytes:
@@ -163,7 +165,7 @@ def _nodes(rng: random.Random, model: onnx.ModelProto) -> None:
         graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     elif kind == 3:
         node = rng.choice(graph.node)
-        node.op_type, node.domain = rng.choice((("BinaryUnit", "ai.edgebnn"), ("Identity", ""), ("BinaryUnit", "")))
+        node.op_type, node.domain = rng.choice(KINDS)
     else:
         next(entry for entry in model.opset_import if entry.domain).version = rng.choice(INTEGERS)
 
@@ -199,7 +201,8 @@ def main(first: int, last: int, folder: Path) -> None:
             model = runtime.load(path)
             outcomes["loaded" if model.isa else "other"] += 1
         except UserError as error:
-            outcomes["refused by the operator" if "BinaryUnit '" in str(error) else "refused"] += 1
+            who = next((name for name, domain in KINDS if domain and f"{name} '" in str(error)), "")
+            outcomes[f"refused by {who}" if who else "refused"] += 1
     print(json.dumps(outcomes))
 
 

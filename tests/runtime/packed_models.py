@@ -1,4 +1,4 @@
-"""Small packed files written by hand: image -> three units that hand on their bits -> mean over the pixels."""
+"""Small packed files written by hand: perhaps a stem, three units that hand on their bits, the mean over the pixels."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgebnn.graph import ModelInfo, Unit, bits, reference
+from edgebnn.graph import ModelInfo, Stem, Unit, bits, reference
 from edgebnn.graph.shapes import Shortcut
 
 SIDE = 6
@@ -30,18 +30,43 @@ def random_units(rng: np.random.Generator, channels: int = CHANNELS) -> list[Uni
     return units
 
 
-def logits(units: list[Unit], images: np.ndarray) -> np.ndarray:
+def random_stem(rng: np.random.Generator, channels: int = CHANNELS) -> Stem:
+    """A stem that keeps the image's size and channels."""
+    weight = rng.normal(0, 0.3, (channels, channels, 3, 3)).astype(np.float32)
+    return Stem(weight, rng.normal(0, 0.5, channels).astype(np.float32), stride=1)
+
+
+def logits(units: list[Unit], images: np.ndarray, stem: Stem | None = None) -> np.ndarray:
     """What the model gives for images (N, channels, H, W)."""
+    if stem is not None:
+        images = reference.stem(stem, images)
     for unit in units:
         images = reference.unit(unit, images)
     return images.mean(axis=(2, 3))
 
 
-def make(units: list[Unit], *, side: object = SIDE, batch: object = "batch", version: int = 1) -> onnx.ModelProto:
-    """A model of the units, as the exporter would write it but for stem and head."""
-    nodes = [helper.make_node("Transpose", ["image"], ["unit"], perm=[0, 2, 3, 1])]
+def make(
+    units: list[Unit],
+    stem: Stem | None = None,
+    *,
+    side: object = SIDE,
+    batch: object = "batch",
+    version: int | None = None,
+) -> onnx.ModelProto:
+    """A model of the units, as the exporter would write it but for the head.
+
+    Without a stem it is one of version 1 of the operators, or of `version`.
+    """
     constants: dict[str, np.ndarray] = {}
-    x, seen = "unit", ""
+    if stem is None:
+        nodes = [helper.make_node("Transpose", ["image"], ["unit"], perm=[0, 2, 3, 1])]
+    else:
+        constants |= {"stem.weight": stem.weight, "stem.bias": stem.bias}
+        inputs, outputs = ["image", *constants, "unit_00.threshold"], ["unit", "unit.bits"]
+        nodes = [helper.make_node("ImageConv", inputs, outputs, "stem", domain="ai.edgebnn", stride=stem.stride)]
+    if version is None:
+        version = 1 if stem is None else 2
+    x, seen = "unit", "" if stem is None else "unit.bits"
     for number, unit in enumerate(units):
         name, last = f"unit_{number:02d}", number == len(units) - 1
         arrays = {"weight": bits.pack_weight(unit.weight)}
@@ -50,16 +75,23 @@ def make(units: list[Unit], *, side: object = SIDE, batch: object = "batch", ver
         inputs = [x, *(f"{name}.{each}" for each in arrays), seen]
         inputs += [] if last else [f"unit_{number + 1:02d}.threshold"]
         outputs = [name] if last else [name, f"{name}.bits"]
-        attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": unit.shortcut}
+        if version > 1 and not last and units[number + 1].shortcut == "pool":
+            outputs = ["", f"{name}.bits", f"{name}.average"]
+        given_pooled = x.endswith(".average")
+        attributes = {"stride": unit.stride, "padding": unit.padding}
+        attributes["shortcut"] = "pooled" if given_pooled else unit.shortcut
         nodes.append(helper.make_node("BinaryUnit", inputs, outputs, name, domain="ai.edgebnn", **attributes))
-        x, seen = name, f"{name}.bits"
+        x, seen = outputs[-1] if len(outputs) == 3 else name, f"{name}.bits"
     nodes.append(helper.make_node("ReduceMean", [x], ["logits"], axes=[1, 2], keepdims=0))
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, units[0].shape.in_channels, side, side])
     answer = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, units[-1].shape.out_channels])
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, "packed", [image], [answer], initializers),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.edgebnn", version)],
+        opset_imports=[
+            helper.make_opsetid("", 17),
+            helper.make_opsetid("ai.edgebnn", version),
+        ],
         ir_version=8,
     )
     helper.set_model_props(model, {"edgebnn": INFO.to_json()})

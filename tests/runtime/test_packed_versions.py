@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 OLDEST = ("onnxruntime==1.17.1", "numpy<2")  # the oldest that pyproject.toml allows; it was built against NumPy 1
 NEWEST = ("onnxruntime",)
 UNITS = packed_models.random_units(np.random.default_rng(0))
+STEM = packed_models.random_stem(np.random.default_rng(1))
 
 
 def pip(*arguments: object) -> None:
@@ -57,7 +58,9 @@ def test_a_device_runs_a_packed_file(wheel: Path, tmp_path: Path, versions: tupl
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    model = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS))
+    # Of version 1 of the operators, and of version 2.
+    edgebnn("bench", packed_models.write(tmp_path / "first.onnx", packed_models.make(UNITS)), "--runs", 3)
+    model = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS, STEM))
     for threads in (1, 2):
         answer = json.loads(edgebnn("bench", model, "--runs", 3, "--threads", threads, "--json"))
         assert answer["results"][0]["isa"] in ("scalar", "avx2", "avx512", "neon")
@@ -68,12 +71,12 @@ def test_a_device_runs_a_packed_file(wheel: Path, tmp_path: Path, versions: tupl
     (image,) = json.loads(edgebnn("predict", model, tmp_path / "image.npy", "--top", 6, "--json"))
     info = packed_models.INFO
     normalised = (pixels / np.float32(255) - np.float32(info.mean)) / np.float32(info.std)
-    logits = packed_models.logits(UNITS, normalised.transpose(2, 0, 1)[None].astype(np.float32))[0].astype(float)
+    logits = packed_models.logits(UNITS, normalised.transpose(2, 0, 1)[None].astype(np.float32), STEM)[0].astype(float)
     shares = np.exp(logits) / np.exp(logits).sum()
     found = {each["class"]: each["probability"] for each in image["classes"]}
     np.testing.assert_allclose([found[number] for number in range(6)], shares, rtol=1e-3)
 
-    broken = packed_models.make(UNITS)
+    broken = packed_models.make(UNITS, STEM)
     broken.graph.node[1].attribute.pop()
     packed_models.write(model, broken)
     done = subprocess.run([python.with_name("edgebnn"), "bench", model], capture_output=True, text=True, cwd=tmp_path)

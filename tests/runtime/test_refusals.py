@@ -20,6 +20,7 @@ from tests.runtime import packed_models
 from tests.runtime.models import INFO, write_onnx
 
 UNITS = packed_models.random_units(np.random.default_rng(0))
+STEM = packed_models.random_stem(np.random.default_rng(1))
 Change = Callable[[onnx.ModelProto], None]
 
 
@@ -49,11 +50,11 @@ def constant(name: str, value: np.ndarray) -> Change:
     return change
 
 
-def attribute(name: str, value: object) -> Change:
-    """Gives unit_01 another attribute; None takes it away."""
+def attribute(name: str, value: object, *, node: int = 2) -> Change:
+    """Gives unit_01, or another node, another attribute; None takes it away."""
 
     def change(model: onnx.ModelProto) -> None:
-        attributes = model.graph.node[2].attribute
+        attributes = model.graph.node[node].attribute
         attributes.remove(next(each for each in attributes if each.name == name))
         if value is not None:
             attributes.append(helper.make_attribute(name, value))
@@ -61,15 +62,21 @@ def attribute(name: str, value: object) -> Change:
     return change
 
 
-def given(place: int, name: str) -> Change:
-    """Gives unit_01 another input."""
-    return lambda model: model.graph.node[2].input.__setitem__(place, name)
+def given(place: int, name: str, *, node: int = 2) -> Change:
+    """Gives unit_01, or another node, another input."""
+    return lambda model: model.graph.node[node].input.__setitem__(place, name)
 
 
 def no_initializer(model: onnx.ModelProto) -> None:
     """A constant that the caller may replace."""
     scale = next(tensor for tensor in model.graph.initializer if tensor.name == "unit_01.scale")
     model.graph.input.append(helper.make_tensor_value_info(scale.name, TensorProto.FLOAT, scale.dims))
+
+
+def no_bits(model: onnx.ModelProto) -> None:
+    """The stem does not give the bits for which it has a threshold."""
+    model.graph.node[0].output.pop()
+    model.graph.node[1].input[6] = ""
 
 
 def ones(*shape: int, dtype: type = np.float32) -> np.ndarray:
@@ -108,7 +115,7 @@ def ones(*shape: int, dtype: type = np.float32) -> np.ndarray:
         (attribute("padding", 1), "padding must be zero or one"),
         (attribute("padding", "one" + "\0" * 3), "padding must be zero or one"),
         (attribute("shortcut", "x" * 1000), "shortcut must be identity or pool or repeat"),
-        (attribute("shortcut", "pool"), "pool shortcut needs stride 2"),
+        (attribute("shortcut", "pool"), "a shortcut that is pooled needs stride 2"),
         (attribute("shortcut", "repeat"), "repeat shortcut needs twice as many outputs"),
         (no_initializer, "unit_01': scale must be an initializer"),
         (given(2, "image"), "threshold must be an initializer"),
@@ -136,11 +143,103 @@ def test_an_odd_side_is_refused_where_it_would_be_halved(tmp_path: Path) -> None
         load(tmp_path, lambda model: helper.set_model_props(model, {"edgebnn": info}), side=7)
 
 
+def no_outputs(model: onnx.ModelProto) -> None:
+    model.graph.node[2].output.pop()
+    model.graph.node[3].input[0] = "unit_00"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (no_outputs, "unit_01': y is missing, and so is pooled"),
+        (given(6, "", node=3), "unit_02': bits are missing, which the pooled shortcut needs"),
+        (attribute("stride", 1, node=3), "a shortcut that is pooled needs stride 2"),
+        (attribute("shortcut", "pool", node=3), r"unit_02': height and width must be even .* \(1, 3, 3, 6\)"),
+        (attribute("shortcut", "pooled"), "a shortcut that is pooled needs stride 2"),
+        # What only a run shows.
+        (given(0, "unit_00", node=3), r"unit_02': bits has shape \(1, 6, 6, 1\), wanted \(1, 12, 12, 1\)"),
+    ],
+)
+def test_averages_that_do_not_fit_are_refused_at_load(tmp_path: Path, change: Change, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load(tmp_path, change, stem=STEM)
+
+
+def test_an_average_of_odd_sides_is_refused(tmp_path: Path) -> None:
+    info = INFO.to_json().replace("8", "7")
+    with pytest.raises(UserError, match=r"unit_01': the output's height and width must be even .* \(1, 7, 7, 6\)"):
+        load(tmp_path, lambda model: helper.set_model_props(model, {"edgebnn": info}), side=7, stem=STEM)
+
+
 def test_a_newer_operator_needs_a_newer_edgebnn(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"version 2 of the operators ai\.edgebnn.* needs a newer edgebnn"):
-        load(tmp_path, lambda model: None, version=2)
+    with pytest.raises(UserError, match=r"version 3 of the operators ai\.edgebnn.* needs a newer edgebnn"):
+        load(tmp_path, lambda model: None, version=3)
     with pytest.raises(UserError, match="damaged"):
         load(tmp_path, lambda model: None, version=0)
+
+
+def test_units_are_the_same_in_versions_1_and_2(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).standard_normal((2, 3, packed_models.SIDE, packed_models.SIDE), np.float32)
+    answers = [load(tmp_path, lambda model: None, version=version).run(images) for version in (1, 2)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    with pytest.raises(UserError, match="damaged"):  # version 1 has no such operator
+        load(tmp_path, lambda model: None, stem=STEM, version=1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_image_convolution_gives_the_references_logits(tmp_path: Path, threads: int) -> None:
+    path = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS, STEM))
+    images = np.random.default_rng(1).standard_normal((4, 3, packed_models.SIDE, packed_models.SIDE), np.float32)
+    answer = runtime.load(path, threads=threads).run(images)
+    np.testing.assert_allclose(answer, packed_models.logits(UNITS, images, STEM), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            constant("stem.weight", ones(3, 3, 3)),
+            r"stem': weight has shape \(3, 3, 3\), wanted \(outputs, channels, 3, 3",
+        ),
+        (constant("stem.weight", ones(3, 3, 5, 5)), r"weight has shape \(3, 3, 5, 5\)"),
+        (constant("stem.weight", ones(3, 3, 3, 1)), r"weight has shape \(3, 3, 3, 1\)"),
+        (constant("stem.weight", ones(0, 3, 3, 3)), r"weight has shape \(0, 3, 3, 3\), wanted .* 1 to 16384"),
+        (constant("stem.weight", ones(3, 0, 3, 3)), r"weight has shape \(3, 0, 3, 3\)"),
+        (constant("stem.weight", ones(16385, 1, 3, 3)), "1 to 16384"),
+        (constant("stem.weight", ones(3, 3, 3, 3, dtype=np.float64)), "damaged"),
+        (constant("stem.bias", ones(4)), r"stem': bias has shape \(4\), wanted \(3\)"),
+        (constant("stem.bias", ones(3, 1)), r"bias has shape \(3, 1\)"),
+        (constant("unit_00.threshold", ones(1)), r"stem': next_threshold has shape \(1\), wanted \(3\)"),
+        (attribute("stride", None, node=0), "stem': attribute stride is missing"),
+        (attribute("stride", 0, node=0), "stride is 0, wanted 1 or 2"),
+        (attribute("stride", 1 << 33, node=0), "stride is 8589934592"),
+        (attribute("stride", "2", node=0), "attribute stride is missing, or no integer"),
+        (given(1, "image", node=0), "weight must be an initializer"),
+        (given(2, "image", node=0), "bias must be an initializer"),
+        (given(3, "image", node=0), "next_threshold must be an initializer"),
+        (given(3, "", node=0), "next_threshold and next_bits go together"),
+        (given(1, "", node=0), "damaged"),
+        (no_bits, "stem': next_threshold and next_bits go together"),
+        (lambda model: model.graph.node[0].input.append("stem.bias"), "damaged"),
+        # What only a run shows.
+        (constant("stem.weight", ones(3, 4, 3, 3)), r"stem': image has shape \(1, 3, 6, 6\), wanted \(N, 4, H, W\)"),
+        (given(0, "unit_00.threshold", node=0), r"stem': image has shape \(3\)"),
+    ],
+)
+def test_an_image_convolution_that_does_not_fit_is_refused_at_load(tmp_path: Path, change: Change, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load(tmp_path, change, stem=STEM)
+
+
+def test_an_image_of_odd_side_is_refused_where_it_would_be_halved(tmp_path: Path) -> None:
+    info = INFO.to_json().replace("8", "7")
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node[0].attribute[0].i = 2
+        helper.set_model_props(model, {"edgebnn": info})
+
+    with pytest.raises(UserError, match=r"ImageConv 'stem': height and width must be even .* \(1, 3, 7, 7\)"):
+        load(tmp_path, change, stem=STEM, side=7)
 
 
 def test_only_packed_files_need_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-// The AVX-512 path against the scalar one, on random units, bit for bit; of a NaN the place alone. The scalar path is
+// The AVX-512 path against the scalar one, on random units and image convolutions, bit for bit; of a NaN the place alone. The scalar path is
 // compared with the reference where there is a Python.
 #include <cstring>
 #include <initializer_list>
 
+#include "image_conv.h"
 #include "isa.h"
 #include "machine.h"
 #include "path.h"
@@ -53,6 +54,27 @@ struct Result {
   float y[kFloats];
   std::uint8_t next_bits[kBytes / 32];
 } of_scalar, of_avx512;
+
+const Parallel one_after_the_other = {nullptr, [](void*, std::size_t count, Parallel::Task task, void* what) {
+                                        for (std::size_t i = 0; i < count; ++i) task(what, i);
+                                      }};
+
+// What is left of this afterwards was not written; what is changed behind the end should not have been.
+void spoil(Result& result, Isa isa, std::size_t floats, std::size_t bytes) {
+  std::memset(result.y, isa == Isa::kScalar ? 0x11 : 0x22, floats * 4);
+  std::memset(result.next_bits, isa == Isa::kScalar ? 0x55 : 0xaa, bytes);
+  std::memset(result.y + floats, 0x33, 256);
+  std::memset(result.next_bits + bytes, 0x33, 256);
+}
+
+// Null, or what differs between the paths.
+const char* compared(std::size_t floats, std::size_t bytes) {
+  for (std::size_t i = 0; i < floats + 64; ++i) {
+    const float a = of_scalar.y[i], b = of_avx512.y[i];
+    if (a != a ? b == b : std::memcmp(&a, &b, 4) != 0) return i < floats ? "y" : "what lies behind y";
+  }
+  return std::memcmp(of_scalar.next_bits, of_avx512.next_bits, bytes + 256) ? "next_bits" : nullptr;
+}
 
 struct Case {
   UnitShape shape;
@@ -107,14 +129,7 @@ struct Case {
   void run(Isa isa, Result& result) const {
     const UnitConstants constants = {weight, threshold, scale, bias, slope, has_next ? next_threshold : nullptr};
     const auto unit = Unit::make(shape, constants, isa);
-    const Parallel one_after_the_other = {nullptr, [](void*, std::size_t count, Parallel::Task task, void* what) {
-                                            for (std::size_t i = 0; i < count; ++i) task(what, i);
-                                          }};
-    // What is left of this afterwards was not written; what is changed behind the end should not have been.
-    std::memset(result.y, isa == Isa::kScalar ? 0x11 : 0x22, floats() * 4);
-    std::memset(result.next_bits, isa == Isa::kScalar ? 0x55 : 0xaa, bytes());
-    std::memset(result.y + floats(), 0x33, 256);
-    std::memset(result.next_bits + bytes(), 0x33, 256);
+    spoil(result, isa, floats(), bytes());
     unit->run(x, given_bits ? bits : nullptr, batch, height, width, result.y, wants_next ? result.next_bits : nullptr,
               one_after_the_other);
   }
@@ -123,11 +138,7 @@ struct Case {
   const char* difference() const {
     run(Isa::kScalar, of_scalar);
     run(Isa::kAvx512, of_avx512);
-    for (std::size_t i = 0; i < floats() + 64; ++i) {
-      const float a = of_scalar.y[i], b = of_avx512.y[i];
-      if (a != a ? b == b : std::memcmp(&a, &b, 4) != 0) return i < floats() ? "y" : "what lies behind y";
-    }
-    return std::memcmp(of_scalar.next_bits, of_avx512.next_bits, bytes() + 256) ? "next_bits" : nullptr;
+    return compared(floats(), bytes());
   }
 
   void print_shape() const {
@@ -138,6 +149,49 @@ struct Case {
     print(static_cast<long>(width)), print(" pixels");
     print(given_bits ? ", bits" : ""), print(has_next ? ", next" : "");
     print("\n");
+  }
+};
+
+float image_weight[1 << 15];
+
+struct ImageCase {
+  ImageConvShape shape;
+  std::size_t batch, height, width;
+  bool has_next, wants_next;
+
+  explicit ImageCase(int outputs) : shape{1 + below(5), outputs, 1 + below(2)} {
+    const std::size_t stride = static_cast<std::size_t>(shape.stride);
+    batch = 1 + random() % 2;
+    height = (1 + random() % 9) * stride;
+    width = (1 + random() % 19) * stride;
+    has_next = below(4) != 0;
+    wants_next = has_next && below(4) != 0;
+    const Values kind = static_cast<Values>(below(kKinds));
+    const std::size_t channels = static_cast<std::size_t>(shape.channels), count = static_cast<std::size_t>(outputs);
+    fill(x, batch * channels * height * width, kind);
+    fill(image_weight, count * channels * 9, kind);
+    for (float* constants : {bias, next_threshold}) fill(constants, count, kind);
+  }
+
+  void run(Isa isa, Result& result, std::size_t floats, std::size_t bytes) const {
+    const auto conv = ImageConv::make(shape, {image_weight, bias, has_next ? next_threshold : nullptr}, isa);
+    spoil(result, isa, floats, bytes);
+    conv->run(x, batch, height, width, result.y, wants_next ? result.next_bits : nullptr, one_after_the_other);
+  }
+
+  const char* difference() const {
+    const std::size_t pixels = batch * height * width / static_cast<std::size_t>(shape.stride * shape.stride);
+    const std::size_t floats = pixels * static_cast<std::size_t>(shape.outputs);
+    const std::size_t bytes = wants_next ? pixels * static_cast<std::size_t>((shape.outputs + 7) / 8) : 0;
+    run(Isa::kScalar, of_scalar, floats, bytes);
+    run(Isa::kAvx512, of_avx512, floats, bytes);
+    return compared(floats, bytes);
+  }
+
+  void print_shape() const {
+    print(shape.channels), print(" channels to "), print(shape.outputs), print(", stride "), print(shape.stride);
+    print(", "), print(static_cast<long>(batch)), print(" x "), print(static_cast<long>(height)), print(" x ");
+    print(static_cast<long>(width)), print(" pixels"), print(has_next ? ", next\n" : "\n");
   }
 };
 
@@ -161,9 +215,18 @@ int main() {
       }
     }
   }
+  int images = 0;
+  for (int outputs : kChannels) {
+    for (int round = 0; round < kRounds; ++round, ++images) {
+      const ImageCase image(outputs);
+      const char* what = image.difference();
+      if (!what) continue;
+      if (++failures <= 10) print(what), print(" differs: "), image.print_shape();
+    }
+  }
   // The ceiling's own loop, for that it runs.
   const std::uint64_t operations = path(Isa::kAvx512)->ceiling(100);
   if (operations != 100 * 14 * 512) print("the ceiling counts wrongly\n"), ++failures;
-  print(units), print(" units, "), print(failures), print(" differ\n");
+  print(units), print(" units, "), print(images), print(" image convolutions, "), print(failures), print(" differ\n");
   machine::turn_off();
 }

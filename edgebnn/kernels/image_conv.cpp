@@ -1,0 +1,126 @@
+#include "image_conv.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "buffer.h"
+#include "path.h"
+
+namespace edgebnn {
+namespace {
+
+constexpr std::size_t kTaps = 9;
+constexpr std::size_t kTaskBytes = 1 << 16;  // of the output of one task: what is worth waking a thread for
+
+class PathImageConv final : public ImageConv {
+ public:
+  PathImageConv(const ImageConvShape& shape, const ImageConvConstants& constants, Isa isa)
+      : ImageConv(shape), isa_(isa), path_(*path(isa)) {
+    const std::size_t padded = rounded_up(outputs(), path_.image_block);
+    copy_padded(constants.bias, outputs(), padded, bias_);
+    copy_padded(constants.next_threshold, outputs(), padded, next_threshold_);
+    pack_weights(constants.weight, padded);
+  }
+
+  bool writes_bits() const override { return next_threshold_.data() != nullptr; }
+
+  Isa isa() const override { return isa_; }
+
+  void run(const float* image, std::size_t batch, std::size_t height, std::size_t width, float* y,
+           std::uint8_t* next_bits, const Parallel& parallel) const override {
+    Images images{*this, image, height, width, height / stride(), width / stride(), y, next_bits};
+    const std::size_t row_bytes = images.out_width * outputs() * sizeof(float);
+    images.task_rows = std::min(images.out_height, std::max<std::size_t>(1, kTaskBytes / row_bytes));
+    images.tasks = (images.out_height + images.task_rows - 1) / images.task_rows;
+    parallel.run(parallel.context, batch * images.tasks, Images::run_task, &images);
+  }
+
+ private:
+  std::size_t channels() const { return static_cast<std::size_t>(shape_.channels); }
+  std::size_t outputs() const { return static_cast<std::size_t>(shape_.outputs); }
+  std::size_t stride() const { return static_cast<std::size_t>(shape_.stride); }
+
+  // (outputs, taps) -> (blocks, taps, block); channels beyond the last are zeros.
+  void pack_weights(const float* weight, std::size_t padded) {
+    const std::size_t taps = channels() * kTaps, block = path_.image_block;
+    float* packed = weight_.reserve(padded * taps);
+    std::fill(packed, packed + padded * taps, 0.0f);
+    for (std::size_t o = 0; o < outputs(); ++o) {
+      for (std::size_t tap = 0; tap < taps; ++tap) {
+        packed[(o / block * taps + tap) * block + o % block] = weight[o * taps + tap];
+      }
+    }
+  }
+
+  // The images of a run. A task is some rows of the output of one.
+  struct Images {
+    const PathImageConv& conv;
+    const float* image;
+    std::size_t height, width, out_height, out_width;
+    float* y;
+    std::uint8_t* next_bits;
+    std::size_t task_rows = 0, tasks = 0;
+
+    static void run_task(void* state, std::size_t index) {
+      const Images& images = *static_cast<Images*>(state);
+      const std::size_t first = index % images.tasks * images.task_rows;
+      images.run_rows(index / images.tasks, first, std::min(images.out_height, first + images.task_rows));
+    }
+
+    // The rows of the image that they see, with their border, are copied side by side first.
+    void run_rows(std::size_t number, std::size_t first, std::size_t last) const {
+      const std::size_t stride = conv.stride(), outputs = conv.outputs(), channels = conv.channels();
+      const std::size_t lines = (last - first - 1) * stride + 3, line = width + 2;
+      thread_local Buffer<float> kept;
+      float* copy = kept.reserve(channels * lines * line);
+      for (std::size_t c = 0; c < channels; ++c) {
+        const float* plane = image + (number * channels + c) * height * width;
+        for (std::size_t i = 0; i < lines; ++i) copy_line(plane, first * stride + i, copy + (c * lines + i) * line);
+      }
+      ImageRow row{conv.weight_.data(), conv.bias_.data(), conv.next_threshold_.data(), channels, outputs, stride};
+      row.line = line;
+      row.plane = lines * line;
+      row.pixels = out_width;
+      for (std::size_t i = first; i < last; ++i) {
+        const std::size_t pixel = (number * out_height + i) * out_width;
+        row.image = copy + (i - first) * stride * line;
+        row.y = y + pixel * outputs;
+        row.next_bits = next_bits ? next_bits + pixel * ((outputs + 7) / 8) : nullptr;
+        conv.path_.convolve_image(row);
+      }
+    }
+
+    // A row of a channel between two zeros; row 0 and the one after the last are zeros alone.
+    void copy_line(const float* plane, std::size_t row, float* line) const {
+      if (row == 0 || row > height) {
+        std::fill(line, line + width + 2, 0.0f);
+        return;
+      }
+      line[0] = line[width + 1] = 0.0f;
+      std::memcpy(line + 1, plane + (row - 1) * width, width * sizeof(float));
+    }
+  };
+
+  const Isa isa_;
+  const Path& path_;
+  Buffer<float> weight_, bias_, next_threshold_;
+};
+
+}  // namespace
+
+const char* ImageConv::complaint(const ImageConvShape& shape) {
+  if (shape.channels < 1 || shape.outputs < 1) return "an image and its convolution need at least one channel";
+  if (shape.channels > kMaxChannels || shape.outputs > kMaxChannels) return "there may be at most 16384 channels";
+  if (shape.stride != 1 && shape.stride != 2) return "the stride must be 1 or 2";
+  return nullptr;
+}
+
+const char* ImageConv::complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const {
+  return complaint_of_size(shape_.stride, batch, height, width);
+}
+
+std::unique_ptr<ImageConv> ImageConv::make(const ImageConvShape& shape, const ImageConvConstants& constants, Isa isa) {
+  return std::make_unique<PathImageConv>(shape, constants, isa);
+}
+
+}  // namespace edgebnn
