@@ -25,9 +25,11 @@ def stem(part: Stem, images: np.ndarray) -> np.ndarray:
     (edgebnn/kernels/image_conv.h).
     """
     windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
-    x = part.bias[:, None, None]
-    for channel, row, column in np.ndindex(part.weight.shape[1:]):
-        x = x + part.weight[:, channel, row, column, None, None] * windows[:, channel, None, :, :, row, column]
+    outputs, *taps = part.weight.shape
+    x = np.empty((len(images), outputs, *windows.shape[2:4]), np.result_type(images, part.weight))
+    x[:] = part.bias[:, None, None]
+    for channel, row, column in np.ndindex(*taps):
+        x += part.weight[:, channel, row, column, None, None] * windows[:, channel, None, :, :, row, column]
     return _windows(x, 3, 2, border=1, fill=-np.inf).max(axis=(4, 5)) if part.pool else x
 
 

@@ -28,14 +28,14 @@ struct ImageBlock {
   const float* bias;
   const float* next_threshold;
   std::size_t channels, stride, line, plane;
-  std::size_t count;             // channels of the block that there are
-  std::size_t outputs, bytes;    // from a pixel of y, of next_bits, to the next
+  std::size_t count;           // channels of the block that there are
+  std::size_t outputs, bytes;  // from a pixel of y, of next_bits, to the next
 };
 
 // Tile: `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
 // `keep(vector)`, which does nothing, but not before and not after its turn: GCC would else compute sum after sum, each
 // waiting for itself, and keep the image in memory on the stack.
-template <class Tile, int kPixels, bool kWhole, bool kBits>
+template <class Tile, int kPixels, bool kWhole>
 EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* image, float* y,
                                         std::uint8_t* next_bits) {
   using V = typename Tile::Vector;
@@ -75,52 +75,50 @@ EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* im
       results[v] = sums[p * kVectors + v];
       V::store(to + v * V::kLanes, results[v]);
     });
-    std::uint8_t* bits = kBits ? next_bits + p * block.bytes : nullptr;
+    std::uint8_t* bits = next_bits + p * block.bytes;
     if constexpr (!kWhole) {
       store_image_plainly(plain, block.count, block.next_threshold, y + p * block.outputs, bits);
-    } else if constexpr (kBits) {
+    } else if (next_bits) {
       Tile::bits(results, block.next_threshold, bits);
     }
   });
 }
 
-template <class Tile, bool kWhole, bool kBits>
+template <class Tile, bool kWhole>
 EDGEBNN_INLINE void convolve_image_block(const ImageBlock& block, const float* image, std::size_t pixels, float* y,
                                          std::uint8_t* next_bits) {
   constexpr std::size_t kPixels = Tile::kPixels;
   for (; pixels >= kPixels; pixels -= kPixels) {
-    convolve_image_tile<Tile, Tile::kPixels, kWhole, kBits>(block, image, y, next_bits);
+    convolve_image_tile<Tile, Tile::kPixels, kWhole>(block, image, y, next_bits);
     image += kPixels * block.stride;
     y += kPixels * block.outputs;
-    if (kBits) next_bits += kPixels * block.bytes;
+    next_bits += kPixels * block.bytes;
   }
   for (; pixels; --pixels) {
-    convolve_image_tile<Tile, 1, kWhole, kBits>(block, image, y, next_bits);
+    convolve_image_tile<Tile, 1, kWhole>(block, image, y, next_bits);
     image += block.stride;
     y += block.outputs;
-    if (kBits) next_bits += block.bytes;
+    next_bits += block.bytes;
   }
 }
 
 template <class Tile>
 void convolve_image_with(const ImageRow& row) {
   constexpr std::size_t kBlock = Tile::kVectors * Tile::Vector::kLanes;
-  const std::size_t bytes = rounded_up(row.outputs, 8) / 8;
+  ImageBlock block{row.weight, row.bias, row.next_threshold, row.channels, row.stride, row.line, row.plane, 0,
+                   row.outputs, row.next_bits ? rounded_up(row.outputs, 8) / 8 : 0};
   for (std::size_t first = 0; first < row.outputs; first += kBlock) {
     const std::size_t left = row.outputs - first;
-    const ImageBlock block{row.weight + first * row.channels * 9,
-                           row.bias + first,
-                           row.next_bits ? row.next_threshold + first : nullptr,
-                           row.channels, row.stride, row.line, row.plane,
-                           left < kBlock ? left : kBlock,
-                           row.outputs, bytes};
-    float* y = row.y + first;
+    block.weight = row.weight + first * row.channels * 9;
+    block.bias = row.bias + first;
+    block.next_threshold = row.next_bits ? row.next_threshold + first : nullptr;
+    block.count = left < kBlock ? left : kBlock;
     std::uint8_t* next_bits = row.next_bits ? row.next_bits + first / 8 : nullptr;
-    const bool whole = left >= kBlock;
-    if (whole && next_bits) convolve_image_block<Tile, true, true>(block, row.image, row.pixels, y, next_bits);
-    if (whole && !next_bits) convolve_image_block<Tile, true, false>(block, row.image, row.pixels, y, next_bits);
-    if (!whole && next_bits) convolve_image_block<Tile, false, true>(block, row.image, row.pixels, y, next_bits);
-    if (!whole && !next_bits) convolve_image_block<Tile, false, false>(block, row.image, row.pixels, y, next_bits);
+    if (left < kBlock) {
+      convolve_image_block<Tile, false>(block, row.image, row.pixels, row.y + first, next_bits);
+    } else {
+      convolve_image_block<Tile, true>(block, row.image, row.pixels, row.y + first, next_bits);
+    }
   }
 }
 

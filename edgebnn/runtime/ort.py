@@ -32,28 +32,29 @@ def load(path: Path, threads: int) -> Model:
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], enable_fallback=0)
         init_ms = (time.perf_counter_ns() - begin) / 1e6
         metadata = session.get_modelmeta().custom_metadata_map
+        # Names in a damaged file may be no text.
+        inputs = [(each.name, each.type, each.shape) for each in session.get_inputs()]
+        outputs = [each.name for each in session.get_outputs()]
     except Exception as error:  # its exceptions share no base of their own
         raise UserError(
             f"model {path} is damaged, or uses what onnxruntime {onnxruntime.__version__} does not know "
             f"({reason(error)}); export it again"
         ) from None
 
-    inputs = session.get_inputs()
     check(
-        len(inputs) == 1 and inputs[0].type == "tensor(float)",
-        f"model {path} takes {', '.join(f'{i.name}: {i.type}' for i in inputs) or 'nothing'}; "
+        len(inputs) == 1 and inputs[0][1] == "tensor(float)",
+        f"model {path} takes {', '.join(f'{name}: {kind}' for name, kind, _ in inputs) or 'nothing'}; "
         "only one float32 image can be given",
     )
+    given, _, sizes = inputs[0]
     # A free size is given as a name or as None.
-    shape = [size if isinstance(size, int) else None for size in inputs[0].shape]
+    shape = [size if isinstance(size, int) else None for size in sizes]
     batch, channels, side = image_input(shape, path)
-    outputs = session.get_outputs()
     check(outputs, f"model {path} gives no output; export it again")
-    output = outputs[0].name
 
     def infer(images: np.ndarray) -> np.ndarray:
         try:
-            return session.run([output], {inputs[0].name: images})[0]
+            return session.run(outputs[:1], {given: images})[0]
         except Exception as error:  # as above
             raise UserError(f"onnxruntime cannot run model {path} ({reason(error)}); export it again") from None
 

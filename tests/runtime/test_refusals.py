@@ -242,6 +242,13 @@ def test_an_image_of_odd_side_is_refused_where_it_would_be_halved(tmp_path: Path
         load(tmp_path, change, stem=STEM, side=7)
 
 
+def test_names_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    path = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS))
+    path.write_bytes(path.read_bytes().replace(b"\x05batch", b"\x05\xd8atch"))
+    with pytest.raises(UserError, match=r"packed\.onnx is damaged"):
+        runtime.load(path)
+
+
 def test_only_packed_files_need_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels._library.cache_clear()
     monkeypatch.setenv("EDGEBNN_LIBRARY", str(tmp_path / "absent.so"))
