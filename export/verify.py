@@ -105,9 +105,7 @@ class Parity:
                 f"by up to {self.max_unit_error:.3g} times what rounding explains"
             )
         if self.packed_wrong:
-            found.append(
-                f"{self.packed_wrong} parts hand on other bits, or another average, than those of their outputs"
-            )
+            found.append(f"{self.packed_wrong} parts hand on other bits or another average than their output's")
         if self.bits_differing > limits.bits_differing:
             found.append(f"{self.bits_differing:.3f}% of the bits differ, limit {limits.bits_differing:g}%")
         if self.top1_agreement < limits.top1_agreement:

@@ -45,7 +45,7 @@ class Node:
     Attributes:
         kind: its name in the format's own words ("CONV_2D", "LceBconv2d", "Conv", "BinaryUnit").
         name: what people call it.
-        inputs, outputs: keys of `Network.tensors`; "" is an input left out.
+        inputs, outputs: keys of `Network.tensors`; "" is one left out.
         attributes: its settings; only those that the doctor reads.
     """
 
@@ -54,6 +54,11 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str:
+        """Key of the first output that is there; "" if none is."""
+        return next(filter(None, self.outputs), "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,4 +137,4 @@ class Network:
 
     def output(self, node: Node) -> Tensor | None:
         """A node's first output."""
-        return self.tensors.get(node.outputs[0]) if node.outputs else None
+        return self.tensors.get(node.output)

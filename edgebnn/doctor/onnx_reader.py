@@ -76,10 +76,10 @@ def _network(data: bytes, shapes: Shapes, folder: Path | None) -> Network:
             node = _node(content, folder)
             # ONNX Runtime numbers nodes as they stand, less the Constants.
             made = _constant(node) if node.kind == "Constant" else Tensor("", shapes.get(node.name or len(nodes)))
-            if node.outputs and node.outputs[0]:
-                tensors[node.outputs[0]] = replace(made, name=node.outputs[0])
+            if node.output:
+                tensors[node.output] = replace(made, name=node.output)
             if node.kind != "Constant":
-                nodes.append(replace(node, name=node.name or next(iter(node.outputs), node.kind)))
+                nodes.append(replace(node, name=node.name or node.output or node.kind))
     for key in (key for node in nodes for key in (*node.inputs, *node.outputs) if key):
         tensors.setdefault(key, Tensor(key, None))
     packed = any(node.kind in OPERATORS for node in nodes)

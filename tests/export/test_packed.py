@@ -36,12 +36,8 @@ LIMITS = Limits()
 def run_laid_open(data: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
     """Every tensor the units of a packed file pass on, and the logits, as a plain user of ONNX Runtime gets them."""
     model = onnx.load_from_string(data)
-    named = [
-        name
-        for node in model.graph.node
-        for name in node.output
-        if re.fullmatch(r"(stem|unit_\d+)(\.bits|\.average)?", name)
-    ]
+    passed = re.compile(r"(stem|unit_\d+)(\.bits|\.average)?")
+    named = [name for node in model.graph.node for name in node.output if passed.fullmatch(name)]
     kinds = {True: onnx.TensorProto.UINT8, False: onnx.TensorProto.FLOAT}
     model.graph.output.extend(
         helper.make_tensor_value_info(name, kinds[name.endswith(".bits")], None) for name in named
