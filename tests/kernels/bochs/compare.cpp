@@ -79,25 +79,31 @@ const char* compared(std::size_t floats, std::size_t bytes) {
 struct Case {
   UnitShape shape;
   std::size_t batch, height, width;
-  bool given_bits, has_next, wants_next;
+  bool given_bits, has_next, wants_next, wants_y, wants_pooled;
 
   Case(int channels, int kernel, Shortcut shortcut) {
     shape.inputs = channels;
     shape.outputs = shortcut == Shortcut::kRepeat ? 2 * channels : channels;
     shape.kernel = kernel;
-    shape.stride = shortcut == Shortcut::kPool ? 2 : 1;
+    shape.stride = shortcut == Shortcut::kPool || shortcut == Shortcut::kPooled ? 2 : 1;
     shape.padding = below(2) ? Padding::kOne : Padding::kZero;
     shape.shortcut = shortcut;
     const std::size_t words = static_cast<std::size_t>((channels + 31) / 32 * kernel * kernel * shape.outputs);
     std::size_t most = kWork / words;  // pixels
     most = most < 2 ? 2 : most > 400 ? 400 : most;
-    const std::size_t out_width = 1 + random() % (most < 32 ? most : 32);
-    const std::size_t out_height = 1 + random() % (most / out_width);
+    std::size_t out_width = 1 + random() % (most < 32 ? most : 32);
+    std::size_t out_height = 1 + random() % (most / out_width);
+    wants_pooled = below(3) == 0;
+    wants_y = !wants_pooled || below(2);
+    if (wants_pooled) {
+      out_width += out_width % 2;
+      out_height += out_height % 2;
+    }
     const std::size_t stride = static_cast<std::size_t>(shape.stride);
     height = out_height * stride;
     width = out_width * stride;
     batch = 2 * out_height * out_width <= most && below(3) == 0 ? 2 : 1;
-    given_bits = below(2);
+    given_bits = below(2) || shortcut == Shortcut::kPooled;
     has_next = below(4) != 0;
     wants_next = has_next && below(4) != 0;
 
@@ -121,7 +127,10 @@ struct Case {
   std::size_t out_pixels() const {
     return batch * height * width / static_cast<std::size_t>(shape.stride * shape.stride);
   }
-  std::size_t floats() const { return out_pixels() * static_cast<std::size_t>(shape.outputs); }
+  // Of y, with the averages behind it.
+  std::size_t floats() const { return of_y() + (wants_pooled ? out_pixels() / 4 * outputs() : 0); }
+  std::size_t of_y() const { return wants_y ? out_pixels() * outputs() : 0; }
+  std::size_t outputs() const { return static_cast<std::size_t>(shape.outputs); }
   std::size_t bytes() const {
     return wants_next ? out_pixels() * static_cast<std::size_t>((shape.outputs + 7) / 8) : 0;
   }
@@ -130,8 +139,9 @@ struct Case {
     const UnitConstants constants = {weight, threshold, scale, bias, slope, has_next ? next_threshold : nullptr};
     const auto unit = Unit::make(shape, constants, isa);
     spoil(result, isa, floats(), bytes());
-    unit->run(x, given_bits ? bits : nullptr, batch, height, width, result.y, wants_next ? result.next_bits : nullptr,
-              one_after_the_other);
+    unit->run({x, given_bits ? bits : nullptr, wants_y ? result.y : nullptr,
+               wants_pooled ? result.y + of_y() : nullptr, wants_next ? result.next_bits : nullptr},
+              batch, height, width, one_after_the_other);
   }
 
   // Null, or what differs.
@@ -142,13 +152,13 @@ struct Case {
   }
 
   void print_shape() const {
-    constexpr const char* kShortcuts[] = {"identity", "pool", "repeat", "none"};
+    constexpr const char* kShortcuts[] = {"identity", "pool", "repeat", "none", "pooled"};
     print(shape.inputs), print(" channels, kernel "), print(shape.kernel), print(", ");
     print(kShortcuts[static_cast<int>(shape.shortcut)]), print(", padding "), print(static_cast<int>(shape.padding));
     print(", "), print(static_cast<long>(batch)), print(" x "), print(static_cast<long>(height)), print(" x ");
     print(static_cast<long>(width)), print(" pixels");
-    print(given_bits ? ", bits" : ""), print(has_next ? ", next" : "");
-    print("\n");
+    print(given_bits ? ", bits" : ""), print(has_next ? ", next" : ""), print(wants_y ? ", y" : "");
+    print(wants_pooled ? ", averages\n" : "\n");
   }
 };
 
@@ -205,7 +215,8 @@ int main() {
   int units = 0, failures = 0;
   for (int channels : kChannels) {
     for (int kernel : {1, 3}) {
-      for (Shortcut shortcut : {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone}) {
+      for (Shortcut shortcut :
+           {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone, Shortcut::kPooled}) {
         for (int round = 0; round < (channels > 128 ? 1 : kRounds); ++round, ++units) {
           const Case unit(channels, kernel, shortcut);
           const char* what = unit.difference();

@@ -30,6 +30,14 @@ descriptors_pointer:
 .section .text
 .code64
 long:
+  # Bochs has memory in blocks of 128 KiB, puts them one behind the other as they are first touched, and .ram over the
+  # first ones whole: so they are touched in order.
+  movl $0x100000, %ebx
+1:
+  movb (%rbx), %al
+  addl $0x20000, %ebx
+  cmpl $bss, %ebx
+  jb 1b
   xorl %ecx, %ecx
   movl $0xe7, %eax  # XCR0: x87, SSE, AVX, and the three parts of AVX-512
   xorl %edx, %edx
