@@ -63,11 +63,12 @@ struct Pairs {
   }
 };
 
-// A piece of the window: some rows, or a part of one.
+// A piece of the window, from anywhere in a row to anywhere in that or a later one.
 struct Chunk {
   std::size_t offset;   // of its first cell from the window's
-  std::size_t rows;     // at least one
-  std::size_t triples;  // of groups in each; at most kMostTriples in all rows
+  std::size_t triples;  // of groups, at most kMostTriples
+  std::size_t in_row;   // of them before the first row ends, at most
+  std::size_t of_row;   // in every row
 };
 
 // The mismatches of a chunk for 32 * kVectors channels of kPairs pairs, in bytes: `all` of both pixels, modulo 256, and
@@ -78,9 +79,12 @@ EDGEBNN_INLINE void count_bytes(const std::uint8_t* (&cells)[kPairs], std::size_
                                 __m256i (&second)[kPairs * kVectors]) {
   const auto* tables = reinterpret_cast<const std::uint8_t*>(kTables.mismatches);
   const __m256i low = _mm256_set1_epi8(15);
-  std::size_t rows = chunk.rows;
+  const std::size_t to_next_row = row_bytes - 6 * chunk.of_row;
+  std::size_t left = chunk.triples, in_row = chunk.in_row;
   do {
-    std::size_t triples = chunk.triples;
+    std::size_t triples = left < in_row ? left : in_row;
+    left -= triples;
+    in_row = chunk.of_row;
     do {
       repeat<kPairs>([&](auto pair) __attribute__((always_inline)) {
         __m256i x[kVectors];
@@ -107,8 +111,8 @@ EDGEBNN_INLINE void count_bytes(const std::uint8_t* (&cells)[kPairs], std::size_
       });
       weight += 96 * kVectors;
     } while (--triples);
-    repeat<kPairs>([&](auto pair) __attribute__((always_inline)) { cells[pair] += row_bytes - 6 * chunk.triples; });
-  } while (--rows);
+    repeat<kPairs>([&](auto pair) __attribute__((always_inline)) { cells[pair] += to_next_row; });
+  } while (left);
 }
 
 // What to fetch while a chunk is counted.
@@ -130,7 +134,7 @@ template <int kPairs, int kVectors>
 EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_t row_bytes, const Chunk& chunk,
                                 const std::uint8_t* weight, bool first, __m256i* sums) {
   constexpr int kAll = kPairs * kVectors;
-  const __m256i low = _mm256_set1_epi8(15), even = _mm256_set1_epi16(0xff);
+  const __m256i low = _mm256_set1_epi8(15);
   const std::uint8_t* cells[kPairs];
   repeat<kPairs>([&](auto p) __attribute__((always_inline)) {
     cells[p] = pairs.pixels[pair + p][0].window + chunk.offset;
@@ -141,8 +145,7 @@ EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_
   repeat<kAll>([&](auto v) __attribute__((always_inline)) {
     const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);  // modulo 256
     const __m256i own = _mm256_sub_epi8(all[v], sixteenfold);
-    const __m256i counts[kSums] = {_mm256_and_si256(own, even), _mm256_srli_epi16(own, 8),
-                                   _mm256_and_si256(second[v], even), _mm256_srli_epi16(second[v], 8)};
+    const __m256i counts[kSums] = {own, _mm256_srli_epi16(own, 8), second[v], _mm256_srli_epi16(second[v], 8)};
     repeat<kSums>([&](auto i) __attribute__((always_inline)) {
       __m256i& sum = sums[v * kSums + i];
       sum = first ? counts[i] : _mm256_add_epi16(sum, counts[i]);
@@ -186,25 +189,23 @@ void convolve_block(const Job& job, std::size_t first) {
   const std::size_t source = kShortcut == Shortcut::kRepeat && first >= inputs ? first - inputs : first;
   const bool far = outputs > kBlock;  // weights do not stay in the caches, pixels are taken in pieces
   const std::size_t triples = kernel * job.cell_bytes / 6;  // of a row of the window
-  const std::size_t parts = (triples + kMostTriples - 1) / kMostTriples;
-  const std::size_t rows = triples < kMostTriples ? kMostTriples / triples : 1;
+  const std::size_t parts = (kernel * triples + kMostTriples - 1) / kMostTriples;
   __m256i sums[kMostPairs * kVectors * kSums];
   Pairs pairs;
   Walk walk(job);
   for (std::size_t left = job.last_pixel - job.first_pixel; left; left -= pairs.pixels_taken) {
     pairs.take(job, walk, left);
     const std::uint8_t* weight = job.constants.weight + first * kernel * kernel * job.cell_bytes / 2;
-    for (std::size_t row = 0; row < kernel; row += rows) {
-      for (std::size_t part = 0; part < parts; ++part) {
-        const std::size_t start = part * triples / parts, end = (part + 1) * triples / parts;
-        const Chunk chunk{row * job.row_bytes + 6 * start, rows < kernel - row ? rows : kernel - row, end - start};
-        const std::size_t bytes = chunk.rows * chunk.triples * 96 * kVectors;
-        // What comes from afar is asked for while there is something to count.
-        const bool last = row + rows >= kernel && part + 1 == parts;
-        const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, far && last ? channels : 0, source, first};
-        count_chunk<kVectors>(job, pairs, chunk, weight, row + part == 0, ahead, sums);
-        weight += bytes;
-      }
+    for (std::size_t part = 0; part < parts; ++part) {
+      const std::size_t start = part * kernel * triples / parts, end = (part + 1) * kernel * triples / parts;
+      const std::size_t row = start / triples, column = start % triples;
+      const Chunk chunk{row * job.row_bytes + 6 * column, end - start, triples - column, triples};
+      const std::size_t bytes = chunk.triples * 96 * kVectors;
+      // What comes from afar is asked for while there is something to count.
+      const bool last = part + 1 == parts;
+      const Ahead ahead{weight + bytes, far ? bytes / 64 : 0, far && last ? channels : 0, source, first};
+      count_chunk<kVectors>(job, pairs, chunk, weight, part == 0, ahead, sums);
+      weight += bytes;
     }
     for (std::size_t pair = 0; pair < pairs.count; ++pair) {
       const __m256i* own = sums + pair * kVectors * kSums;

@@ -8,7 +8,8 @@
 namespace edgebnn {
 namespace {
 
-// 16-bit sums of 32 channels of a pair of pixels: even and odd bytes of the first, then of the second.
+// 16-bit sums of 32 channels of a pair of pixels: of the first the even bytes plus 256 times the odd ones, modulo 2^16,
+// and the odd ones alone; then those of the second.
 constexpr int kSums = 4;
 
 struct Vector {
@@ -52,7 +53,12 @@ EDGEBNN_INLINE void together(__m256 (&values)[kCount]) {
   for (__m256& value : values) __asm__("" : "+x"(value));
 }
 
-// kFactor times byte kByte of every 32 bits of a sum: of eight neighbouring channels. Sums stay below 2^15 (kMaxTerms).
+// The even bytes' sums of a pixel, exactly: they stay below 2^15 (kMaxTerms).
+EDGEBNN_INLINE __m256i even_bytes(const __m256i* sums) {
+  return _mm256_sub_epi16(sums[0], _mm256_slli_epi16(sums[1], 8));
+}
+
+// kFactor times byte kByte of every 32 bits of the sums: of eight neighbouring channels.
 template <int kByte, int kFactor>
 EDGEBNN_INLINE __m256i unfold(const __m256i& even, const __m256i& odd) {
   const __m256i factor = kByte < 2 ? _mm256_set1_epi32(kFactor & 0xffff) : _mm256_set1_epi32(kFactor * 65536);
@@ -94,12 +100,13 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
                                    std::size_t inputs, std::size_t row) {
   for (std::size_t step = 0; step < steps; ++step, c += 32, base += 32, x += 32, sums += kSums) {
     if (kShortcut == Shortcut::kRepeat && step == wrap) x -= inputs;
+    const __m256i even = even_bytes(sums), odd = sums[1];
     __m256 z[4], scaled[4], kept[4];
     const auto each = [&](auto&& f) __attribute__((always_inline)) {
       repeat<4>([&](auto i) __attribute__((always_inline)) { f(i, 8 * i, c + 8 * i); });
     };
     each([&](auto i, int at, const float* own) __attribute__((always_inline)) {
-      z[i] = Vector::accumulator(base + at, unfold<i, -2>(sums[0], sums[1]));
+      z[i] = Vector::accumulator(base + at, unfold<i, -2>(even, odd));
       z[i] = Vector::multiply(z[i], Vector::load(own));
     });
     together(z);
@@ -135,9 +142,10 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
 EDGEBNN_INLINE void finish_rest(const Job& job, const Pixel& pixel, std::size_t first, const __m256i* sums) {
   const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
   if (first >= outputs) return;
+  const __m256i even = even_bytes(sums), odd = sums[1];
   alignas(32) std::int32_t plain[32];
   repeat<4>([&](auto byte) __attribute__((always_inline)) {
-    _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), unfold<byte, 1>(sums[0], sums[1]));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(plain + 8 * byte), unfold<byte, 1>(even, odd));
   });
   finish_plainly(job, pixel, first, outputs - first < 32 ? outputs - first : 32, plain);
 }
