@@ -27,6 +27,7 @@ namespace edgebnn {
 namespace {
 
 constexpr std::size_t kMostTriples = 21;  // of 12 mismatches each that a byte can hold
+constexpr std::size_t kFarApart = 256;    // bytes of a cell: the processor's own prefetching does not step so far
 constexpr std::size_t kMostPairs = 49;    // of pixels whose sums wait in memory: 25 kB
 
 // sum += entry. Written out because GCC 12 spends a copy of the sum on each of these additions.
@@ -124,6 +125,7 @@ struct Ahead {
 };
 
 EDGEBNN_INLINE void fetch(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T1); }
+EDGEBNN_INLINE void fetch_close(const void* from) { _mm_prefetch(static_cast<const char*>(from), _MM_HINT_T0); }
 
 EDGEBNN_INLINE void fetch(const float* from, std::size_t first, std::size_t count) {
   for (std::size_t i = first; i < first + count; i += 16) fetch(from + i);
@@ -166,11 +168,18 @@ void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const s
   }
   const std::size_t lines = (ahead.lines + pairs.count - 1) / pairs.count;  // for each pair
   const std::uint8_t* next = ahead.weight;
+  const bool far_apart = job.cell_bytes >= kFarApart;
   for (; pair < pairs.count; ++pair, sums += kVectors * kSums) {
     for (std::size_t line = 0; line < lines; ++line, next += 64) fetch(next);
     for (std::size_t p = 0; ahead.channels && p < pairs.members(pair); ++p) {
       fetch(pairs.pixels[pair][p].x, ahead.x, ahead.channels);
       fetch(pairs.pixels[pair][p].written(job), ahead.y, ahead.channels);
+    }
+    if (far_apart && pair + 1 < pairs.count) {
+      const std::uint8_t* window = pairs.pixels[pair + 1][0].window + chunk.offset;
+      fetch_close(window);
+      fetch_close(window + 64);
+      fetch_close(window + 6 * chunk.triples - 1);
     }
     count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
   }
