@@ -92,8 +92,8 @@ struct BlockConstants {
   alignas(32) float values[4 * kBlock];  // scale, bias, slope, next threshold
 };
 
-// Sums of 32 channels to outputs and bits, `steps` times, four vectors of 8 channels together. All pointers begin at the
-// first channel, that of the repeat shortcut steps back at `wrap`; `c` is of BlockConstants.
+// Sums of 32 channels to outputs and bits, `steps` times, four vectors of 8 channels together. All pointers begin at
+// the first channel, that of the repeat shortcut steps back at `wrap`; `c` is of BlockConstants.
 template <Shortcut kShortcut, Corner kCorner>
 EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, const float* x, float* y, float* pooled,
                                    std::uint8_t* next_bits, const __m256i* sums, std::size_t steps, std::size_t wrap,
@@ -101,7 +101,7 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
   for (std::size_t step = 0; step < steps; ++step, c += 32, base += 32, x += 32, sums += kSums) {
     if (kShortcut == Shortcut::kRepeat && step == wrap) x -= inputs;
     const __m256i even = even_bytes(sums), odd = sums[1];
-    __m256 z[4], scaled[4], kept[4];
+    __m256 z[4];
     const auto each = [&](auto&& f) __attribute__((always_inline)) {
       repeat<4>([&](auto i) __attribute__((always_inline)) { f(i, 8 * i, c + 8 * i); });
     };
@@ -116,16 +116,13 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
     });
     together(z);
     each([&](auto i, int, const float* own) __attribute__((always_inline)) {
-      scaled[i] = Vector::multiply(z[i], Vector::load(own + BlockConstants::kSlope));
-      kept[i] = _mm256_cmp_ps(z[i], _mm256_setzero_ps(), _CMP_GE_OQ);
-    });
-    together(scaled);
-    each([&](auto i, int, const float*) __attribute__((always_inline)) {
-      z[i] = _mm256_blendv_ps(scaled[i], z[i], kept[i]);
+      z[i] = Vector::prelu(z[i], Vector::load(own + BlockConstants::kSlope));
     });
     together(z);
     if (kCorner == Corner::kNone || y) {
-      each([&](auto i, int at, const float*) __attribute__((always_inline)) { Vector::store(y + 32 * step + at, z[i]); });
+      each([&](auto i, int at, const float*) __attribute__((always_inline)) {
+        Vector::store(y + 32 * step + at, z[i]);
+      });
     }
     if constexpr (kCorner != Corner::kNone) {
       each([&](auto i, int at, const float*) __attribute__((always_inline)) {
@@ -150,8 +147,8 @@ EDGEBNN_INLINE void finish_rest(const Job& job, const Pixel& pixel, std::size_t 
   finish_plainly(job, pixel, first, outputs - first < 32 ? outputs - first : 32, plain);
 }
 
-// A pixel's sums, two of each kSums, to outputs and bits. The first `whole` steps of 32 channels lie side by side in the
-// shortcut too, but for the one from its last channel to its first.
+// A pixel's sums, two of each kSums, to outputs and bits. The first `whole` steps of 32 channels lie side by side in
+// the shortcut too, but for the one from its last channel to its first.
 template <std::size_t kSteps, Shortcut kShortcut, Corner kCorner>
 EDGEBNN_INLINE void finish_in(const Job& job, const BlockConstants& constants, const Pixel& pixel, std::size_t first,
                               std::size_t whole, const __m256i* sums) {

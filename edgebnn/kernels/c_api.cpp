@@ -75,7 +75,8 @@ struct Call {
 
   void run(std::size_t first, std::size_t count, const Parallel& parallel) const {
     const UnitShape& shape = unit.shape();
-    const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
+    const std::size_t inputs = static_cast<std::size_t>(shape.inputs);
+    const std::size_t outputs = static_cast<std::size_t>(shape.outputs);
     const std::size_t before = first * height * width;
     const std::size_t after = before / static_cast<std::size_t>(shape.stride * shape.stride);
     UnitArrays own = arrays;

@@ -4,7 +4,7 @@
 //
 // That is the order of a weight's values in memory. Products and sums are rounded one by one, never contracted, and
 // the border's zeros are multiplied and added like any other value; so every path gives the same bits as
-// edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, with its bits as in unit.h.
+// edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in unit.h.
 #pragma once
 
 #include <cstddef>

@@ -57,5 +57,6 @@ EDGEBNN_EXPORT edgebnn::ort::Status* RegisterCustomOps(edgebnn::ort::SessionOpti
   const Api* api = base->GetApi(kApiVersion);
   if (!api) return base->GetApi(1)->CreateStatus(kFail, "edgebnn needs onnxruntime 1.17 or newer");
   const std::uint32_t version = interface_version(*base);
-  return guarded(*api, "edgebnn", kDomain, [&] { check(*api, api->AddCustomOpDomain(options, domain(*api, version))); });
+  return guarded(*api, "edgebnn", kDomain,
+                 [&] { check(*api, api->AddCustomOpDomain(options, domain(*api, version))); });
 }

@@ -90,7 +90,9 @@ class UnitKernel {
       throw std::runtime_error("bits are missing, which the pooled shortcut needs");
     }
     writes_bits_ = node.has_input(kNextThreshold);
-    if (writes_bits_ != node.has_output(kNextBits)) throw std::runtime_error("next_threshold and next_bits go together");
+    if (writes_bits_ != node.has_output(kNextBits)) {
+      throw std::runtime_error("next_threshold and next_bits go together");
+    }
     UnitConstants constants{weight.bytes(),  threshold.floats(), scale.floats(),
                             bias.floats(),   slope.floats(),     nullptr};
     if (writes_bits_) constants.next_threshold = node.channels(kNextThreshold, shape_.outputs).floats();

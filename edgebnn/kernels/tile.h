@@ -26,7 +26,9 @@ struct Pixel {
   std::size_t square;          // of the pixel, if it has a corner
 
   // Where its outputs go, or null.
-  float* y(const Job& job) const { return job.y ? job.y + number * static_cast<std::size_t>(job.shape.outputs) : nullptr; }
+  float* y(const Job& job) const {
+    return job.y ? job.y + number * static_cast<std::size_t>(job.shape.outputs) : nullptr;
+  }
   float* pooled(const Job& job) const {
     return corner == Corner::kNone ? nullptr : job.pooled + square * static_cast<std::size_t>(job.shape.outputs);
   }

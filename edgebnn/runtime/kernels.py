@@ -126,7 +126,7 @@ class KernelUnit:
     ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
         """As a call, but gives y or not, its 2x2 average (N, H / stride / 2, W / stride / 2, outputs) or not, and bits.
 
-        In place, what comes first of y and its average is written where a copy of x lies.
+        In place as in a call, where y is wanted.
         """
         x = _floats(x)
         check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
