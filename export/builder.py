@@ -34,7 +34,7 @@ class Builder:
     def add(
         self, operator: str, inputs: list[str], *outputs: str, name: str = "", domain: str = "", **attributes: Any
     ) -> str:
-        """Adds a node, named as its first output unless a name is given, and gives that output."""
+        """Adds a node, named as its first output unless a name is given. Gives that output, "" if it is left out."""
         self.nodes.append(helper.make_node(operator, inputs, outputs, name or outputs[0], domain=domain, **attributes))
         return outputs[0]
 

@@ -113,10 +113,13 @@ def _unit(builder: Builder, unit: Unit, number: int, given: _Given, following: U
 def _operator(
     builder: Builder, unit: Unit, name: str, given: _Given, outputs: list[str], threshold: str = "", node: str = ""
 ) -> None:
-    """The node of a unit whose constants begin with `name`; so does its own, unless it is given.
+    """Adds the node of a unit.
 
     Args:
+        name: begins its constants' names, and is the node's unless `node` is given.
+        outputs: names, "" for what it does not give.
         threshold: name of the following unit's, whose bits are then written.
+        node: begins the name of its slope, too.
     """
     node = node or name
     inputs = [given.x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]

@@ -65,7 +65,7 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
         said, meant = getattr(loaded.info, name), getattr(graph.info, name)
         check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
     try:
-        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph, loaded.format)
+        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph, loaded)
         found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -80,12 +80,12 @@ def _open_tflite(path: Path, format_: str) -> Trace:
     return Trace(format_, False, False, lambda images: Run(*trace(images)))
 
 
-def _open_onnx(path: Path, graph: InferenceGraph, format_: str) -> Trace:
+def _open_onnx(path: Path, graph: InferenceGraph, loaded: runtime.Model) -> Trace:
     model = onnx.load(path)
     averages = _open_averages(model, len(graph.units))
     makers = {output: node for node in model.graph.node for output in node.output}
     names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
-    packed = format_ == "onnx-packed"
+    packed = loaded.format == "onnx-packed"
     stem = makers[names[0]].op_type if names[0] in makers else ""
     own_stem = packed and stem == IMAGE_OPERATOR
     # Of the stem and every unit but the last, the operators that give the next unit its bits.
@@ -99,6 +99,8 @@ def _open_onnx(path: Path, graph: InferenceGraph, format_: str) -> Trace:
 
     def run(images: np.ndarray) -> Run:
         logits, *found = session.run([OUTPUT, *names, *packs, *averages.values()], {INPUT: images})
+        if packed:  # as it runs untouched: units write over their inputs then, and some give averages alone
+            logits = loaded.run(images)
         outputs, handed_on = found[: len(names)], found[len(names) : len(names) + len(packs)]
         averaged = dict(zip(averages, map(_channels_first, found[len(names) + len(packs) :])))
         if channels_last:
@@ -110,7 +112,7 @@ def _open_onnx(path: Path, graph: InferenceGraph, format_: str) -> Trace:
         }
         return Run(outputs, logits, seen, averaged)
 
-    return Trace(format_, _has_int8_head(model), own_stem, run)
+    return Trace(loaded.format, _has_int8_head(model), own_stem, run)
 
 
 def _open_averages(model: ModelProto, units: int) -> dict[int, str]:
@@ -119,7 +121,8 @@ def _open_averages(model: ModelProto, units: int) -> dict[int, str]:
     makers = {output: node for node in model.graph.node for output in node.output}
     averages = {number: name for number, name in averages.items() if name in makers}
     for number, name in averages.items():
-        makers[name].output[0] = makers[name].output[0] or unit_output_name(number)
+        if unit_output_name(number) not in makers:
+            makers[name].output[0] = makers[name].output[0] or unit_output_name(number)
     return averages
 
 

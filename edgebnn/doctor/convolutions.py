@@ -70,7 +70,9 @@ def _unit(network: Network, node: Node) -> Convolution:
     outputs, kernel, *_ = _shape(network, _key(node, 1), 4)
     inputs = threshold.size if threshold else 0
     padding = str(node.attributes.get("padding")) if kernel > 1 else "none"
-    work = _pixels(network, node) * kernel**2 * inputs * outputs
+    # Of a unit that gives averages alone, they are the map that is known: a quarter of its pixels.
+    pixels = _pixels(network, node) * (1 if any(node.outputs[:2]) else 4)
+    work = pixels * kernel**2 * inputs * outputs
     stride = borders.whole(node.attributes.get("stride"), 1)
     return Convolution(node.name, "binary", kernel, stride, inputs, outputs, padding, work, _key(node, 1))
 

@@ -51,8 +51,8 @@ def of_network(network: Network) -> Levels:
         return known[key]
 
     for node in network.nodes:
-        if node.outputs and node.outputs[0]:
-            known[node.outputs[0]] = _made(network, node, look)
+        if node.output:
+            known[node.output] = _made(network, node, look)
     return {key: found for key, found in known.items() if found is not None}
 
 

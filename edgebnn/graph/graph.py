@@ -39,6 +39,8 @@ class Stem:
     def __post_init__(self) -> None:
         kernel = self.weight.shape[2:]
         check(kernel in ((3, 3), (7, 7)), f"the stem's kernel is {kernel}; it must be 3x3 or 7x7")
+        outputs = len(self.weight)
+        check(self.bias.shape == (outputs,), f"the stem's bias has shape {self.bias.shape} for {outputs} outputs")
 
     @property
     def border(self) -> int:

@@ -68,8 +68,8 @@ struct Pairs {
 struct Chunk {
   std::size_t offset;   // of its first cell from the window's
   std::size_t triples;  // of groups, at most kMostTriples
-  std::size_t in_row;   // of them before the first row ends, at most
-  std::size_t of_row;   // in every row
+  std::size_t in_row;   // from its start to the end of its first row
+  std::size_t of_row;   // in a whole row of the window
 };
 
 // The mismatches of a chunk for 32 * kVectors channels of kPairs pairs, in bytes: `all` of both pixels, modulo 256, and
@@ -179,7 +179,7 @@ void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const s
       const std::uint8_t* window = pairs.pixels[pair + 1][0].window + chunk.offset;
       fetch_close(window);
       fetch_close(window + 64);
-      fetch_close(window + 6 * chunk.triples - 1);
+      fetch_close(window + 6 * (chunk.triples < chunk.in_row ? chunk.triples : chunk.in_row) - 1);
     }
     count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
   }

@@ -119,7 +119,7 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
       z[i] = Vector::prelu(z[i], Vector::load(own + BlockConstants::kSlope));
     });
     together(z);
-    if (kCorner == Corner::kNone || y) {
+    if (kCorner == Corner::kNone || y) {  // one of y and pooled is there
       each([&](auto i, int at, const float*) __attribute__((always_inline)) {
         Vector::store(y + 32 * step + at, z[i]);
       });

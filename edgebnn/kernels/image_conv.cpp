@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kTaps = 9;
 constexpr std::size_t kTaskBytes = 1 << 16;  // of the output of one task: what is worth waking a thread for
+constexpr std::size_t kCopyBytes = 1 << 18;  // of the image that one task sees, but for a row's at least
 
 class PathImageConv final : public ImageConv {
  public:
@@ -30,7 +31,9 @@ class PathImageConv final : public ImageConv {
            std::uint8_t* next_bits, const Parallel& parallel) const override {
     Images images{*this, image, height, width, height / stride(), width / stride(), y, next_bits};
     const std::size_t row_bytes = images.out_width * outputs() * sizeof(float);
-    images.task_rows = std::min(images.out_height, std::max<std::size_t>(1, kTaskBytes / row_bytes));
+    const std::size_t copy_bytes = channels() * stride() * (width + 2) * sizeof(float);
+    const std::size_t rows = std::max<std::size_t>(1, std::min(kTaskBytes / row_bytes, kCopyBytes / copy_bytes));
+    images.task_rows = std::min(images.out_height, rows);
     images.tasks = (images.out_height + images.task_rows - 1) / images.task_rows;
     parallel.run(parallel.context, batch * images.tasks, Images::run_task, &images);
   }

@@ -105,19 +105,18 @@ class UnitKernel {
       throw std::runtime_error("x has shape " + text(x.shape) + ", wanted (N, H, W, " + std::to_string(shape_.inputs) +
                                ")");
     }
-    const std::int64_t times = shape_.shortcut == Shortcut::kPooled ? 2 : 1;
-    const std::int64_t batch = x.shape[0], height = times * x.shape[1], width = times * x.shape[2];
-    if (const char* complaint = unit_->complaint(batch, height, width, writes_pooled_)) {
-      throw std::runtime_error(std::string(complaint) + "; x has shape " + text(x.shape));
-    }
+    const std::int64_t batch = x.shape[0], times = shape_.shortcut == Shortcut::kPooled ? 2 : 1;
+    const char* complaint = complaint_of_size(1, batch, x.shape[1], x.shape[2]);  // before sides are doubled
+    const std::int64_t height = complaint ? 0 : times * x.shape[1], width = complaint ? 0 : times * x.shape[2];
+    if (!complaint) complaint = unit_->complaint(batch, height, width, writes_pooled_);
+    if (complaint) throw std::runtime_error(std::string(complaint) + "; x has shape " + text(x.shape));
     UnitArrays arrays;
     arrays.x = x.floats();
-    if (const Value* given = run.input(kBits)) {
+    const Value* given = run.input(kBits);
+    if (given || shape_.shortcut == Shortcut::kPooled) {
       const Tensor bits = run.tensor(given, kBits);
       check_shape("bits", bits.shape, {batch, height, width, (shape_.inputs + 7) / 8});
       arrays.bits = bits.bytes();
-    } else if (shape_.shortcut == Shortcut::kPooled) {
-      throw std::runtime_error("bits are missing, which the pooled shortcut needs");
     }
     Shape sizes{batch, height / shape_.stride, width / shape_.stride, shape_.outputs};
     if (writes_y_) arrays.y = static_cast<float*>(run.output(kY, sizes));

@@ -32,10 +32,11 @@ struct Pixel {
   float* pooled(const Job& job) const {
     return corner == Corner::kNone ? nullptr : job.pooled + square * static_cast<std::size_t>(job.shape.outputs);
   }
-  float* written(const Job& job) const { return job.y ? y(job) : pooled(job); }
   std::uint8_t* next_bits(const Job& job) const {
     return job.next_bits ? job.next_bits + number * ((static_cast<std::size_t>(job.shape.outputs) + 7) / 8) : nullptr;
   }
+  // One of those that are there, to be fetched.
+  float* written(const Job& job) const { return job.y ? y(job) : pooled(job); }
 };
 
 // f(0), f(1), ... with constants, so that arrays indexed by them stay in registers.
@@ -86,6 +87,7 @@ class Walk {
     pixel.x = x_;
     pixel.number = number_++;
     pixel.corner = Corner::kNone;
+    pixel.square = 0;
     if (job_->pooled) {
       const std::size_t corner = row_ % 2 * 2 + column_ % 2;
       pixel.corner = corner == 0 ? Corner::kFirst : corner == 3 ? Corner::kLast : Corner::kMiddle;

@@ -52,7 +52,7 @@ struct Parallel {
 // What is wrong with maps of this size, or null.
 const char* complaint_of_size(int stride, std::int64_t batch, std::int64_t height, std::int64_t width);
 
-// What a unit reads and writes, one image after the other.
+// What a unit reads and writes, one image after the other: y, its averages, or both.
 struct UnitArrays {
   const float* x = nullptr;            // (batch, height, width, inputs); pooled: (batch, height / 2, width / 2, inputs)
   const std::uint8_t* bits = nullptr;  // x's, (batch, height, width, ceil(inputs / 8)); or null, and x is compared

@@ -128,6 +128,7 @@ class KernelUnit:
 
         In place as in a call, where y is wanted.
         """
+        check(y or not in_place, "what is written in place is y; ask for it")
         x = _floats(x)
         check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
         batch, height, width, _ = x.shape

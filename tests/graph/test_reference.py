@@ -148,5 +148,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Unit(good.threshold, good.weight, good.scale, good.bias[:3], good.slope, 1, "zero", "identity")
     with pytest.raises(UserError, match=r"shortcut 'downsample' needs \(4, 4\)"):
         Unit(good.threshold, good.weight, good.scale, good.bias, good.slope, 2, "zero", "downsample")
+    with pytest.raises(UserError, match=r"the stem's bias has shape \(1,\) for 4 outputs"):
+        Stem(np.ones((4, 3, 3, 3)), np.ones(1), 1)
     with pytest.raises(UserError, match="the stem's kernel is"):
         Stem(np.zeros((4, 3, 5, 5)), np.zeros(4), 1)

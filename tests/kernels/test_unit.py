@@ -311,6 +311,8 @@ def test_averages_of_odd_sides_and_of_nothing_are_refused() -> None:
         unit.run(np.zeros((1, 6, 4, 8), np.float32), pooled=True)
     with pytest.raises(UserError, match="neither y nor pooled"):
         unit.run(case.x, y=False)
+    with pytest.raises(UserError, match="in place is y"):
+        unit.run(case.x, y=False, pooled=True, in_place=True)
     with pytest.raises(UserError, match="needs the bits"):
         kernels.KernelUnit(case.unit, given_pooled=True)(case.x)
     identity = make_case(0, 8, kernel=3, size=(1, 4, 4), shortcut="identity")

@@ -1,5 +1,5 @@
-// The AVX-512 path against the scalar one, on random units and image convolutions, bit for bit; of a NaN the place alone. The scalar path is
-// compared with the reference where there is a Python.
+// The AVX-512 path against the scalar one, on random units and image convolutions, bit for bit; of a NaN the place
+// alone. The scalar path is compared with the reference where there is a Python.
 #include <cstring>
 #include <initializer_list>
 
