@@ -114,7 +114,8 @@ test-sanitize: setup
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
 	  EDGEBNN_LIBRARY=$(CURDIR)/build/sanitize/libedgebnn.so \
-	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py tests/export/test_packed.py
+	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
+	    tests/export/test_packed.py tests/export/test_packed_verify.py
 
 # The logic of avx512.cpp, its instructions computed by others.
 test-simde: setup

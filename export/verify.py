@@ -5,8 +5,8 @@ Four questions, asked of the file itself as it runs in its runtime:
     parts     Given the same input, do the stem, every unit and the head give what the reference gives? The
               file is run with every unit's output laid open; each part is compared with
               `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. Parts
-              that are operators of ours must be equal bit for bit, and the bits they hand on those of their
-              output.
+              that are operators of ours must be equal bit for bit, and the bits and averages they hand on those of
+              their output; the logits are of the file as it runs untouched.
               Where a file keeps its head as int8, the reference's head has the weights rounded as they
               should be, and what the rounding alone does to the logits is told.
     bits      How many of the bits the units see differ from PyTorch's? Runtimes add floats in different
