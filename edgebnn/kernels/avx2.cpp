@@ -7,9 +7,12 @@
 // 256 tables, whose entries are the mismatches of the first plus 16 times those of the second. One vpshufb then looks
 // up 4 inputs of 32 output channels of 2 pixels.
 //
-// Three such entries x add up to 12 + 16 * 12 without a carry. `all` sums x modulo 256, `second` the upper halves of
-// x; `first` = all - 16 * second follows at the end, exactly, since no sum reaches 256 (kMostTriples). In all 9
-// instructions for 3 * 256 multiply-accumulates.
+// Three such entries x add up to 12 + 16 * 12 without a carry. `all` sums x byte by byte, modulo 256; `second` sums
+// x >> 4, which should be the second pixel's mismatches. Vectors shift by 16 bits, so into the even bytes come those of
+// the first pixel of the odd bytes too, 16-fold; to mask them away would take an instruction each time. Instead they
+// stay, modulo 256, for in the end there is an equation for each: all - 16 * second is the first pixel's, in even bytes
+// too, where what is too much counts 256-fold; with those of the odd bytes the even bytes of `second` are put right.
+// All this is exact, since no sum reaches 256 (kMostTriples). In all 8 instructions for 3 * 256 multiply-accumulates.
 //
 // Cells: for every 4 channels a 16-bit number, where the table of this pixel and its partner begins. The partner is
 // the one that the next output pixel sees in this one's place: `stride` to the right, or at a seam (path.h) in the row
@@ -20,20 +23,15 @@
 //
 // A block is counted a chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
 // a chunk stay in the first cache; 16-bit sums wait in memory.
+#include "avx2_count.h"
 #include "avx2_finish.h"
 #include "image_tile.h"
 
 namespace edgebnn {
 namespace {
 
-constexpr std::size_t kMostTriples = 21;  // of 12 mismatches each that a byte can hold
-constexpr std::size_t kFarApart = 256;    // bytes of a cell: the processor's own prefetching does not step so far
-constexpr std::size_t kMostPairs = 49;    // of pixels whose sums wait in memory: 25 kB
-
-// sum += entry. Written out because GCC 12 spends a copy of the sum on each of these additions.
-EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
-  __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
-}
+constexpr std::size_t kFarApart = 256;  // bytes of a cell: the processor's own prefetching does not step so far
+constexpr std::size_t kMostPairs = 49;  // of pixels whose sums wait in memory: 25 kB
 
 // Up to kMostPairs pairs of neighbours; the last pixel of a row goes with the next row's first if there is a seam.
 struct Pairs {
@@ -64,58 +62,6 @@ struct Pairs {
   }
 };
 
-// A piece of the window, from anywhere in a row to anywhere in that or a later one.
-struct Chunk {
-  std::size_t offset;   // of its first cell from the window's
-  std::size_t triples;  // of groups, at most kMostTriples
-  std::size_t in_row;   // from its start to the end of its first row
-  std::size_t of_row;   // in a whole row of the window
-};
-
-// The mismatches of a chunk for 32 * kVectors channels of kPairs pairs, in bytes: `all` of both pixels, modulo 256, and
-// those of the second.
-template <int kPairs, int kVectors>
-EDGEBNN_INLINE void count_bytes(const std::uint8_t* (&cells)[kPairs], std::size_t row_bytes, const Chunk& chunk,
-                                const std::uint8_t* weight, __m256i (&all)[kPairs * kVectors],
-                                __m256i (&second)[kPairs * kVectors]) {
-  const auto* tables = reinterpret_cast<const std::uint8_t*>(kTables.mismatches);
-  const __m256i low = _mm256_set1_epi8(15);
-  const std::size_t to_next_row = row_bytes - 6 * chunk.of_row;
-  std::size_t left = chunk.triples, in_row = chunk.in_row;
-  do {
-    std::size_t triples = left < in_row ? left : in_row;
-    left -= triples;
-    in_row = chunk.of_row;
-    do {
-      repeat<kPairs>([&](auto pair) __attribute__((always_inline)) {
-        __m256i x[kVectors];
-        repeat<3>([&](auto group) __attribute__((always_inline)) {
-          std::uint16_t place;
-          std::memcpy(&place, cells[pair] + 2 * group, sizeof place);
-          const __m256i table =
-              _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(tables + place)));
-          repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-            const auto* choice = reinterpret_cast<const __m256i*>(weight + 32 * (group * kVectors + v));
-            const __m256i entry = _mm256_shuffle_epi8(table, _mm256_load_si256(choice));
-            if constexpr (group == 0) {
-              x[v] = entry;
-            } else {
-              add_bytes(x[v], entry);
-            }
-          });
-        });
-        repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-          add_bytes(all[pair * kVectors + v], x[v]);
-          add_bytes(second[pair * kVectors + v], _mm256_and_si256(_mm256_srli_epi16(x[v], 4), low));
-        });
-        cells[pair] += 6;
-      });
-      weight += 96 * kVectors;
-    } while (--triples);
-    repeat<kPairs>([&](auto pair) __attribute__((always_inline)) { cells[pair] += to_next_row; });
-  } while (left);
-}
-
 // What to fetch while a chunk is counted.
 struct Ahead {
   const std::uint8_t* weight;  // of the next chunk
@@ -131,12 +77,12 @@ EDGEBNN_INLINE void fetch(const float* from, std::size_t first, std::size_t coun
   for (std::size_t i = first; i < first + count; i += 16) fetch(from + i);
 }
 
-// Adds the mismatches of a chunk to the sums of kPairs pairs; the first chunk finds nothing there.
+// Adds the mismatches of a chunk to the sums of kPairs pairs, or writes them if the sums are fresh.
 template <int kPairs, int kVectors>
 EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_t row_bytes, const Chunk& chunk,
-                                const std::uint8_t* weight, bool first, __m256i* sums) {
+                                const std::uint8_t* weight, bool fresh, __m256i* sums) {
   constexpr int kAll = kPairs * kVectors;
-  const __m256i low = _mm256_set1_epi8(15);
+  const __m256i low = _mm256_set1_epi8(15), upper_of_even = _mm256_set1_epi16(0xf0);
   const std::uint8_t* cells[kPairs];
   repeat<kPairs>([&](auto p) __attribute__((always_inline)) {
     cells[p] = pairs.pixels[pair + p][0].window + chunk.offset;
@@ -145,25 +91,28 @@ EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_
   repeat<kAll>([&](auto v) __attribute__((always_inline)) { all[v] = second[v] = _mm256_setzero_si256(); });
   count_bytes<kPairs, kVectors>(cells, row_bytes, chunk, weight, all, second);
   repeat<kAll>([&](auto v) __attribute__((always_inline)) {
-    const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);  // modulo 256
-    const __m256i own = _mm256_sub_epi8(all[v], sixteenfold);
-    const __m256i counts[kSums] = {own, _mm256_srli_epi16(own, 8), second[v], _mm256_srli_epi16(second[v], 8)};
+    // All of bytes modulo 256: 16 times a byte are 16 times its lower half.
+    const __m256i sixteenfold = _mm256_slli_epi16(_mm256_and_si256(second[v], low), 4);
+    const __m256i first = _mm256_sub_epi8(all[v], sixteenfold);
+    const __m256i of_odd = _mm256_and_si256(_mm256_srli_epi16(first, 4), upper_of_even);
+    const __m256i partner = _mm256_sub_epi8(second[v], of_odd);
+    const __m256i counts[kSums] = {first, _mm256_srli_epi16(first, 8), partner, _mm256_srli_epi16(partner, 8)};
     repeat<kSums>([&](auto i) __attribute__((always_inline)) {
       __m256i& sum = sums[v * kSums + i];
-      sum = first ? counts[i] : _mm256_add_epi16(sum, counts[i]);
+      sum = fresh ? counts[i] : _mm256_add_epi16(sum, counts[i]);
     });
   });
 }
 
 // The same for all pairs, while what comes next is fetched.
 template <int kVectors>
-void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const std::uint8_t* weight, bool first,
+void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const std::uint8_t* weight, bool fresh,
                  const Ahead& ahead, __m256i* sums) {
   const std::size_t row_bytes = job.row_bytes;
   std::size_t pair = 0;
   if constexpr (kVectors == 1) {  // a table serves one shuffle only, but weights four pairs
     for (; pair + 4 <= pairs.count; pair += 4, sums += 4 * kSums) {
-      count_pairs<4, 1>(pairs, pair, row_bytes, chunk, weight, first, sums);
+      count_pairs<4, 1>(pairs, pair, row_bytes, chunk, weight, fresh, sums);
     }
   }
   const std::size_t lines = (ahead.lines + pairs.count - 1) / pairs.count;  // for each pair
@@ -181,7 +130,7 @@ void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const s
       fetch_close(window + 64);
       fetch_close(window + 6 * (chunk.triples < chunk.in_row ? chunk.triples : chunk.in_row) - 1);
     }
-    count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, first, sums);
+    count_pairs<1, kVectors>(pairs, pair, row_bytes, chunk, weight, fresh, sums);
   }
 }
 
