@@ -33,18 +33,18 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("ops", help="count a network's operations, parameters and bytes")
     command.add_argument("--arch", choices=["reactnet-a", "reactnet-18", "birealnet-18"], default="reactnet-a")
-    command.add_argument("--resolution", type=_positive, default=224, help="side of the image in pixels (default 224)")
+    command.add_argument("--resolution", type=positive, default=224, help="side of the image in pixels (default 224)")
     command.add_argument("--width", type=float, default=1.0, help="factor on all channels (default 1)")
     command.add_argument("--stem-stride", type=int, choices=[1, 2], default=2, help="stride of the stem (default 2)")
-    command.add_argument("--classes", type=_positive, default=1000, help="outputs of the last layer (default 1000)")
+    command.add_argument("--classes", type=positive, default=1000, help="outputs of the last layer (default 1000)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_ops)
 
     command = commands.add_parser("bench", help="time model files side by side")
     command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
-    command.add_argument("--threads", type=_positive, default=1, help="threads a run may use (default 1)")
-    command.add_argument("--runs", type=_positive, default=50, help="measured runs of each (default 50)")
-    command.add_argument("--seconds", type=_positive, default=60, help="stop measuring after this time (default 60)")
+    command.add_argument("--threads", type=positive, default=1, help="threads a run may use (default 1)")
+    command.add_argument("--runs", type=positive, default=50, help="measured runs of each (default 50)")
+    command.add_argument("--seconds", type=positive, default=60, help="stop measuring after this time (default 60)")
     text = "warm up for as long, and for 3 runs at least (default 0)"
     command.add_argument("--warmup-seconds", type=float, default=0.0, help=text)
     command.add_argument("--record", metavar="RUN_FOLDER", help="write latency and size records into this run")
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
     command.add_argument("--core", help="the core it is meant for: cortex-a72, cortex-a76 (default: this machine)")
-    command.add_argument("--threads", type=_positive, default=1, help="threads that will be used (default 1)")
+    command.add_argument("--threads", type=positive, default=1, help="threads that will be used (default 1)")
     text = "what trained the network, if you know: SAME padding at stride 2 is right for one and wrong for the other"
     command.add_argument("--trained-in", choices=["pytorch", "tensorflow"], help=text)
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -66,13 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG..., or .npy: uint8 height x width x 3")
-    command.add_argument("--top", type=_positive, default=5, help="classes to print an image (default 5)")
+    command.add_argument("--top", type=positive, default=5, help="classes to print an image (default 5)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_predict)
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A command's whole number of 1 or more. Raises `argparse.ArgumentTypeError` on anything else."""
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
     return int(text)

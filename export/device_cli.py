@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from edgebnn import records
+from edgebnn.cli import positive
 from edgebnn.errors import check
 from edgebnn.files import existing_file
 from edgebnn.text import printable
@@ -28,9 +29,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", type=Path, help=".onnx or .tflite files")
     command.add_argument("--target", required=True, help=device_target.FORMS)
-    command.add_argument("--threads", type=_positive, default=1, help="threads a run may use (default 1)")
+    command.add_argument("--threads", type=positive, default=1, help="threads a run may use (default 1)")
     text = "rounds; in each, every file is loaded, warmed up and run 3 times (default 10)"
-    command.add_argument("--rounds", type=_positive, default=10, help=text)
+    command.add_argument("--rounds", type=positive, default=10, help=text)
     tools = command.add_mutually_exclusive_group()
     text = "lce_benchmark_model or benchmark_model on the device, a path or a name (default: whichever its PATH has)"
     tools.add_argument("--runner", metavar="PATH", help=text)
@@ -40,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--python", metavar="PATH", help=text)
     text = "folder of the device to make a private one in (default: $TMPDIR or /tmp; adb: /data/local/tmp)"
     command.add_argument("--folder", help=text)
-    command.add_argument("--limit", type=_positive, default=300, help="seconds a call may take (default 300)")
+    command.add_argument("--limit", type=positive, default=300, help="seconds a call may take (default 300)")
     text = "measure ResNet-18, MobileNetV2 and MobileNetV3-small too; with --checkpoint also the float twin"
     command.add_argument("--with-baselines", action="store_true", help=text)
     command.add_argument("--checkpoint", help="what the files were exported from: the float twin is made like it")
@@ -131,10 +132,3 @@ def _endings() -> Iterator[None]:
     finally:
         for each in asked:
             signal.signal(each, signal.SIG_DFL)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number

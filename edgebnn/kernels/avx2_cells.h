@@ -144,15 +144,19 @@ void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
   const std::size_t bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, weight_bytes(shape));
-  for (std::size_t o = 0; o < outputs; ++o) {
-    const std::size_t first = o / kBlock * kBlock, channels = block_channels(shape, first);
-    const std::size_t place = (o - first) / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
-    std::uint8_t* to = packed + first * taps * groups + place;
+  // Channel by channel within, since that is how they lie side by side.
+  for (std::size_t first = 0; first < outputs; first += kBlock) {
+    const std::size_t channels = block_channels(shape, first);
+    const std::size_t held = outputs - first < channels ? outputs - first : channels;
     for (std::size_t tap = 0; tap < taps; ++tap) {
       for (std::size_t byte = 0; byte < bytes; ++byte) {
-        const std::uint8_t pair = weight[(o * taps + tap) * bytes + byte];
-        to[(tap * groups + 2 * byte) * channels] = pair & 15;
-        to[(tap * groups + 2 * byte + 1) * channels] = pair >> 4;
+        const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
+        std::uint8_t* to = packed + first * taps * groups + (tap * groups + 2 * byte) * channels;
+        for (std::size_t o = 0; o < held; ++o, from += taps * bytes) {
+          const std::size_t place = o / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
+          to[place] = *from & 15;
+          to[channels + place] = *from >> 4;
+        }
       }
     }
   }

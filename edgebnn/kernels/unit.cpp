@@ -190,24 +190,33 @@ class PathUnit final : public Unit {
     std::int32_t* base = base_.reserve(kBorderCases * padded_outputs_);
     std::fill(base, base + kBorderCases * padded_outputs_, 0);
     for (std::size_t o = 0; o < outputs(); ++o) {
+      std::int32_t beyond[9];  // what is missing where a tap lies beyond a zero border
+      for (std::size_t tap = 0; tap < taps; ++tap) {
+        beyond[tap] = shape_.inputs - 2 * count_ones(weight + (o * taps + tap) * bytes, bytes);
+      }
       for (std::size_t border_case = 0; border_case < kBorderCases; ++border_case) {
-        std::int32_t sum = 0;
+        std::int32_t sum = static_cast<std::int32_t>(taps) * shape_.inputs;
         for (std::size_t tap = 0; tap < taps; ++tap) {
           const std::size_t row = tap / kernel, column = tap % kernel;
           const bool outside = shape_.padding == Padding::kZero && kernel == 3 &&
                                ((row == 0 && (border_case & 1)) || (row == 2 && (border_case & 2)) ||
                                 (column == 0 && (border_case & 4)) || (column == 2 && (border_case & 8)));
-          if (!outside) {
-            sum += shape_.inputs;
-            continue;
-          }
-          for (std::size_t byte = 0; byte < bytes; ++byte) {
-            for (unsigned set = weight[(o * taps + tap) * bytes + byte]; set; set &= set - 1) sum += 2;
-          }
+          if (outside) sum -= beyond[tap];
         }
         base[border_case * padded_outputs_ + o] = sum;
       }
     }
+  }
+
+  static std::int32_t count_ones(const std::uint8_t* bits, std::size_t bytes) {
+    std::int32_t count = 0;
+    for (; bytes >= 8; bytes -= 8, bits += 8) {
+      std::uint64_t eight;
+      std::memcpy(&eight, bits, sizeof eight);
+      count += __builtin_popcountll(eight);
+    }
+    for (; bytes; --bytes, ++bits) count += __builtin_popcount(*bits);
+    return count;
   }
 
   const Isa isa_;

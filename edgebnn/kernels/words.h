@@ -51,12 +51,14 @@ void pack_word_weights(const UnitShape& shape, const std::uint8_t* weight, std::
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
   const std::size_t cell = word_cell_bytes(shape), bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, word_weight_bytes<kBlock>(shape));
-  for (std::size_t o = 0; o < outputs; ++o) {
+  // Channel by channel within, since that is how they lie side by side.
+  for (std::size_t first = 0; first < outputs; first += kBlock) {
+    const std::size_t held = outputs - first < kBlock ? outputs - first : kBlock;
     for (std::size_t tap = 0; tap < taps; ++tap) {
       for (std::size_t byte = 0; byte < bytes; ++byte) {
-        const std::size_t word = tap * (cell / 4) + byte / 4;
-        const std::size_t place = (o / kBlock * taps * (cell / 4) + word) * kBlock + o % kBlock;
-        packed[place * 4 + byte % 4] = weight[(o * taps + tap) * bytes + byte];
+        const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
+        const std::size_t word = first * taps * (cell / 4) + (tap * (cell / 4) + byte / 4) * kBlock;
+        for (std::size_t o = 0; o < held; ++o, from += taps * bytes) packed[(word + o) * 4 + byte % 4] = *from;
       }
     }
   }

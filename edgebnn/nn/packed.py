@@ -18,8 +18,9 @@ from edgebnn.errors import UserError
 from edgebnn.graph import Unit
 from edgebnn.runtime import kernels
 
-FEWEST_INPUTS, FEWEST_PIXELS = 32, 49
-"""Of channels and of output pixels an image, from where on the kernels were the faster (docs/training-speed.md)."""
+FEWEST_INPUTS, FEWEST_TERMS, FEWEST_PRODUCTS = 32, 64, 1 << 17
+"""Of channels, of an accumulator's terms, and of terms times output pixels of a batch, from where on the kernels were
+the faster (docs/training-speed.md)."""
 
 _wanted = ContextVar("packed convolutions", default=True)
 
@@ -35,9 +36,11 @@ def torch_convolutions() -> Iterator[None]:
 
 
 def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether a CPU's kernels are faster than torch: they take images one by one, and weights anew for each."""
-    pixels = signs.shape[2] * signs.shape[3] // stride**2
-    return signs.device.type == "cpu" and weight.shape[1] >= FEWEST_INPUTS and pixels >= FEWEST_PIXELS
+    """Whether a CPU's kernels are faster than torch: they arrange weights anew for each batch."""
+    terms = weight[0].numel()
+    products = terms * signs[:, 0].numel() // stride**2
+    enough = weight.shape[1] >= FEWEST_INPUTS and terms >= FEWEST_TERMS and products >= FEWEST_PRODUCTS
+    return signs.device.type == "cpu" and enough
 
 
 def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, outside: float) -> Tensor | None:
@@ -62,7 +65,7 @@ def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, o
         return None
     unit = Unit(
         threshold=np.zeros(inputs, np.float32),
-        weight=torch.where(weight >= 0, 1, -1).to(torch.int8).numpy(),
+        weight=(weight >= 0).to(torch.int8).mul_(2).sub_(1).numpy(),
         scale=scale.flatten().numpy(),
         bias=np.zeros(outputs, np.float32),
         slope=np.ones(outputs, np.float32),

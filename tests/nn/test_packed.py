@@ -66,11 +66,12 @@ def test_it_is_the_convolution_rounded_once(
 def test_gradients_are_those_of_torchs_convolution(gradient: str) -> None:
     torch.manual_seed(0)
     conv = BinaryConv2d(33, 20, 3, padding="one", gradient=gradient)  # type: ignore[arg-type]
-    x = signs_of(3, 33, 7, 8).requires_grad_()
+    x = signs_of(9, 33, 7, 8).requires_grad_()
     assert worth_packing(x, conv.weight, 1)
     assert not worth_packing(x, conv.weight, 2)
     assert not worth_packing(x, conv.weight[:, :31], 1)
-    towards = torch.randn(3, 20, 7, 8)
+    assert not worth_packing(x[:7], conv.weight, 1)
+    towards = torch.randn(9, 20, 7, 8)
     found = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
     with torch_convolutions():
         wanted = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
