@@ -58,7 +58,7 @@ EDGEBNN_INLINE void add_words(__m512i& sum, __m512i counts) {
 
 // A tile's sums to outputs and bits.
 template <int kPixels, Shortcut kShortcut>
-EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::size_t first,
+EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t first,
                            const __m512i (&sums)[kPixels * kVectors]) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs), row = job.width * inputs;
   const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
@@ -86,11 +86,11 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::
 struct Tile {
   static constexpr int kMostPixels = 7;
   template <int kPixels, Shortcut kShortcut>
-  static void run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block);
+  static void run(const Job& job, const Pixel* pixels, std::size_t block);
 };
 
 template <int kPixels, Shortcut kShortcut>
-void Tile::run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block) {
+void Tile::run(const Job& job, const Pixel* pixels, std::size_t block) {
   const std::size_t run = static_cast<std::size_t>(job.shape.kernel) * job.cell_bytes / 4;  // words
   const std::uint8_t* weight =
       job.constants.weight + block * kBlock * 4 * run * static_cast<std::size_t>(job.shape.kernel);

@@ -77,7 +77,7 @@ EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], const std
 
 // A tile's sums to outputs and bits, two vectors of channels and so a byte of bits at a time.
 template <int kPixels, Shortcut kShortcut>
-EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::size_t first,
+EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t first,
                            const uint16x8_t (&sums)[kPixels * kVectors]) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs), row = job.width * inputs;
   const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
@@ -111,11 +111,11 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel (&pixels)[kPixels], std::
 struct Tile {
   static constexpr int kMostPixels = 4;
   template <int kPixels, Shortcut kShortcut>
-  static void run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block);
+  static void run(const Job& job, const Pixel* pixels, std::size_t block);
 };
 
 template <int kPixels, Shortcut kShortcut>
-void Tile::run(const Job& job, const Pixel (&pixels)[kPixels], std::size_t block) {
+void Tile::run(const Job& job, const Pixel* pixels, std::size_t block) {
   constexpr int kSums = kPixels * kVectors;
   const std::size_t run = static_cast<std::size_t>(job.shape.kernel) * job.cell_bytes / 4;  // words
   const std::uint8_t* weight =

@@ -32,6 +32,8 @@ struct Constants {
   std::size_t padded_outputs;
 };
 
+constexpr std::size_t kTaskPixels = 98;  // of one job, unless it has averages: few enough for the caches, whole tiles
+
 // Some output pixels, counted row by row, and some blocks of channels of one image.
 struct Job {
   UnitShape shape;

@@ -200,24 +200,28 @@ EDGEBNN_INLINE typename V::Floats finish_vector(const Job& job, const Pixel& pix
   return y;
 }
 
-// The pixels of one block in tiles of kPixels, then of half as many, down to single ones.
+// One block of channels of pixels in tiles of kPixels, then of half as many, down to single ones.
 // Tile::run<kPixels, kShortcut>(job, pixels, block) computes one.
 template <class Tile, Shortcut kShortcut, int kPixels>
-EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, Walk& walk, std::size_t& left) {
-  for (; left >= kPixels; left -= kPixels) {
-    Pixel pixels[kPixels];
-    for (Pixel& pixel : pixels) pixel = walk.next();
+EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, const Pixel* pixels, std::size_t left) {
+  for (; left >= kPixels; left -= kPixels, pixels += kPixels) {
     Tile::template run<kPixels, kShortcut>(job, pixels, block);
   }
-  if constexpr (kPixels > 1) convolve_block<Tile, kShortcut, kPixels / 2>(job, block, walk, left);
+  if constexpr (kPixels > 1) convolve_block<Tile, kShortcut, kPixels / 2>(job, block, pixels, left);
 }
 
+// Pixels are found once for all blocks of the job, which takes as long as to count a few words of them.
 template <class Tile, Shortcut kShortcut>
 void convolve_blocks(const Job& job) {
-  for (std::size_t block = job.first_block; block < job.last_block; ++block) {
-    Walk walk(job);
-    std::size_t left = job.last_pixel - job.first_pixel;
-    convolve_block<Tile, kShortcut, Tile::kMostPixels>(job, block, walk, left);
+  Pixel pixels[kTaskPixels];
+  Walk walk(job);
+  for (std::size_t left = job.last_pixel - job.first_pixel; left;) {
+    const std::size_t count = left < kTaskPixels ? left : kTaskPixels;
+    for (std::size_t i = 0; i < count; ++i) pixels[i] = walk.next();
+    for (std::size_t block = job.first_block; block < job.last_block; ++block) {
+      convolve_block<Tile, kShortcut, Tile::kMostPixels>(job, block, pixels, count);
+    }
+    left -= count;
   }
 }
 

@@ -10,7 +10,7 @@
 namespace edgebnn {
 namespace {
 
-constexpr std::size_t kTaskPixels = 98;      // of one task: few enough for the caches, whole tiles of 2 and 7
+constexpr std::size_t kTaskChannels = 128;   // of one task: as many as are worth finding its pixels
 constexpr std::size_t kTaskBytes = 1 << 17;  // of one task of the preparation: what is worth waking a thread for
 
 class PathUnit final : public Unit {
@@ -87,7 +87,7 @@ class PathUnit final : public Unit {
     std::size_t height, width;
     bool one_row = false;
     std::size_t row_bytes = 0, seam = 0;
-    std::size_t task_rows = 0, task_pixels = 0, blocks = 0;
+    std::size_t task_rows = 0, task_pixels = 0, blocks = 0, task_blocks = 0, block_tasks = 0;
 
     std::size_t padded_width() const { return width + 2 * unit.border(); }
 
@@ -150,20 +150,21 @@ class PathUnit final : public Unit {
     }
 
     void convolve(const Parallel& parallel) {
-      const std::size_t pixels = job.out_height * job.out_width;
-      blocks = unit.padded_outputs_ / unit.path_.block(unit.outputs());
+      const std::size_t pixels = job.out_height * job.out_width, block = unit.path_.block(unit.outputs());
+      blocks = unit.padded_outputs_ / block;
+      task_blocks = std::max<std::size_t>(1, kTaskChannels / block);
       task_pixels = std::min(pixels, job.pooled ? rounded_up(kTaskPixels, 2 * job.out_width) : kTaskPixels);
-      const std::size_t ranges = (pixels + task_pixels - 1) / task_pixels;
-      run_tasks(parallel, ranges * blocks, convolve_task);
+      block_tasks = (blocks + task_blocks - 1) / task_blocks;
+      run_tasks(parallel, (pixels + task_pixels - 1) / task_pixels * block_tasks, convolve_task);
     }
 
     static void convolve_task(void* state, std::size_t index) {
       const Image& image = *static_cast<Image*>(state);
       Job job = image.job;
-      job.first_pixel = index / image.blocks * image.task_pixels;
+      job.first_pixel = index / image.block_tasks * image.task_pixels;
       job.last_pixel = std::min(job.out_height * job.out_width, job.first_pixel + image.task_pixels);
-      job.first_block = index % image.blocks;
-      job.last_block = job.first_block + 1;
+      job.first_block = index % image.block_tasks * image.task_blocks;
+      job.last_block = std::min(image.blocks, job.first_block + image.task_blocks);
       image.unit.path_.convolve(job);
     }
   };
