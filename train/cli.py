@@ -184,10 +184,25 @@ def fit(arguments: list[str]) -> None:
         # The first thing written, so that a run folder that cannot be is found in one line.
         if trainer.is_global_zero:
             write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
+        if model.trains and trainer.is_global_zero:
+            warn_of_milestones(model, trainer)
         epochs = run(trainer, model, data, start)
         found = model.records(cli.config.name, epochs)
         for record in found if trainer.is_global_zero else ():
             records.write(record, cli.config.run)
+
+
+def warn_of_milestones(model: Method, trainer: Trainer) -> None:
+    """Says which milestones of the learning rate the run does not come to."""
+    assert trainer.max_epochs
+    unreached = model.optimizer_config.unreached(trainer.max_epochs)
+    if unreached:
+        print(
+            f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the rate does "
+            "not fall there; give model.optimizer.milestones that fit",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def run(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:

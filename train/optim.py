@@ -74,6 +74,10 @@ class OptimizerConfig:
                 "steps; give epochs and a positive factor, or schedule constant"
             )
 
+    def unreached(self, epochs: int) -> list[int]:
+        """Milestones that a run of so many epochs does not come to."""
+        return [milestone for milestone in self.milestones if milestone >= epochs] if self.schedule == "steps" else []
+
     def factor(self, step: int, epochs: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by in optimiser step `step`, counted from 0."""
         epoch = step // steps_per_epoch

@@ -88,6 +88,13 @@ def resolve(stage: Stage, root: Path) -> Stage:
             config = Reader(stage.arguments).resolved()
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
+    limit = (config["trainer"] or {}).get("max_time")
+    if limit is not None:
+        # It would count as finished, and the stages after it would build on half a model.
+        raise UserError(
+            f"stage {stage.name}: trainer.max_time {limit} may end it half trained; leave it out: a recipe that is "
+            "stopped goes on from the last checkpoint"
+        )
     stage.inputs = inputs.find(flat(config), root)
     stage.config = relative(config, root)
     module, _, name = config["model"]["class_path"].rpartition(".")

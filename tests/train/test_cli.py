@@ -110,7 +110,9 @@ def test_recipe_runs_skips_resumes_and_refuses(
 ) -> None:
     command = ["recipe", str(recipe), "--runs", str(tmp_path / "runs")]
     main(command)
-    assert "running" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "running" in told.out
+    assert f"milestones [60, 80] lie beyond trainer.max_epochs {TRAINER['max_epochs']}" in told.err
     run = tmp_path / "runs/tiny"
     (accuracy,) = records.read_all(run)
     assert (accuracy.model, accuracy.context["data"], accuracy.context["images"]) == ("tiny", "Digits", 359)
@@ -206,11 +208,12 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     digits = Digits()
     network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
     checkpoint.save(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
-    wrong = {name: tmp_path / f"{name}.yaml" for name in ("name", "set", "run", "empty")}
+    wrong = {name: tmp_path / f"{name}.yaml" for name in ("name", "set", "run", "empty", "time")}
     wrong["name"].write_text("stages: {../out: {config: moco.yaml}}")
     wrong["set"].write_text("stages: {a: {config: moco.yaml, set: [1]}}")
     wrong["run"].write_text("stages: {a: {config: moco.yaml, set: {run: elsewhere}}}")
     wrong["empty"].write_text("stages: {}")
+    wrong["time"].write_text("stages: {a: {config: moco.yaml, set: {trainer.max_time: '00:00:01:00'}}}")
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text(moco.read_text() + "colour: red\n")
     before = files(tmp_path)
@@ -235,6 +238,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("recipe", str(wrong["set"])): "stage a's `set`",
         ("recipe", str(wrong["run"])): "stage a's `set`",
         ("recipe", str(wrong["empty"])): "`stages`",
+        ("recipe", str(wrong["time"])): "stage a: trainer.max_time 00:00:01:00 may end it half trained",
         ("fit", "--config", str(tmp_path / "none.yaml")): "none.yaml",
         ("fit", "--config", str(unknown)): "colour",
         ("fit", "--config", moco_, "--model.tempo", "3"): "tempo",

@@ -35,6 +35,12 @@ def test_steps_divide_by_ten_at_each_milestone() -> None:
     assert rates(config, 100, 2) == pytest.approx(expected, rel=1e-9)
 
 
+def test_milestones_that_a_run_does_not_come_to_are_known() -> None:
+    config = OptimizerConfig(schedule="steps", milestones=(60, 80))
+    assert [config.unreached(epochs) for epochs in (60, 61, 80, 81)] == [[60, 80], [80], [80], []]
+    assert OptimizerConfig(milestones=(60, 80)).unreached(1) == []
+
+
 def test_cosine_of_moco_is_by_the_epoch_and_constant_is_constant() -> None:
     expected = [0.03 * 0.5 * (1 + math.cos(math.pi * epoch / 20)) for epoch in range(20) for _ in range(4)]
     assert rates(OptimizerConfig(name="sgd", lr=0.03, schedule="cosine"), 20, 4) == pytest.approx(expected, rel=1e-9)
