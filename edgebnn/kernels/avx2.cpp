@@ -8,11 +8,12 @@
 // up 4 inputs of 32 output channels of 2 pixels.
 //
 // Three such entries x add up to 12 + 16 * 12 without a carry. `all` sums x byte by byte, modulo 256; `second` sums
-// x >> 4, which should be the second pixel's mismatches. Vectors shift by 16 bits, so into the even bytes come those of
-// the first pixel of the odd bytes too, 16-fold; to mask them away would take an instruction each time. Instead they
-// stay, modulo 256, for in the end there is an equation for each: all - 16 * second is the first pixel's, in even bytes
-// too, where what is too much counts 256-fold; with those of the odd bytes the even bytes of `second` are put right.
-// All this is exact, since no sum reaches 256 (kMostTriples). In all 8 instructions for 3 * 256 multiply-accumulates.
+// x >> 4, which should be the second pixel's mismatches. Bytes cannot be shifted, only numbers of 16 bits, so into the
+// even bytes come those of the first pixel of the odd bytes too, 16-fold; to mask them away would take an instruction
+// each time. Instead they stay, modulo 256, for in the end there is an equation for each: all - 16 * second is the
+// first pixel's, in even bytes too, where what is too much counts 256-fold; with those of the odd bytes the even bytes
+// of `second` are put right. All this is exact, since no count of mismatches reaches 256 (kMostTriples). In all 8
+// instructions for 3 * 256 multiply-accumulates.
 //
 // Cells: for every 4 channels a 16-bit number, where the table of this pixel and its partner begins. The partner is
 // the one that the next output pixel sees in this one's place: `stride` to the right, or at a seam (path.h) in the row

@@ -152,10 +152,10 @@ void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8
       for (std::size_t byte = 0; byte < bytes; ++byte) {
         const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
         std::uint8_t* to = packed + first * taps * groups + (tap * groups + 2 * byte) * channels;
-        for (std::size_t o = 0; o < held; ++o, from += taps * bytes) {
+        for (std::size_t o = 0; o < held; ++o) {
           const std::size_t place = o / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
-          to[place] = *from & 15;
-          to[channels + place] = *from >> 4;
+          to[place] = from[o * taps * bytes] & 15;
+          to[channels + place] = from[o * taps * bytes] >> 4;
         }
       }
     }

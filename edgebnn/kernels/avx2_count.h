@@ -49,7 +49,7 @@ EDGEBNN_INLINE void count_triples(const std::uint8_t* (&cells)[kPairs], const st
   } while (--triples);
 }
 
-#if !defined(__SANITIZE_ADDRESS__)  // which does not see into it
+#if !defined(EDGEBNN_SANITIZE)  // sanitizers do not see into it
 
 // The same for the widest block, where most of the time goes, as one piece: left to GCC 12, every sum is still copied
 // once a triple, and these copies fill what the processor can take in a cycle.
@@ -88,7 +88,7 @@ EDGEBNN_INLINE void count_triples<1, 4>(const std::uint8_t* (&cells)[1], const s
       "jnz 1b"
       : [all0] "+x"(all[0]), [all1] "+x"(all[1]), [all2] "+x"(all[2]), [all3] "+x"(all[3]),
         [second0] "+x"(second[0]), [second1] "+x"(second[1]), [second2] "+x"(second[2]), [second3] "+x"(second[3]),
-        [cells] "+r"(cells[0]), [weight] "+r"(weight), [triples] "+r"(triples), [place] "=&r"(place)
+        [cells] "+&r"(cells[0]), [weight] "+&r"(weight), [triples] "+&r"(triples), [place] "=&r"(place)
       : [tables] "r"(kTables.mismatches)
       : "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
 }

@@ -32,7 +32,9 @@ struct Constants {
   std::size_t padded_outputs;
 };
 
-constexpr std::size_t kTaskPixels = 98;  // of one job, unless it has averages: few enough for the caches, whole tiles
+// Pixels that are counted together: few enough for the caches, and whole tiles. A job has as many, or some pairs of
+// rows where averages are wanted.
+constexpr std::size_t kTaskPixels = 98;
 
 // Some output pixels, counted row by row, and some blocks of channels of one image.
 struct Job {

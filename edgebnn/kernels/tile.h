@@ -210,7 +210,7 @@ EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, const Pixe
   if constexpr (kPixels > 1) convolve_block<Tile, kShortcut, kPixels / 2>(job, block, pixels, left);
 }
 
-// Pixels are found once for all blocks of the job, which takes as long as to count a few words of them.
+// Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a few words.
 template <class Tile, Shortcut kShortcut>
 void convolve_blocks(const Job& job) {
   Pixel pixels[kTaskPixels];

@@ -10,7 +10,8 @@
 namespace edgebnn {
 namespace {
 
-constexpr std::size_t kTaskChannels = 128;   // of one task: as many as are worth finding its pixels
+constexpr std::size_t kTaskChannels = 128;   // of one task, where there are many
+constexpr std::size_t kFewestTasks = 8;      // so that as many threads have something to do
 constexpr std::size_t kTaskBytes = 1 << 17;  // of one task of the preparation: what is worth waking a thread for
 
 class PathUnit final : public Unit {
@@ -152,11 +153,15 @@ class PathUnit final : public Unit {
     void convolve(const Parallel& parallel) {
       const std::size_t pixels = job.out_height * job.out_width, block = unit.path_.block(unit.outputs());
       blocks = unit.padded_outputs_ / block;
-      task_blocks = std::max<std::size_t>(1, kTaskChannels / block);
       task_pixels = std::min(pixels, job.pooled ? rounded_up(kTaskPixels, 2 * job.out_width) : kTaskPixels);
-      block_tasks = (blocks + task_blocks - 1) / task_blocks;
-      run_tasks(parallel, (pixels + task_pixels - 1) / task_pixels * block_tasks, convolve_task);
+      const std::size_t ranges = (pixels + task_pixels - 1) / task_pixels;
+      task_blocks = std::max<std::size_t>(1, kTaskChannels / block);
+      while (task_blocks > 1 && ranges * block_tasks_of() < kFewestTasks) task_blocks /= 2;
+      block_tasks = block_tasks_of();
+      run_tasks(parallel, ranges * block_tasks, convolve_task);
     }
+
+    std::size_t block_tasks_of() const { return (blocks + task_blocks - 1) / task_blocks; }
 
     static void convolve_task(void* state, std::size_t index) {
       const Image& image = *static_cast<Image*>(state);

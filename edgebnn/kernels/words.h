@@ -58,7 +58,7 @@ void pack_word_weights(const UnitShape& shape, const std::uint8_t* weight, std::
       for (std::size_t byte = 0; byte < bytes; ++byte) {
         const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
         const std::size_t word = first * taps * (cell / 4) + (tap * (cell / 4) + byte / 4) * kBlock;
-        for (std::size_t o = 0; o < held; ++o, from += taps * bytes) packed[(word + o) * 4 + byte % 4] = *from;
+        for (std::size_t o = 0; o < held; ++o) packed[(word + o) * 4 + byte % 4] = from[o * taps * bytes];
       }
     }
   }

@@ -18,9 +18,9 @@ from edgebnn.errors import UserError
 from edgebnn.graph import Unit
 from edgebnn.runtime import kernels
 
-FEWEST_INPUTS, FEWEST_TERMS, FEWEST_PRODUCTS = 32, 64, 1 << 17
-"""Of channels, of an accumulator's terms, and of terms times output pixels of a batch, from where on the kernels were
-the faster (docs/training-speed.md)."""
+FEWEST_CHANNELS, FEWEST_TERMS, FEWEST_PRODUCTS = 32, 64, 1 << 23
+"""Inputs and outputs, terms of an accumulator, and multiply-accumulates of a batch, from where on the kernels are the
+faster, but for few layers (docs/training-speed.md)."""
 
 _wanted = ContextVar("packed convolutions", default=True)
 
@@ -37,9 +37,10 @@ def torch_convolutions() -> Iterator[None]:
 
 def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
     """Whether a CPU's kernels are faster than torch: they arrange weights anew for each batch."""
-    terms = weight[0].numel()
-    products = terms * signs[:, 0].numel() // stride**2
-    enough = weight.shape[1] >= FEWEST_INPUTS and terms >= FEWEST_TERMS and products >= FEWEST_PRODUCTS
+    outputs, inputs, height, width = weight.shape
+    terms = inputs * height * width
+    products = outputs * terms * signs.shape[0] * signs.shape[2] * signs.shape[3] // stride**2
+    enough = min(inputs, outputs) >= FEWEST_CHANNELS and terms >= FEWEST_TERMS and products >= FEWEST_PRODUCTS
     return signs.device.type == "cpu" and enough
 
 

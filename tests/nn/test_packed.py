@@ -65,13 +65,15 @@ def test_it_is_the_convolution_rounded_once(
 @pytest.mark.parametrize("gradient", ["clipped", "polynomial"])
 def test_gradients_are_those_of_torchs_convolution(gradient: str) -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(33, 20, 3, padding="one", gradient=gradient)  # type: ignore[arg-type]
-    x = signs_of(9, 33, 7, 8).requires_grad_()
+    conv = BinaryConv2d(33, 40, 3, padding="one", gradient=gradient)  # type: ignore[arg-type]
+    x = signs_of(16, 33, 7, 8).requires_grad_()
     assert worth_packing(x, conv.weight, 1)
     assert not worth_packing(x, conv.weight, 2)
     assert not worth_packing(x, conv.weight[:, :31], 1)
-    assert not worth_packing(x[:7], conv.weight, 1)
-    towards = torch.randn(9, 20, 7, 8)
+    assert not worth_packing(x, conv.weight[:31], 1)
+    assert not worth_packing(x[:12], conv.weight, 1)
+    assert not worth_packing(x[:0], conv.weight, 1)
+    towards = torch.randn(16, 40, 7, 8)
     found = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
     with torch_convolutions():
         wanted = torch.autograd.grad((conv(x, signs=True) * towards).sum(), [x, conv.weight])
