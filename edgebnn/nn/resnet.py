@@ -26,6 +26,9 @@ BLOCKS: dict[str, tuple[int, ...]] = {"resnet-18": (2, 2, 2, 2), "resnet-50": (3
 EXPANSION = {"resnet-18": 1, "resnet-50": 4}
 """Outputs of a block for every channel within it."""
 
+FEWEST_CHANNELS = 8
+"""Inputs with which oneDNN computes the weight gradient of a 1x1 convolution of stride 2 within its memory."""
+
 
 @dataclass(frozen=True)
 class ResNetConfig:
@@ -123,5 +126,18 @@ def _stage(
     outputs = planes * block.expansion
     downsample = None
     if stride != 1 or inputs != outputs:
-        downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        kind = _NarrowProjection if inputs < FEWEST_CHANNELS else nn.Conv2d
+        downsample = nn.Sequential(kind(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
     return nn.Sequential(block(inputs, planes, stride, downsample), *(block(outputs, planes) for _ in range(count - 1)))
+
+
+class _NarrowProjection(nn.Conv2d):
+    """A 1x1 convolution that leaves out pixels before it, not in it.
+
+    oneDNN 3.13 on AVX2, given channels last and 2 to 7 inputs, writes past the end of a buffer in the weight gradient
+    of a stride of 2, and the process may crash later.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, across = self.stride
+        return F.conv2d(x[:, :, ::down, ::across], self.weight)

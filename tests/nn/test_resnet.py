@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from edgebnn.errors import UserError
@@ -32,6 +33,24 @@ def test_every_parameter_learns(arch: str) -> None:
     (outputs * torch.randn(4, 4)).sum().backward()
     still = [name for name, parameter in model.named_parameters() if not parameter.grad.any()]  # type: ignore[union-attr]
     assert still == []
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_narrow_networks_halve_images_as_convolutions_do(memory_format: torch.memory_format) -> None:
+    # Of stride 2, with 4 inputs and channels last: torch's own convolution damages memory there.
+    torch.manual_seed(0)
+    model = ResNetConfig(arch="resnet-18", width=1 / 16, stem_stride=1).build().to(memory_format=memory_format)
+    projection = model.layer2[0].downsample[0]
+    assert (projection.stride, projection.in_channels) == ((2, 2), 4)
+    images, grad = torch.randn(32, 4, 15, 16), torch.randn(32, 8, 8, 8)
+    images = images.contiguous(memory_format=memory_format).requires_grad_()
+    exact, weight = (x.detach().double().requires_grad_() for x in (images, projection.weight))
+    outputs, expected = projection(images), F.conv2d(exact, weight, stride=2)
+    torch.testing.assert_close(outputs.double(), expected, rtol=0, atol=1e-5)
+    outputs.backward(grad)
+    expected.backward(grad.double())
+    torch.testing.assert_close(images.grad.double(), exact.grad, rtol=0, atol=1e-5)
+    torch.testing.assert_close(projection.weight.grad.double(), weight.grad, rtol=0, atol=1e-3)
 
 
 def test_one_layer_after_swavs_backbone_is_a_classifier() -> None:

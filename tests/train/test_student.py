@@ -13,15 +13,13 @@ from train.data import Digits
 from train.moco import MoCoV2
 from train.student import Student, start_from
 
-# No narrower: oneDNN 3.13 on AVX2 writes beyond its memory in the weight gradient of a 1x1 convolution of stride 2 with
-# 3 to 7 inputs, channels last, as a ResNet-18 of width 1/16 has it.
-SMALL = 1 / 8
+SMALL = 1 / 16
 ARCHS = {
-    "reactnet-a": (ReActNet, 128),
-    "reactnet-18": (BiRealNet, 64),
-    "birealnet-18": (BiRealNet, 64),
-    "resnet-18": (ResNet, 64),
-    "resnet-50": (ResNet, 256),
+    "reactnet-a": (ReActNet, 64),
+    "reactnet-18": (BiRealNet, 32),
+    "birealnet-18": (BiRealNet, 32),
+    "resnet-18": (ResNet, 32),
+    "resnet-50": (ResNet, 128),
 }
 
 
