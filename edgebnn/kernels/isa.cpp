@@ -29,8 +29,8 @@ bool processor_has(Isa isa) {
   const bool avx2 = (ebx & (1u << 5)) && (saved_state() & 0x6) == 0x6;
   if (isa == Isa::kAvx2) return avx2;
   const unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, all = f | dq | bw | vl;
-  const unsigned vpopcntdq = 1u << 14;
-  return avx2 && (ebx & all) == all && (ecx & vpopcntdq) && (saved_state() & 0xe6) == 0xe6;
+  const unsigned vnni = 1u << 11, vpopcntdq = 1u << 14, both = vnni | vpopcntdq;
+  return avx2 && (ebx & all) == all && (ecx & both) == both && (saved_state() & 0xe6) == 0xe6;
 }
 #endif
 

@@ -7,7 +7,7 @@ namespace edgebnn {
 
 constexpr Isa kFastestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kScalar};
 
-// "scalar", "avx2", "avx512" (F, BW, VL and VPOPCNTDQ), "neon".
+// "scalar", "avx2", "avx512" (F, DQ, BW, VL, VNNI and VPOPCNTDQ), "neon".
 const char* name(Isa isa);
 
 // Whether this library holds the path and this processor runs it.

@@ -185,13 +185,13 @@ EDGEBNN_INLINE void pool(float* sum, Corner corner, typename V::Floats y) {
   V::store(sum, y);
 }
 
-// The outputs of a unit, stored. `source` is where the channels begin in the shortcut.
+// The outputs of a unit, stored. `source` is where the channels begin in the shortcut; mismatches are as V takes them.
 template <class V, Shortcut kShortcut>
 EDGEBNN_INLINE typename V::Floats finish_vector(const Job& job, const Pixel& pixel, std::size_t channel,
                                                 std::size_t source, std::size_t inputs, std::size_t row,
-                                                typename V::Ints twice_mismatches) {
+                                                typename V::Ints mismatches) {
   const Constants& constants = job.constants;
-  typename V::Floats z = V::accumulator(pixel.base + channel, twice_mismatches);
+  typename V::Floats z = V::accumulator(pixel.base + channel, mismatches);
   z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
   z = add_shortcut<V, kShortcut>(z, pixel.x + source, inputs, row);
   const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
