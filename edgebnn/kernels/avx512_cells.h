@@ -16,11 +16,39 @@ constexpr std::size_t kBlock = 32;
 
 std::size_t cell_bytes(const UnitShape& shape) { return (shape.kernel == 3 ? 2 : 1) * word_cell_bytes(shape); }
 
-// What three neighbouring cells, all `cell` bytes long, have at `at`.
-EDGEBNN_INLINE std::uint32_t xor_of_three(const std::uint8_t* at, std::size_t cell) {
-  std::uint32_t words[3];
-  for (std::size_t i = 0; i < 3; ++i) std::memcpy(words + i, at + i * cell, 4);
-  return words[0] ^ words[1] ^ words[2];
+EDGEBNN_INLINE __m128i load(const std::uint8_t* from) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+}
+EDGEBNN_INLINE void store(std::uint8_t* to, __m128i bits) { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bits); }
+
+// 16 bytes of pixels of `bytes` bytes each, XOR those of their two neighbours to the right.
+EDGEBNN_INLINE __m128i xor_of_three(const std::uint8_t* bits, std::size_t bytes) {
+  return _mm_xor_si128(_mm_xor_si128(load(bits), load(bits + bytes)), load(bits + 2 * bytes));
+}
+
+// The first cells of pixels of kBytes bytes, 4 or 8, as many as fill vectors and have two neighbours; returns how many.
+template <std::size_t kBytes>
+std::size_t to_narrow_cells(const std::uint8_t* bits, std::size_t pixels, std::uint8_t* cells) {
+  constexpr std::size_t kTogether = 16 / kBytes;
+  std::size_t done = 0;
+  for (; done + kTogether + 2 <= pixels; done += kTogether, bits += 16, cells += 32) {
+    const __m128i own = load(bits), all = xor_of_three(bits, kBytes);
+    store(cells, kBytes == 4 ? _mm_unpacklo_epi32(own, all) : _mm_unpacklo_epi64(own, all));
+    store(cells + 16, kBytes == 4 ? _mm_unpackhi_epi32(own, all) : _mm_unpackhi_epi64(own, all));
+  }
+  return done;
+}
+
+// The same of a multiple of 16 bytes.
+std::size_t to_wide_cells(const std::uint8_t* bits, std::size_t pixels, std::size_t bytes, std::uint8_t* cells) {
+  std::size_t done = 0;
+  for (; done + 2 < pixels; ++done, cells += bytes) {
+    for (std::size_t end = bytes; end; end -= 16, bits += 16, cells += 16) {
+      store(cells, load(bits));
+      store(cells + bytes, xor_of_three(bits, bytes));
+    }
+  }
+  return done;
 }
 
 void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
@@ -29,16 +57,23 @@ void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8
     to_word_cells(shape, bits, partners, pixels, cells);
     return;
   }
-  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
-  const std::size_t half = word_cell_bytes(shape), cell = 2 * half;
-  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-    std::memcpy(cells + pixel * cell, bits + pixel * bytes, bytes);
-    std::memset(cells + pixel * cell + bytes, 0, cell - bytes);
+  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8, half = word_cell_bytes(shape);
+  std::size_t pixel = 0;
+  if (bytes % 16 == 0) {
+    pixel = to_wide_cells(bits, pixels, bytes, cells);
+  } else if (bytes == 8) {
+    pixel = to_narrow_cells<8>(bits, pixels, cells);
+  } else if (bytes == 4) {
+    pixel = to_narrow_cells<4>(bits, pixels, cells);
   }
-  for (std::size_t pixel = 0; pixel + 2 < pixels; ++pixel, cells += cell) {  // no window begins with the last two
-    for (std::size_t at = 0; at < half; at += 4) {
-      const std::uint32_t word = xor_of_three(cells + at, cell);
-      std::memcpy(cells + half + at, &word, sizeof word);
+  for (; pixel < pixels; ++pixel) {
+    const std::uint8_t* own = bits + pixel * bytes;
+    std::uint8_t* cell = cells + pixel * 2 * half;
+    std::memset(cell, 0, 2 * half);
+    std::memcpy(cell, own, bytes);
+    if (pixel + 2 >= pixels) continue;  // no window begins here
+    for (std::size_t i = 0; i < bytes; ++i) {
+      cell[half + i] = static_cast<std::uint8_t>(own[i] ^ own[bytes + i] ^ own[2 * bytes + i]);
     }
   }
 }
