@@ -1,8 +1,8 @@
-// AVX-512 with VPOPCNTDQ: XOR, popcount, add; 16 channels a vector, 32 bits of each at a time.
+// AVX-512 with VPOPCNTDQ and VNNI: XOR, popcount, add; 16 channels a vector, 32 bits of each at a time.
 //
 // The three instructions share two ports, so a vector takes 1.5 cycles at best. A 3x3 window takes less, 4 for three
-// of its words: let a, b and c be the mismatches (XOR) of three words of a row of the window. A full adder makes two
-// words of them, with the same count,
+// of its words: let a, b and c be the mismatches (XOR) of three words, one of each pixel of a row of the window. A full
+// adder makes two words of them, whose counts add up to the same,
 //
 //     count(a) + count(b) + count(c) = count(s) + 2 * count(majority),    s = a ^ b ^ c
 //
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kVectors = kBlock / 16;
 
-// sum += counts * factor, in one instruction where counts are 0 to 2^15 - 1.
+// sum += counts * factor, in one instruction where counts are 0 to 2^15 - 1 and the factor has 16 bits.
 EDGEBNN_INLINE void add_product(__m512i& sum, __m512i counts, __m512i factor) {
 #if defined(__AVX512F__)  // not where tests have the instructions computed by others
   __asm__("vpdpwssd %1, %2, %0" : "+v"(sum) : "v"(counts), "v"(factor));

@@ -185,7 +185,8 @@ EDGEBNN_INLINE void pool(float* sum, Corner corner, typename V::Floats y) {
   V::store(sum, y);
 }
 
-// The outputs of a unit, stored. `source` is where the channels begin in the shortcut; mismatches are as V takes them.
+// The outputs of a unit, stored. `source` is where the channels begin in the shortcut; `mismatches` is what
+// V::accumulator takes.
 template <class V, Shortcut kShortcut>
 EDGEBNN_INLINE typename V::Floats finish_vector(const Job& job, const Pixel& pixel, std::size_t channel,
                                                 std::size_t source, std::size_t inputs, std::size_t row,

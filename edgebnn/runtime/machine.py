@@ -17,6 +17,7 @@ FEATURES = {
     "avx2": "avx2",
     "avx512f": "avx512f",
     "avx512_vpopcntdq": "avx512_vpopcntdq",
+    "avx512_vnni": "avx512_vnni",
     "neon": "neon",
     "asimd": "neon",
     "asimddp": "dotprod",

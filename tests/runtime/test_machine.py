@@ -17,14 +17,14 @@ Model\t\t: Raspberry Pi 4 Model B Rev 1.4
 """
 PI_5 = "Features\t: fp asimd asimdhp asimdrdm asimddp\n\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n"
 ARM_32 = "model name\t: ARMv7 Processor rev 3 (v7l)\nFeatures\t: half thumb neon vfpv4\n"
-X86 = "model name\t: Some CPU @ 2.00GHz\nflags\t\t: fpu avx2 avx512f avx512vl avx512_vpopcntdq\nbugs\t\t: none\n"
+X86 = "model name\t: Some CPU @ 2.00GHz\nflags\t\t: avx2 avx512f avx512_vnni avx512_vpopcntdq\nbugs\t\t: none\n"
 
 
 def test_cpuinfo_of_each_architecture() -> None:
     assert machine.parse_cpuinfo(PI_4) == ("Raspberry Pi 4 Model B Rev 1.4", ["neon"])
     assert machine.parse_cpuinfo(PI_5) == ("Raspberry Pi 5 Model B Rev 1.0", ["neon", "dotprod"])
     assert machine.parse_cpuinfo(ARM_32) == ("ARMv7 Processor rev 3 (v7l)", ["neon"])
-    assert machine.parse_cpuinfo(X86) == ("Some CPU @ 2.00GHz", ["avx2", "avx512f", "avx512_vpopcntdq"])
+    assert machine.parse_cpuinfo(X86) == ("Some CPU @ 2.00GHz", ["avx2", "avx512f", "avx512_vpopcntdq", "avx512_vnni"])
     assert machine.parse_cpuinfo("") == ("", [])
 
 

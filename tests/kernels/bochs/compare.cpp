@@ -85,7 +85,8 @@ struct Case {
     shape.inputs = channels;
     shape.outputs = shortcut == Shortcut::kRepeat ? 2 * channels : channels;
     shape.kernel = kernel;
-    shape.stride = shortcut == Shortcut::kPool || shortcut == Shortcut::kPooled ? 2 : 1;
+    const bool halved = shortcut == Shortcut::kPool || shortcut == Shortcut::kPooled;
+    shape.stride = halved ? 2 : shortcut == Shortcut::kNone ? 1 + below(2) : 1;
     shape.padding = below(2) ? Padding::kOne : Padding::kZero;
     shape.shortcut = shortcut;
     const std::size_t words = static_cast<std::size_t>((channels + 31) / 32 * kernel * kernel * shape.outputs);
@@ -119,8 +120,10 @@ struct Case {
       if (x[i] >= threshold[c]) bits[i / inputs * bytes + c / 8] |= static_cast<std::uint8_t>(1u << c % 8);
     }
     const unsigned last = channels % 8 ? (1u << channels % 8) - 1 : 255u;
+    // Now and then all alike, so that counts reach their limits.
+    const unsigned fixed = below(8) ? 0 : random() % 2 * 255, loose = fixed || below(8) == 0 ? 0 : 255;
     for (std::size_t i = 0; i < outputs * static_cast<std::size_t>(kernel * kernel) * bytes; ++i) {
-      weight[i] = static_cast<std::uint8_t>(random() & (i % bytes == bytes - 1 ? last : 255u));
+      weight[i] = static_cast<std::uint8_t>(((random() & loose) | fixed) & (i % bytes == bytes - 1 ? last : 255u));
     }
   }
 
