@@ -46,6 +46,7 @@ def test_narrow_networks_halve_images_as_convolutions_do(memory_format: torch.me
     images = images.contiguous(memory_format=memory_format).requires_grad_()
     exact, weight = (x.detach().double().requires_grad_() for x in (images, projection.weight))
     outputs, expected = projection(images), F.conv2d(exact, weight, stride=2)
+    assert outputs.grad_fn._saved_stride == (1, 1)
     torch.testing.assert_close(outputs.double(), expected, rtol=0, atol=1e-5)
     outputs.backward(grad)
     expected.backward(grad.double())
