@@ -14,14 +14,13 @@ constexpr int kSums = 4;
 
 struct Vector {
   using Floats = __m256;
-  using Ints = __m256i;
   static constexpr std::size_t kLanes = 8;
   static EDGEBNN_INLINE Floats all(float value) { return _mm256_set1_ps(value); }
   static EDGEBNN_INLINE Floats load(const float* from) { return _mm256_loadu_ps(from); }
   static EDGEBNN_INLINE void store(float* to, Floats value) { _mm256_storeu_ps(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, Ints minus_twice_mismatches) {
+  static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, __m256i minus_twice_mismatches) {
     const __m256i all_match = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(base));
     return _mm256_cvtepi32_ps(_mm256_add_epi32(minus_twice_mismatches, all_match));
   }

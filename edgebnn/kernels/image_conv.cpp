@@ -89,7 +89,18 @@ class PathImageConv final : public ImageConv {
         row.image = copy + (i - first) * stride * line;
         row.y = y + pixel * outputs;
         row.next_bits = next_bits ? next_bits + pixel * ((outputs + 7) / 8) : nullptr;
+        fetch_lines(number, last * stride + (i - first) * stride + 1, stride);
         conv.path_.convolve_image(row);
+      }
+    }
+
+    // Rows of the image for the next task, from afar, while this one computes.
+    void fetch_lines(std::size_t number, std::size_t first, std::size_t count) const {
+      for (std::size_t c = 0; c < conv.channels(); ++c) {
+        const float* plane = image + (number * conv.channels() + c) * height * width;
+        for (std::size_t i = first * width; i < std::min(height, first + count) * width; i += 16) {
+          __builtin_prefetch(plane + i, 0, 2);
+        }
       }
     }
 

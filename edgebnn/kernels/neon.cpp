@@ -17,16 +17,12 @@ constexpr std::size_t kMostWords = 31;  // of 8 mismatches a byte each that a by
 
 struct Vector {
   using Floats = float32x4_t;
-  using Ints = int32x4_t;
   static constexpr std::size_t kLanes = 4;
   static EDGEBNN_INLINE Floats all(float value) { return vdupq_n_f32(value); }
   static EDGEBNN_INLINE Floats load(const float* from) { return vld1q_f32(from); }
   static EDGEBNN_INLINE void store(float* to, Floats value) { vst1q_f32(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
-  static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, Ints twice_mismatches) {
-    return vcvtq_f32_s32(vsubq_s32(vld1q_s32(base), twice_mismatches));
-  }
   static EDGEBNN_INLINE Floats prelu(Floats z, Floats slope) {
     return vbslq_f32(vcgeq_f32(z, vdupq_n_f32(0.0f)), z, vmulq_f32(slope, z));
   }
@@ -75,6 +71,20 @@ EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], const std
   repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) { sums[i] = vpadalq_u8(sums[i], bytes[i]); });
 }
 
+// The outputs of four channels, stored. `source` is where the channels begin in the shortcut.
+template <Shortcut kShortcut>
+EDGEBNN_INLINE float32x4_t finish_vector(const Job& job, const Pixel& pixel, std::size_t channel, std::size_t source,
+                                         std::size_t inputs, std::size_t row, int32x4_t twice_mismatches) {
+  const Constants& constants = job.constants;
+  float32x4_t z = vcvtq_f32_s32(vsubq_s32(vld1q_s32(pixel.base + channel), twice_mismatches));
+  z = Vector::add(Vector::multiply(z, Vector::load(constants.scale + channel)), Vector::load(constants.bias + channel));
+  z = add_shortcut<Vector, kShortcut>(z, pixel.x + source, inputs, row);
+  const float32x4_t y = Vector::prelu(z, Vector::load(constants.slope + channel));
+  if (job.y) Vector::store(pixel.y(job) + channel, y);
+  if (pixel.corner != Corner::kNone) pool<Vector>(pixel.pooled(job) + channel, pixel.corner, y);
+  return y;
+}
+
 // A tile's sums to outputs and bits, two vectors of channels and so a byte of bits at a time.
 template <int kPixels, Shortcut kShortcut>
 EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t first,
@@ -93,8 +103,7 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t firs
         repeat<2>([&](auto i) __attribute__((always_inline)) {
           const std::size_t four = channel + 4 * i;
           const std::size_t source = kShortcut == Shortcut::kRepeat && four >= inputs ? four - inputs : four;
-          const float32x4_t y =
-              finish_vector<Vector, kShortcut>(job, pixel, four, source, inputs, row, twice[i]);
+          const float32x4_t y = finish_vector<kShortcut>(job, pixel, four, source, inputs, row, twice[i]);
           lanes[i] = job.next_bits ? Vector::at_least(y, job.constants.next_threshold + four) : vdupq_n_u32(0);
         });
         if (job.next_bits) pixel.next_bits(job)[channel / 8] = to_bits(lanes[0], lanes[1]);
@@ -108,14 +117,8 @@ EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t firs
   }
 }
 
-struct Tile {
-  static constexpr int kMostPixels = 4;
-  template <int kPixels, Shortcut kShortcut>
-  static void run(const Job& job, const Pixel* pixels, std::size_t block);
-};
-
 template <int kPixels, Shortcut kShortcut>
-void Tile::run(const Job& job, const Pixel* pixels, std::size_t block) {
+void convolve_tile(const Job& job, const Pixel* pixels, std::size_t block) {
   constexpr int kSums = kPixels * kVectors;
   const std::size_t run = static_cast<std::size_t>(job.shape.kernel) * job.cell_bytes / 4;  // words
   const std::uint8_t* weight =
@@ -135,11 +138,34 @@ void Tile::run(const Job& job, const Pixel* pixels, std::size_t block) {
       left -= words;
     }
   }
-
   finish<kPixels, kShortcut>(job, pixels, block * kBlock, sums);
 }
 
-void convolve(const Job& job) { convolve_with<Tile>(job); }
+// One block of channels of pixels in tiles of kPixels, then of half as many, down to single ones.
+template <Shortcut kShortcut, int kPixels>
+EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, const Pixel* pixels, std::size_t left) {
+  for (; left >= kPixels; left -= kPixels, pixels += kPixels) convolve_tile<kPixels, kShortcut>(job, pixels, block);
+  if constexpr (kPixels > 1) convolve_block<kShortcut, kPixels / 2>(job, block, pixels, left);
+}
+
+// Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a few words.
+template <Shortcut kShortcut>
+void convolve_blocks(const Job& job) {
+  Pixel pixels[kTaskPixels];
+  Walk walk(job);
+  for (std::size_t left = job.last_pixel - job.first_pixel; left;) {
+    const std::size_t count = left < kTaskPixels ? left : kTaskPixels;
+    walk.take(pixels, count);
+    for (std::size_t block = job.first_block; block < job.last_block; ++block) {
+      convolve_block<kShortcut, 4>(job, block, pixels, count);
+    }
+    left -= count;
+  }
+}
+
+void convolve(const Job& job) {
+  with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_blocks<shortcut.value>(job); });
+}
 
 struct ImageTile {
   using Vector = edgebnn::Vector;

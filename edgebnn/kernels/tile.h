@@ -1,4 +1,4 @@
-// What every path does around its inner loop: walk the pixels of a job in tiles, and finish a channel.
+// What every path does around its inner loop: walk the pixels of a job, and finish a channel.
 // Included inside a path's file, in its unnamed namespace (see path.h).
 #pragma once
 
@@ -14,7 +14,7 @@ namespace edgebnn {
 namespace {
 
 // Which of the four a pixel is in its 2x2 square, in the order they are walked; none where no averages are wanted.
-enum class Corner { kNone, kFirst, kMiddle, kLast };
+enum class Corner : std::uint32_t { kNone, kFirst, kMiddle, kLast };
 
 // An output pixel.
 struct Pixel {
@@ -23,7 +23,7 @@ struct Pixel {
   const float* x;              // its (top left) pixel of the shortcut
   std::size_t number;          // among the image's output pixels
   Corner corner;
-  std::size_t square;          // of the pixel, if it has a corner
+  std::uint32_t square;        // of the pixel, if it has a corner
 
   // Where its outputs go, or null.
   float* y(const Job& job) const {
@@ -73,48 +73,67 @@ class Walk {
     bordered_ = job.shape.kernel == 3 && job.shape.padding == Padding::kZero;
     // With stride 2 sides are even, and the last window ends inside.
     right_ = bordered_ && stride == 1 ? job.out_width - 1 : job.out_width;
-    start_row();
+    start_row(row_);
   }
 
   // Whether the next pixel is the first of its row.
   bool at_row_start() const { return column_ == 0; }
 
   EDGEBNN_INLINE Pixel next() {
-    Pixel pixel;
-    pixel.window = window_;
-    pixel.base = base(column_);
-    pixel.x = x_;
-    pixel.number = number_++;
+    Pixel pixel{window_, base(column_), x_, number_, Corner::kNone, 0};
     place(pixel, column_);
     step(1);
     return pixel;
   }
 
-  // The next `count`, a row at a time, which takes a third as long.
+  // The next `count`, a row at a time, which takes less than half as long.
   void take(Pixel* pixels, std::size_t count) {
     while (count) {
       const std::size_t left = job_->out_width - column_, run = count < left ? count : left;
-      const std::int32_t* inside = job_->constants.base + row_case_ * job_->constants.padded_outputs;
-      const std::uint8_t* window = window_;
-      const float* x = x_;
-      for (std::size_t i = 0; i < run; ++i) {
-        pixels[i] = {window, inside, x, number_ + i, Corner::kNone, 0};
-        window += window_step_;
-        x += x_step_;
-      }
+      const std::int32_t* not_at_side = inside();
+      for (std::size_t i = 0; i < run; ++i) pixels[i] = at(i, not_at_side, Corner::kNone, 0);
       pixels[0].base = base(column_);
       pixels[run - 1].base = base(column_ + run - 1);
-      if (job_->pooled) {
-        for (std::size_t i = 0; i < run; ++i) place(pixels[i], column_ + i);
-      }
-      number_ += run;
+      for (std::size_t i = 0; job_->pooled && i < run; ++i) place(pixels[i], column_ + i);
       step(run);
       pixels += run;
       count -= run;
     }
   }
 
+  // The pixels of the next `count` squares, one square after the other, where averages are wanted.
+  void take_squares(Pixel* pixels, std::size_t count) {
+    while (count) {
+      const std::size_t left = (job_->out_width - column_) / 2, run = count < left ? count : left;
+      Walk below = *this;
+      below.start_row(row_ + 1);
+      below.number_ += job_->out_width;
+      const std::size_t square = row_ / 2 * (job_->out_width / 2) + column_ / 2;
+      const std::int32_t *upper = inside(), *lower = below.inside();
+      for (std::size_t i = 0; i < run; ++i) {
+        const std::uint32_t number = static_cast<std::uint32_t>(square + i);
+        pixels[4 * i] = at(2 * i, upper, Corner::kFirst, number);
+        pixels[4 * i + 1] = at(2 * i + 1, upper, Corner::kMiddle, number);
+        pixels[4 * i + 2] = below.at(2 * i, lower, Corner::kMiddle, number);
+        pixels[4 * i + 3] = below.at(2 * i + 1, lower, Corner::kLast, number);
+      }
+      pixels[0].base = base(column_);
+      pixels[2].base = below.base(column_);
+      pixels[4 * run - 3].base = base(column_ + 2 * run - 1);
+      pixels[4 * run - 1].base = below.base(column_ + 2 * run - 1);
+      step(2 * run);
+      if (column_ == 0) step(job_->out_width);
+      pixels += 4 * run;
+      count -= run;
+    }
+  }
+
  private:
+  // Of the border case of a pixel in this row that touches no side.
+  EDGEBNN_INLINE const std::int32_t* inside() const {
+    return job_->constants.base + row_case_ * job_->constants.padded_outputs;
+  }
+
   // Of the border case of a pixel in this row.
   EDGEBNN_INLINE const std::int32_t* base(std::size_t column) const {
     const std::size_t border_case = row_case_ | (bordered_ && column == 0 ? 4u : 0u) | (column == right_ ? 8u : 0u);
@@ -123,25 +142,29 @@ class Walk {
 
   // Says where in which square a pixel of this row is.
   EDGEBNN_INLINE void place(Pixel& pixel, std::size_t column) const {
-    pixel.corner = Corner::kNone;
-    pixel.square = 0;
     if (!job_->pooled) return;
     const std::size_t corner = row_ % 2 * 2 + column % 2;
     pixel.corner = corner == 0 ? Corner::kFirst : corner == 3 ? Corner::kLast : Corner::kMiddle;
-    pixel.square = row_ / 2 * (job_->out_width / 2) + column / 2;
+    pixel.square = static_cast<std::uint32_t>(row_ / 2 * (job_->out_width / 2) + column / 2);
+  }
+
+  // The pixel so many columns on.
+  EDGEBNN_INLINE Pixel at(std::size_t columns, const std::int32_t* base, Corner corner, std::uint32_t square) const {
+    return {window_ + columns * window_step_, base, x_ + columns * x_step_, number_ + columns, corner, square};
   }
 
   EDGEBNN_INLINE void step(std::size_t pixels) {
     window_ += pixels * window_step_;
     x_ += pixels * x_step_;
+    number_ += pixels;
     column_ += pixels;
     if (column_ < job_->out_width) return;
     column_ = 0;
-    ++row_;
-    start_row();
+    start_row(row_ + 1);
   }
 
-  EDGEBNN_INLINE void start_row() {
+  EDGEBNN_INLINE void start_row(std::size_t row) {
+    row_ = row;
     const std::size_t top = row_ * static_cast<std::size_t>(job_->shape.stride);
     window_ = job_->cells + top * job_->row_bytes + column_ * window_step_;
     x_ = job_->x + row_ * x_row_ + column_ * x_step_;
@@ -222,47 +245,6 @@ EDGEBNN_INLINE void pool(float* sum, Corner corner, typename V::Floats y) {
   V::store(sum, y);
 }
 
-// The outputs of a unit, stored. `source` is where the channels begin in the shortcut; `mismatches` is what
-// V::accumulator takes.
-template <class V, Shortcut kShortcut>
-EDGEBNN_INLINE typename V::Floats finish_vector(const Job& job, const Pixel& pixel, std::size_t channel,
-                                                std::size_t source, std::size_t inputs, std::size_t row,
-                                                typename V::Ints mismatches) {
-  const Constants& constants = job.constants;
-  typename V::Floats z = V::accumulator(pixel.base + channel, mismatches);
-  z = V::add(V::multiply(z, V::load(constants.scale + channel)), V::load(constants.bias + channel));
-  z = add_shortcut<V, kShortcut>(z, pixel.x + source, inputs, row);
-  const typename V::Floats y = V::prelu(z, V::load(constants.slope + channel));
-  if (job.y) V::store(pixel.y(job) + channel, y);
-  if (pixel.corner != Corner::kNone) pool<V>(pixel.pooled(job) + channel, pixel.corner, y);
-  return y;
-}
-
-// One block of channels of pixels in tiles of kPixels, then of half as many, down to single ones.
-// Tile::run<kPixels, kShortcut>(job, pixels, block) computes one.
-template <class Tile, Shortcut kShortcut, int kPixels>
-EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, const Pixel* pixels, std::size_t left) {
-  for (; left >= kPixels; left -= kPixels, pixels += kPixels) {
-    Tile::template run<kPixels, kShortcut>(job, pixels, block);
-  }
-  if constexpr (kPixels > 1) convolve_block<Tile, kShortcut, kPixels / 2>(job, block, pixels, left);
-}
-
-// Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a few words.
-template <class Tile, Shortcut kShortcut>
-void convolve_blocks(const Job& job) {
-  Pixel pixels[kTaskPixels];
-  Walk walk(job);
-  for (std::size_t left = job.last_pixel - job.first_pixel; left;) {
-    const std::size_t count = left < kTaskPixels ? left : kTaskPixels;
-    walk.take(pixels, count);
-    for (std::size_t block = job.first_block; block < job.last_block; ++block) {
-      convolve_block<Tile, kShortcut, Tile::kMostPixels>(job, block, pixels, count);
-    }
-    left -= count;
-  }
-}
-
 // f with the shortcut as a constant, `value` of its argument. What is pooled already is added as it is.
 template <Shortcut kShortcut>
 struct ShortcutConstant {
@@ -277,11 +259,6 @@ void with_shortcut(Shortcut shortcut, F&& f) {
     case Shortcut::kRepeat: return f(ShortcutConstant<Shortcut::kRepeat>());
     case Shortcut::kNone: return f(ShortcutConstant<Shortcut::kNone>());
   }
-}
-
-template <class Tile>
-void convolve_with(const Job& job) {
-  with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_blocks<Tile, shortcut.value>(job); });
 }
 
 }  // namespace
