@@ -8,7 +8,7 @@
 //
 // and s takes no more than one XOR, since the XOR of three words of activations and that of three words of weights are
 // known beforehand. c itself is not needed: the majority is b where a == b, else not s, which is one VPTERNLOG of a, b
-// and s. VPDPWSSD adds twice a count. That is 8 instructions in place of 9.
+// and s. VPDPWSSD takes multiples of counts off. That is 8 instructions in place of 9.
 //
 // A tile of 7 pixels by 32 channels keeps 14 accumulators, enough to hide the latencies; the maps of networks for
 // 224x224 images are whole tiles of 7. They begin at the base and are counted down, so that nothing but floats is left
@@ -59,7 +59,7 @@ EDGEBNN_INLINE void fetch_outputs(const Job& job, const Pixel* pixels, int count
 // What finishing a block will read, of an image's borders too.
 void fetch_constants(const Job& job, std::size_t block) {
   const Constants& constants = job.constants;
-  const std::size_t first = block * kBlock, cases = job.shape.kernel == 3 ? 11 : 1;  // none touches all four sides
+  const std::size_t first = block * kBlock, cases = job.shape.kernel == 3 ? 11 : 1;  // all of a wider image
   for (std::size_t i = first; i < first + kBlock; i += 16) {
     for (std::size_t border = 0; border < cases; ++border) {
       fetch(constants.base + border * constants.padded_outputs + i);

@@ -65,7 +65,7 @@ struct Places {
 template <Shortcut kShortcut, bool kY, bool kBits>
 EDGEBNN_INLINE void finish_pixel(const Places& places, const BlockConstants<kBits>& constants, const Pixel& pixel,
                                  const std::int32_t* acc, __m512 (&z)[kVectors]) {
-  float* y = places.y + pixel.number * places.outputs + places.first;
+  float* y = kY ? places.y + pixel.number * places.outputs + places.first : nullptr;
   __mmask16 lanes[kVectors];
   repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
     z[v] = _mm512_cvtepi32_ps(_mm512_load_si512(acc + 16 * v));
@@ -111,7 +111,7 @@ void finish_squares(const Job& job, const Pixel* pixels, int count, std::size_t 
   }
 }
 
-// Channels that fill no block.
+// Channels that fill no block, or lie apart in the shortcut.
 void finish_rest(const Job& job, const Pixel* pixels, int count, std::size_t first, const std::int32_t* acc) {
   const std::size_t left = static_cast<std::size_t>(job.shape.outputs) - first;
   for (int p = 0; p < count; ++p, acc += kBlock) {

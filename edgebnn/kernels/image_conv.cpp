@@ -89,7 +89,7 @@ class PathImageConv final : public ImageConv {
         row.image = copy + (i - first) * stride * line;
         row.y = y + pixel * outputs;
         row.next_bits = next_bits ? next_bits + pixel * ((outputs + 7) / 8) : nullptr;
-        fetch_lines(number, last * stride + (i - first) * stride + 1, stride);
+        fetch_lines(number, last * stride + 2 - stride + (i - first) * stride, stride);
         conv.path_.convolve_image(row);
       }
     }

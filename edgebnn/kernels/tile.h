@@ -86,7 +86,7 @@ class Walk {
     return pixel;
   }
 
-  // The next `count`, a row at a time, which takes less than half as long.
+  // The next `count`, a row at a time, which takes half as long.
   void take(Pixel* pixels, std::size_t count) {
     while (count) {
       const std::size_t left = job_->out_width - column_, run = count < left ? count : left;
