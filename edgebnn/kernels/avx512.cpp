@@ -12,8 +12,8 @@
 //
 // A tile of 7 pixels by 32 channels keeps 14 accumulators, enough to hide the latencies; the maps of networks for
 // 224x224 images are whole tiles of 7. They begin at the base and are counted down, so that nothing but floats is left
-// to be done. Where averages are wanted a tile is two squares. Finishing is a loop of its own, behind a pointer: unrolled
-// into the code of each tile it took twice as long.
+// to be done. Where averages are wanted a tile is two squares. Finishing is a loop of its own, behind a pointer, with
+// its constants in registers; unrolled into the code of each tile it took longer.
 #include <immintrin.h>
 
 #include "avx512_count.h"
@@ -59,7 +59,7 @@ EDGEBNN_INLINE void fetch_outputs(const Job& job, const Pixel* pixels, int count
 // What finishing a block will read, of an image's borders too.
 void fetch_constants(const Job& job, std::size_t block) {
   const Constants& constants = job.constants;
-  const std::size_t first = block * kBlock, cases = job.shape.kernel == 3 ? 11 : 1;  // all of a wider image
+  const std::size_t first = block * kBlock, cases = job.shape.kernel == 3 ? 11 : 1;  // all but of one-pixel sides
   for (std::size_t i = first; i < first + kBlock; i += 16) {
     for (std::size_t border = 0; border < cases; ++border) {
       fetch(constants.base + border * constants.padded_outputs + i);
