@@ -1,14 +1,13 @@
 // AVX-512 with VPOPCNTDQ and VNNI: XOR, popcount, add; 16 channels a vector, 32 bits of each at a time.
 //
-// The three instructions share two ports, so a vector takes 1.5 cycles at best. A 3x3 window takes less, 4 for three
-// of its words: let a, b and c be the mismatches (XOR) of three words, one of each pixel of a row of the window. A full
-// adder makes two words of them, whose counts add up to the same,
+// The three instructions share two ports, so a vector takes 1.5 cycles at best. But of two words and one that is carried
+// along a full adder makes two, whose counts add up to the same: let x and y be the mismatches (XOR) of the two, then
 //
-//     count(a) + count(b) + count(c) = count(s) + 2 * count(majority),    s = a ^ b ^ c
+//     count(s) + count(x) + count(y) = count(s ^ x ^ y) + 2 * count(majority of s, x and y)
 //
-// and s takes no more than one XOR, since the XOR of three words of activations and that of three words of weights are
-// known beforehand. c itself is not needed: the majority is b where a == b, else not s, which is one VPTERNLOG of a, b
-// and s. VPDPWSSD takes multiples of counts off. That is 8 instructions in place of 9.
+// s ^ x is one VPTERNLOG of s, activations and weights; s ^ x ^ y, which is carried on, another; the majority a third,
+// of s and these two. It alone is counted: 5 instructions in place of 6. At the end s is. Where there are few words,
+// they are counted one by one.
 //
 // A tile of 7 pixels by 32 channels keeps 14 accumulators, enough to hide the latencies; the maps of networks for
 // 224x224 images are whole tiles of 7. They begin at the base and are counted down, so that nothing but floats is left
@@ -74,16 +73,16 @@ void fetch_constants(const Job& job, std::size_t block) {
 // A block of channels of `left` pixels, in tiles of kPixels, then of half as many, down to kFewest.
 template <int kPixels, int kFewest>
 EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::size_t left, std::size_t block,
-                                   Ahead& ahead, Finish finish_tile) {
+                                   const Window& window, Ahead& ahead, Finish finish_tile) {
   alignas(64) std::int32_t acc[kPixels * kBlock];
   const bool afar = job.y != job.x || job.shape.kernel == 3;  // else what is written was read a moment before
   for (; left >= kPixels; left -= kPixels, pixels += kPixels) {
     if (afar) fetch_outputs(job, pixels, kPixels, block * kBlock);
-    count<kPixels>(job, pixels, block, ahead, acc);
+    count<kPixels>(job, window, pixels, block, ahead, acc);
     finish_tile(job, pixels, kPixels, block * kBlock, acc);
   }
   if constexpr (kPixels / 2 >= kFewest) {
-    if (left) convolve_tiles<kPixels / 2, kFewest>(job, pixels, left, block, ahead, finish_tile);
+    if (left) convolve_tiles<kPixels / 2, kFewest>(job, pixels, left, block, window, ahead, finish_tile);
   }
 }
 
@@ -94,6 +93,7 @@ void convolve_in_tiles(const Job& job) {
   const std::size_t blocks = job.constants.padded_outputs / kBlock;
   const std::size_t bytes = word_weight_bytes<kBlock>(job.shape) / blocks;
   const Finish finish_whole = finish_for(job);
+  const Window window(job);
   Pixel pixels[kMost];
   Walk walk(job);
   for (std::size_t left = job.last_pixel - job.first_pixel; left;) {
@@ -108,7 +108,7 @@ void convolve_in_tiles(const Job& job) {
       fetch_constants(job, following);
       Ahead ahead{job.constants.weight + following * bytes, bytes / 64};
       const bool whole = vectorizable(job, block * kBlock, kBlock, Vector::kLanes);
-      convolve_tiles<kPixels, kFewest>(job, pixels, count, block, ahead, whole ? finish_whole : finish_rest);
+      convolve_tiles<kPixels, kFewest>(job, pixels, count, block, window, ahead, whole ? finish_whole : finish_rest);
     }
     left -= count;
   }
@@ -126,7 +126,7 @@ struct ImageTile {
   using Vector = edgebnn::Vector;
   static constexpr int kPixels = 4, kVectors = 2;
   static EDGEBNN_INLINE void keep([[maybe_unused]] __m512& values) {
-#if defined(__AVX512F__)  // not where tests have the instructions computed by others
+#if EDGEBNN_AVX512
     __asm__ volatile("" : "+v"(values));
 #endif
   }
@@ -138,15 +138,6 @@ struct ImageTile {
 
 void convolve_image(const ImageRow& row) { convolve_image_with<ImageTile>(row); }
 
-// sum += counts. Written out because GCC 12 spends a copy of the sum on each of these additions.
-EDGEBNN_INLINE void add_words(__m512i& sum, __m512i counts) {
-#if defined(__AVX512F__)
-  __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(counts));
-#else
-  sum = _mm512_add_epi32(sum, counts);
-#endif
-}
-
 std::uint64_t ceiling(std::uint64_t steps) {
   constexpr int kSums = 14;
   const __m512i wanted = _mm512_set1_epi32(0x3c5a);
@@ -154,7 +145,7 @@ std::uint64_t ceiling(std::uint64_t steps) {
   repeat<kSums>([&](auto i) __attribute__((always_inline)) { sums[i] = _mm512_setzero_si512(); });
   for (std::uint64_t step = 0; step < steps; ++step) {
     repeat<kSums>([&](auto i) __attribute__((always_inline)) {
-#if defined(__AVX512F__)  // not where tests have the instructions computed by others
+#if EDGEBNN_AVX512
       __asm__ volatile("" : "+v"(seen));  // or the loop would be counted once
 #endif
       add_words(sums[i], _mm512_popcnt_epi32(_mm512_xor_si512(seen, wanted)));
@@ -169,12 +160,12 @@ std::uint64_t ceiling(std::uint64_t steps) {
 std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
-                        cell_bytes,
-                        to_cells,
+                        word_cell_bytes,
+                        to_word_cells,
                         no_seam,
                         compare,
                         word_weight_bytes<kBlock>,
-                        pack_weights,
+                        pack_word_weights<kBlock>,
                         convolve,
                         ImageTile::kVectors * Vector::kLanes,
                         convolve_image,

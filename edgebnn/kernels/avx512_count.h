@@ -1,30 +1,60 @@
 // The inner loops of the AVX-512 path (avx512.cpp says how they count). Included there alone.
 #pragma once
 
-#include "avx512_cells.h"
+#include <immintrin.h>
+
+#include "words.h"
 
 namespace edgebnn {
 namespace {
 
+constexpr std::size_t kBlock = 32;  // channels
 constexpr int kVectors = kBlock / 16;
+
+// Where GCC 12 would spend more instructions than these, they are written out.
+#if defined(__AVX512F__)
+#define EDGEBNN_AVX512 1
+#else  // where tests have the instructions computed by others
+#define EDGEBNN_AVX512 0
+#endif
+
+// sum += counts
+EDGEBNN_INLINE void add_words(__m512i& sum, __m512i counts) {
+#if EDGEBNN_AVX512
+  __asm__("vpaddd %1, %0, %0" : "+v"(sum) : "v"(counts));
+#else
+  sum = _mm512_add_epi32(sum, counts);
+#endif
+}
 
 // sum += counts * factor, in one instruction, for counts of 0 to 2^15 - 1 and a factor of 16 bits, twice in a word.
 EDGEBNN_INLINE void add_product(__m512i& sum, __m512i counts, __m512i factor) {
-#if defined(__AVX512F__)  // not where tests have the instructions computed by others
+#if EDGEBNN_AVX512
   __asm__("vpdpwssd %1, %2, %0" : "+v"(sum) : "v"(counts), "v"(factor));
 #else
   sum = _mm512_dpwssd_epi32(sum, counts, factor);
 #endif
 }
 
-// What two of a, b and c are, for s = a ^ b ^ c. Written out because GCC 12 takes a detour by other instructions.
-EDGEBNN_INLINE __m512i majority(__m512i a, __m512i b, __m512i s) {
-  constexpr int kTable = 0xd4;  // bit 4 a + 2 b + s
-#if defined(__AVX512F__)
-  __asm__("vpternlogd %3, %2, %1, %0" : "+v"(a) : "v"(b), "v"(s), "i"(kTable));
+// a ^ b ^ weights
+EDGEBNN_INLINE __m512i xor_of_three(__m512i a, __m512i b, const std::uint8_t* weights) {
+  constexpr int kTable = 0x96;
+#if EDGEBNN_AVX512
+  __asm__("vpternlogd %3, %2, %1, %0" : "+v"(a) : "v"(b), "m"(*reinterpret_cast<const __m512i*>(weights)), "i"(kTable));
   return a;
 #else
-  return _mm512_ternarylogic_epi32(a, b, s, kTable);
+  return _mm512_ternarylogic_epi32(a, b, _mm512_load_si512(weights), kTable);
+#endif
+}
+
+// What at least two of s, x and y are, for one = s ^ x and both = s ^ x ^ y: s where x is the same, else y, not `both`.
+EDGEBNN_INLINE __m512i majority(__m512i s, __m512i one, __m512i both) {
+  constexpr int kTable = 0x74;  // bit 4 s + 2 one + both
+#if EDGEBNN_AVX512
+  __asm__("vpternlogd %3, %2, %1, %0" : "+v"(s) : "v"(one), "v"(both), "i"(kTable));
+  return s;
+#else
+  return _mm512_ternarylogic_epi32(s, one, both, kTable);
 #endif
 }
 
@@ -46,19 +76,47 @@ struct Ahead {
   }
 };
 
-// Takes twice the mismatches of a 1x1 window of `words` words off.
+// The words of a window, as bytes from its first cell on.
+struct Window {
+  static constexpr std::size_t kMostWords = kMaxTerms / 32 + 9;
+  std::size_t words;
+  std::size_t at[kMostWords];
+
+  explicit Window(const Job& job) : words(0) {
+    const std::size_t kernel = static_cast<std::size_t>(job.shape.kernel), bytes = kernel * word_cell_bytes(job.shape);
+    for (std::size_t row = 0; row < kernel; ++row) {
+      for (std::size_t byte = 0; byte < bytes; byte += 4) {
+        at[words++] = row * job.row_bytes + byte;
+      }
+    }
+  }
+};
+
+// The base of kPixels pixels by a block of channels.
 template <int kPixels>
-EDGEBNN_INLINE void count_words(const Pixel* pixels, const std::uint8_t* weight, std::size_t words, Ahead& ahead,
-                                __m512i (&sums)[kPixels * kVectors]) {
+EDGEBNN_INLINE void begin(const Pixel* pixels, std::size_t first, __m512i (&sums)[kPixels * kVectors]) {
+  repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+    repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+      sums[p * kVectors + v] = _mm512_load_si512(pixels[p].base + first + 16 * v);
+    });
+  });
+}
+
+// Their accumulators, word by word.
+template <int kPixels>
+EDGEBNN_INLINE void count_singly(const Window& window, const Pixel* pixels, std::size_t first_channel,
+                                 const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
+  begin<kPixels>(pixels, first_channel, sums);
   const std::uint8_t* cells[kPixels];
   const __m512i minus_two = _mm512_set1_epi16(-2);
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
-  for (std::size_t word = 0; word < words; ++word, weight += 4 * kBlock) {
+  for (std::size_t word = 0; word < window.words; ++word, weight += 4 * kBlock) {
     ahead.step();
+    const std::size_t at = window.at[word];
     __m512i wanted[kVectors];
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) { wanted[v] = _mm512_load_si512(weight + 64 * v); });
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-      const __m512i seen = broadcast(cells[p] + 4 * word);
+      const __m512i seen = broadcast(cells[p] + at);
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
         add_product(sums[p * kVectors + v], _mm512_popcnt_epi32(_mm512_xor_si512(seen, wanted[v])), minus_two);
       });
@@ -66,56 +124,58 @@ EDGEBNN_INLINE void count_words(const Pixel* pixels, const std::uint8_t* weight,
   }
 }
 
-// The same of a 3x3 window, three rows of three times `words` words. One loop for all rows, since a loop's end is where
-// the processor guesses wrong.
+// The same, two words at a time.
 template <int kPixels>
-EDGEBNN_INLINE void count_threes(const Pixel* pixels, std::size_t row_bytes, const std::uint8_t* weight,
-                                 std::size_t words, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
+EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, std::size_t first_channel,
+                                   const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
+  constexpr int kCells = kPixels * kVectors;
   const std::uint8_t* cells[kPixels];
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
-  const std::size_t half = 4 * words;  // of a cell
-  const __m512i minus_two = _mm512_set1_epi16(-2), minus_four = _mm512_set1_epi16(-4);
-  std::size_t at = 0, at_all = half, at_second = 2 * half, left = words;
-  for (std::size_t steps = 3 * words; steps; --steps, weight += 3 * 4 * kBlock) {
-    ahead.step();
-    __m512i wanted[3 * kVectors];
-    repeat<3 * kVectors>([&](auto v) __attribute__((always_inline)) {
-      wanted[v] = _mm512_load_si512(weight + 64 * v);
-    });
+  const std::size_t* at = window.at;
+  __m512i ones[kCells], twos[kCells];
+  repeat<kCells>([&](auto i) __attribute__((always_inline)) { ones[i] = twos[i] = _mm512_setzero_si512(); });
+  if (window.words % 2) {
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-      const __m512i first = broadcast(cells[p] + at), second = broadcast(cells[p] + at_second);
-      const __m512i all = broadcast(cells[p] + at_all);
+      const __m512i seen = broadcast(cells[p] + *at);
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-        const __m512i a = _mm512_xor_si512(first, wanted[v]), b = _mm512_xor_si512(second, wanted[kVectors + v]);
-        const __m512i s = _mm512_xor_si512(all, wanted[2 * kVectors + v]);
-        add_product(sums[p * kVectors + v], _mm512_popcnt_epi32(s), minus_two);
-        add_product(sums[p * kVectors + v], _mm512_popcnt_epi32(majority(a, b, s)), minus_four);
+        ones[p * kVectors + v] = _mm512_xor_si512(seen, _mm512_load_si512(weight + 64 * v));
       });
     });
-    --left;
-    const std::size_t by = left ? 4 : row_bytes + 4 - half;
-    left = left ? left : words;
-    at += by;
-    at_all += by;
-    at_second += by;
+    at += 1;
+    weight += 4 * kBlock;
   }
+  for (std::size_t pairs = window.words / 2; pairs; --pairs, at += 2, weight += 2 * 4 * kBlock) {
+    ahead.step();
+    const std::size_t first = at[0], second = at[1];
+    repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+      const __m512i seen = broadcast(cells[p] + first), seen_next = broadcast(cells[p] + second);
+      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+        __m512i& s = ones[p * kVectors + v];
+        const __m512i one = xor_of_three(seen, s, weight + 64 * v);
+        const __m512i both = xor_of_three(seen_next, one, weight + 64 * (kVectors + v));
+        add_words(twos[p * kVectors + v], _mm512_popcnt_epi32(majority(s, one, both)));
+        s = both;
+      });
+    });
+  }
+  begin<kPixels>(pixels, first_channel, sums);
+  const __m512i minus_two = _mm512_set1_epi16(-2), minus_four = _mm512_set1_epi16(-4);
+  repeat<kCells>([&](auto i) __attribute__((always_inline)) {
+    add_product(sums[i], twos[i], minus_four);
+    add_product(sums[i], _mm512_popcnt_epi32(ones[i]), minus_two);
+  });
 }
 
-// The accumulators of kPixels pixels by a block of channels. They begin at the base, so that finishing finds them done.
 template <int kPixels>
-EDGEBNN_INLINE void count(const Job& job, const Pixel* pixels, std::size_t block, Ahead& ahead, std::int32_t* acc) {
-  const std::size_t words = word_cell_bytes(job.shape) / 4, first = block * kBlock;
+EDGEBNN_INLINE void count(const Job& job, const Window& window, const Pixel* pixels, std::size_t block, Ahead& ahead,
+                          std::int32_t* acc) {
+  constexpr std::size_t kFew = 8;  // the pairs' beginning and end take as long as they save
+  const std::uint8_t* weight = job.constants.weight + block * window.words * 4 * kBlock;
   __m512i sums[kPixels * kVectors];
-  repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-    repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      sums[p * kVectors + v] = _mm512_load_si512(pixels[p].base + first + 16 * v);
-    });
-  });
-  if (job.shape.kernel == 1) {
-    count_words<kPixels>(pixels, job.constants.weight + block * words * 4 * kBlock, words, ahead, sums);
+  if (window.words < kFew) {
+    count_singly<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);
   } else {
-    count_threes<kPixels>(pixels, job.row_bytes, job.constants.weight + block * 9 * words * 4 * kBlock, words, ahead,
-                          sums);
+    count_in_pairs<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);
   }
   repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) { _mm512_store_si512(acc + 16 * i, sums[i]); });
 }
