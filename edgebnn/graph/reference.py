@@ -6,6 +6,7 @@ arrays; accumulators of binary units are integers. NCHW throughout.
 
 import numpy as np
 
+from edgebnn.graph.floats import fused_multiply_add
 from edgebnn.graph.graph import Head, InferenceGraph, Stem, Unit
 
 
@@ -20,16 +21,17 @@ def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
 def stem(part: Stem, images: np.ndarray) -> np.ndarray:
     """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction).
 
-    To the bias the products are added one after the other, by channel, row and column of the kernel, each product and
-    each sum rounded, and those with the border's zeros like all others: the very floats of the kernels
-    (edgebnn/kernels/image_conv.h).
+    To the bias the products are added one after the other, by channel, row and column of the kernel, those with the
+    border's zeros like all others. In float32 a product and its addition are rounded once, together: the very floats of
+    the kernels (edgebnn/kernels/image_conv.h).
     """
     windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
     outputs, *taps = part.weight.shape
     x = np.empty((len(images), outputs, *windows.shape[2:4]), np.result_type(images, part.weight))
     x[:] = part.bias[:, None, None]
     for channel, row, column in np.ndindex(*taps):
-        x += part.weight[:, channel, row, column, None, None] * windows[:, channel, None, :, :, row, column]
+        weight, image = part.weight[:, channel, row, column, None, None], windows[:, channel, None, :, :, row, column]
+        x = fused_multiply_add(weight, image, x) if x.dtype == np.float32 else weight * image + x
     return _windows(x, 3, 2, border=1, fill=-np.inf).max(axis=(4, 5)) if part.pool else x
 
 

@@ -20,6 +20,8 @@ struct Vector {
   static EDGEBNN_INLINE void store(float* to, Floats value) { _mm256_storeu_ps(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  // a * b + c, rounded once.
+  static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static EDGEBNN_INLINE Floats accumulator(const std::int32_t* base, __m256i minus_twice_mismatches) {
     const __m256i all_match = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(base));
     return _mm256_cvtepi32_ps(_mm256_add_epi32(minus_twice_mismatches, all_match));

@@ -1,13 +1,14 @@
 // AVX-512 with VPOPCNTDQ and VNNI: XOR, popcount, add; 16 channels a vector, 32 bits of each at a time.
 //
-// The three instructions share two ports, so a vector takes 1.5 cycles at best. But of two words and one that is carried
-// along a full adder makes two, whose counts add up to the same: let x and y be the mismatches (XOR) of the two, then
+// The three instructions share two ports, so a vector takes 1.5 cycles at best. But a full adder makes two words of
+// three, whose counts add up to the same. Let x and y be the mismatches (XOR) of two words, and s a third word that is
+// carried along:
 //
 //     count(s) + count(x) + count(y) = count(s ^ x ^ y) + 2 * count(majority of s, x and y)
 //
-// s ^ x is one VPTERNLOG of s, activations and weights; s ^ x ^ y, which is carried on, another; the majority a third,
-// of s and these two. It alone is counted: 5 instructions in place of 6. At the end s is. Where there are few words,
-// they are counted one by one.
+// s ^ x is one VPTERNLOG of s, activations and weights; s ^ x ^ y, which is carried on, another; the majority is a
+// third, of s and these two. Only it is counted: 5 instructions in place of 6. s is at the end. Few words are counted
+// one by one.
 //
 // A tile of 7 pixels by 32 channels keeps 14 accumulators, enough to hide the latencies; the maps of networks for
 // 224x224 images are whole tiles of 7. They begin at the base and are counted down, so that nothing but floats is left
@@ -124,7 +125,7 @@ void convolve(const Job& job) {
 
 struct ImageTile {
   using Vector = edgebnn::Vector;
-  static constexpr int kPixels = 4, kVectors = 2;
+  static constexpr int kPixels = 7, kVectors = 2;
   static EDGEBNN_INLINE void keep([[maybe_unused]] __m512& values) {
 #if EDGEBNN_AVX512
     __asm__ volatile("" : "+v"(values));

@@ -14,6 +14,8 @@ struct Vector {
   static EDGEBNN_INLINE void store(float* to, Floats value) { _mm512_storeu_ps(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  // a * b + c, rounded once.
+  static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static EDGEBNN_INLINE Floats prelu(Floats z, Floats slope) {
     return _mm512_mask_mul_ps(z, _mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_NGE_UQ), slope, z);
   }

@@ -1,10 +1,10 @@
 // The convolution of an image that a network begins with: floats, 3x3, a border of zeros one pixel wide.
 //
-//     y = ((bias[o] + p0) + p1) + ...      (p: the products of weights and image, by channel, row and column)
+//     y = bias[o];  y = w * x + y, fused, for all weights w and what they see of the image, by channel, row and column
 //
-// That is the order of a weight's values in memory. Products and sums are rounded one by one, never contracted, and
-// the border's zeros are multiplied and added like any other value; so every path gives the same bits as
-// edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in unit.h.
+// That is the order of a weight's values in memory. Fused: each w * x + y is rounded once (IEEE 754-2008,
+// fusedMultiplyAdd). The border's zeros are multiplied and added like any other value. So every path gives the same bits
+// as edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in unit.h.
 #pragma once
 
 #include <cstddef>

@@ -2,7 +2,7 @@
 //
 // A tile is kPixels pixels by kVectors vectors of output channels, whose sums stay in registers: each weight is
 // loaded once for all pixels, each value of the image spread over a vector once for all channels. Its sums must be
-// many enough to hide the latency of an addition, since those of one sum wait for each other.
+// many enough to hide the latency of a multiply-add, since those of one sum wait for each other.
 #pragma once
 
 #include "tile.h"
@@ -54,14 +54,9 @@ EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* im
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
         typename V::Floats factor = V::load(weight + tap * kBlock + v * V::kLanes);
         Tile::keep(factor);
-        typename V::Floats products[kPixels];
-        repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-          products[p] = V::multiply(values[p], factor);
-          Tile::keep(products[p]);
-        });
         repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
           typename V::Floats& sum = sums[p * kVectors + v];
-          sum = V::add(sum, products[p]);
+          sum = V::multiply_add(values[p], factor, sum);
           Tile::keep(sum);
         });
       });

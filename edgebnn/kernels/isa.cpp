@@ -25,8 +25,10 @@ unsigned long long saved_state() {
 
 bool processor_has(Isa isa) {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return false;
+  const bool fma = ecx & (1u << 12);
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
-  const bool avx2 = (ebx & (1u << 5)) && (saved_state() & 0x6) == 0x6;
+  const bool avx2 = fma && (ebx & (1u << 5)) && (saved_state() & 0x6) == 0x6;
   if (isa == Isa::kAvx2) return avx2;
   const unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, all = f | dq | bw | vl;
   const unsigned vnni = 1u << 11, vpopcntdq = 1u << 14, both = vnni | vpopcntdq;

@@ -23,6 +23,8 @@ struct Vector {
   static EDGEBNN_INLINE void store(float* to, Floats value) { vst1q_f32(to, value); }
   static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
   static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
+  // a * b + c, rounded once.
+  static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
   static EDGEBNN_INLINE Floats prelu(Floats z, Floats slope) {
     return vbslq_f32(vcgeq_f32(z, vdupq_n_f32(0.0f)), z, vmulq_f32(slope, z));
   }

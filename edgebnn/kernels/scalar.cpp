@@ -46,7 +46,8 @@ struct ImageTile {
     static EDGEBNN_INLINE Floats load(const float* from) { return *from; }
     static EDGEBNN_INLINE void store(float* to, Floats value) { *to = value; }
     static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return a + b; }
-    static EDGEBNN_INLINE Floats multiply(Floats a, Floats b) { return a * b; }
+    // a * b + c, rounded once.
+    static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return __builtin_fmaf(a, b, c); }
   };
   static constexpr int kPixels = 1, kVectors = kBlock;
   static EDGEBNN_INLINE void keep(float&) {}

@@ -14,6 +14,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import Stem, reference
 from edgebnn.runtime import kernels
 from tests.kernels.cases import Values, assert_same
+from tests.graph.test_floats import fmaf
 from tests.kernels.image_cases import ImageCase, expected, make_image_case
 
 EXAMPLES = int(os.environ.get("EDGEBNN_EXAMPLES", 200))
@@ -76,7 +77,7 @@ def test_usual_and_narrow_ones(isa: str, channels: int, outputs: int, stride: in
 
 
 def slowly(stem: Stem, images: np.ndarray) -> np.ndarray:
-    """The definition, one rounded operation at a time."""
+    """The definition, one operation at a time, each the C library's."""
     outputs, channels, _, _ = stem.weight.shape
     batch, _, height, width = images.shape
     y = np.empty((batch, height // stem.stride, width // stem.stride, outputs), np.float32)
@@ -88,7 +89,7 @@ def slowly(stem: Stem, images: np.ndarray) -> np.ndarray:
                     i, j = top * stem.stride + row - 1, left * stem.stride + column - 1
                     inside = 0 <= i < height and 0 <= j < width
                     seen = images[n, c, i, j] if inside else np.float32(0)
-                    total = np.float32(total + np.float32(stem.weight[o, c, row, column] * seen))
+                    total = fmaf(stem.weight[o, c, row, column], seen, total)
         y[n, top, left, o] = total
     return y
 

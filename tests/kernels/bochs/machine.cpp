@@ -114,6 +114,12 @@ void* __dso_handle;
 int __cxa_atexit(void (*)(void*), void*, void*) { return 0; }
 void __cxa_pure_virtual() { give_up("a pure virtual function was called"); }
 
+// What the scalar path asks of the C library.
+float fmaf(float a, float b, float c) {
+  __asm__("vfmadd231ss %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+  return c;
+}
+
 }  // extern "C"
 
 namespace std {

@@ -17,3 +17,11 @@ inline __m512 _mm512_cvtepi32_ps(__m512i a) {
   return simde__m512_from_private(to);
 }
 inline __mmask32 _mm512_kunpackw(__mmask32 high, __mmask32 low) { return high << 16 | (low & 0xffff); }
+// SIMDe's rounds twice.
+inline __m512 fused_multiply_add(__m512 a, __m512 b, __m512 c) {
+  simde__m512_private x = simde__m512_to_private(a), y = simde__m512_to_private(b), sum = simde__m512_to_private(c);
+  for (int i = 0; i < 16; ++i) sum.f32[i] = __builtin_fmaf(x.f32[i], y.f32[i], sum.f32[i]);
+  return simde__m512_from_private(sum);
+}
+#undef _mm512_fmadd_ps
+#define _mm512_fmadd_ps(a, b, c) fused_multiply_add(a, b, c)
