@@ -10,9 +10,9 @@
 // third, of s and these two. Only it is counted: 5 instructions in place of 6. s is at the end. Few words are counted
 // one by one.
 //
-// A tile of 7 pixels by 32 channels keeps 14 accumulators, enough to hide the latencies; the maps of networks for
-// 224x224 images are whole tiles of 7. They begin at the base and are counted down, so that nothing but floats is left
-// to be done. Where averages are wanted a tile is two squares. Finishing is a loop of its own, behind a pointer, with
+// A tile is 6 pixels by 32 channels: s and counts of 12, and the pair's weights, fit the registers. Few words need no s
+// and take 7 pixels, of which maps for 224x224 images are whole tiles; where averages are wanted a tile is two squares.
+// Counts end as accumulators, so that nothing but floats is left to be done. Finishing is a loop of its own, behind a pointer, with
 // its constants in registers; unrolled into the code of each tile it took longer.
 #include <immintrin.h>
 
@@ -90,7 +90,7 @@ EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::siz
 // Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a word or two.
 template <int kPixels, int kFewest>
 void convolve_in_tiles(const Job& job) {
-  constexpr std::size_t kMost = kTaskPixels / kPixels * kPixels;
+  constexpr std::size_t kMost = kTaskPixels / kFewest * kFewest;
   const std::size_t blocks = job.constants.padded_outputs / kBlock;
   const std::size_t bytes = word_weight_bytes<kBlock>(job.shape) / blocks;
   const Finish finish_whole = finish_for(job);
@@ -118,8 +118,10 @@ void convolve_in_tiles(const Job& job) {
 void convolve(const Job& job) {
   if (job.pooled) {
     convolve_in_tiles<8, 4>(job);  // of whole squares
+  } else if (window_words(job.shape) < kFewWords) {
+    convolve_in_tiles<kPixelsOfFew, 1>(job);
   } else {
-    convolve_in_tiles<7, 1>(job);
+    convolve_in_tiles<6, 1>(job);
   }
 }
 

@@ -36,14 +36,14 @@ EDGEBNN_INLINE void add_product(__m512i& sum, __m512i counts, __m512i factor) {
 #endif
 }
 
-// a ^ b ^ weights
-EDGEBNN_INLINE __m512i xor_of_three(__m512i a, __m512i b, const std::uint8_t* weights) {
+// a ^ b ^ c
+EDGEBNN_INLINE __m512i xor_of_three(__m512i a, __m512i b, __m512i c) {
   constexpr int kTable = 0x96;
 #if EDGEBNN_AVX512
-  __asm__("vpternlogd %3, %2, %1, %0" : "+v"(a) : "v"(b), "m"(*reinterpret_cast<const __m512i*>(weights)), "i"(kTable));
+  __asm__("vpternlogd %3, %2, %1, %0" : "+v"(a) : "v"(b), "v"(c), "i"(kTable));
   return a;
 #else
-  return _mm512_ternarylogic_epi32(a, b, _mm512_load_si512(weights), kTable);
+  return _mm512_ternarylogic_epi32(a, b, c, kTable);
 #endif
 }
 
@@ -76,6 +76,13 @@ struct Ahead {
   }
 };
 
+constexpr std::size_t kFewWords = 8;  // of a window: the pairs' beginning and end take as long as they save
+constexpr int kPixelsOfFew = 7;       // in a tile that is counted singly
+
+std::size_t window_words(const UnitShape& shape) {
+  return static_cast<std::size_t>(shape.kernel * shape.kernel) * word_cell_bytes(shape) / 4;
+}
+
 // The words of a window, as bytes from its first cell on.
 struct Window {
   static constexpr std::size_t kMostWords = kMaxTerms / 32 + 9;
@@ -85,9 +92,7 @@ struct Window {
   explicit Window(const Job& job) : words(0) {
     const std::size_t kernel = static_cast<std::size_t>(job.shape.kernel), bytes = kernel * word_cell_bytes(job.shape);
     for (std::size_t row = 0; row < kernel; ++row) {
-      for (std::size_t byte = 0; byte < bytes; byte += 4) {
-        at[words++] = row * job.row_bytes + byte;
-      }
+      for (std::size_t byte = 0; byte < bytes; byte += 4) at[words++] = row * job.row_bytes + byte;
     }
   }
 };
@@ -147,12 +152,14 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
   for (std::size_t pairs = window.words / 2; pairs; --pairs, at += 2, weight += 2 * 4 * kBlock) {
     ahead.step();
     const std::size_t first = at[0], second = at[1];
+    __m512i wanted[2 * kVectors];
+    repeat<2 * kVectors>([&](auto v) __attribute__((always_inline)) { wanted[v] = _mm512_load_si512(weight + 64 * v); });
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
       const __m512i seen = broadcast(cells[p] + first), seen_next = broadcast(cells[p] + second);
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
         __m512i& s = ones[p * kVectors + v];
-        const __m512i one = xor_of_three(seen, s, weight + 64 * v);
-        const __m512i both = xor_of_three(seen_next, one, weight + 64 * (kVectors + v));
+        const __m512i one = xor_of_three(seen, s, wanted[v]);
+        const __m512i both = xor_of_three(seen_next, one, wanted[kVectors + v]);
         add_words(twos[p * kVectors + v], _mm512_popcnt_epi32(majority(s, one, both)));
         s = both;
       });
@@ -169,10 +176,9 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
 template <int kPixels>
 EDGEBNN_INLINE void count(const Job& job, const Window& window, const Pixel* pixels, std::size_t block, Ahead& ahead,
                           std::int32_t* acc) {
-  constexpr std::size_t kFew = 8;  // the pairs' beginning and end take as long as they save
   const std::uint8_t* weight = job.constants.weight + block * window.words * 4 * kBlock;
   __m512i sums[kPixels * kVectors];
-  if (window.words < kFew) {
+  if (kPixels == kPixelsOfFew || window.words < kFewWords) {
     count_singly<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);
   } else {
     count_in_pairs<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);

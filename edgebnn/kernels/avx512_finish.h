@@ -78,8 +78,8 @@ EDGEBNN_INLINE void finish_pixel(const Places& places, const BlockConstants<kBit
     if (kBits) lanes[v] = _mm512_cmp_ps_mask(z[v], constants.next[v], _CMP_GE_OQ);
   });
   if (kBits) {
-    const __mmask32 both = _mm512_kunpackw(lanes[1], lanes[0]);
-    std::memcpy(places.next_bits + pixel.number * places.bytes + places.first / 8, &both, sizeof both);
+    std::uint8_t* to = places.next_bits + pixel.number * places.bytes + places.first / 8;
+    repeat<kVectors>([&](auto v) __attribute__((always_inline)) { std::memcpy(to + 2 * v, &lanes[v], 2); });
   }
 }
 

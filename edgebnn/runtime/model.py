@@ -69,25 +69,23 @@ class Model:
         Raises:
             UserError: the images do not fit the model, or the runtime refuses to run it.
         """
-        check(
-            images.ndim == 4 and images.shape[1:] == self.image_shape and len(images) > 0,
-            lambda: (
+        # Plainly, without closures and needless copies: where the caches are cold they took 0.1 ms.
+        if images.ndim != 4 or images.shape[1:] != self.image_shape or len(images) == 0:
+            raise UserError(
                 f"{self.path} takes N images of shape {self.image_shape}, not {images.shape}; preprocess them for it"
-            ),
-        )
+            )
         images = np.ascontiguousarray(images, np.float32)
         batch = self.batch or len(images)
-        check(
-            len(images) % batch == 0,
-            lambda: (
+        if len(images) % batch:
+            raise UserError(
                 f"{self.path} takes {batch} images at a time, not {len(images)}; give a multiple, or export it again"
-            ),
-        )
+            )
         begin = time.perf_counter_ns()
-        logits = [self._infer(images[start : start + batch]) for start in range(0, len(images), batch)]
+        parts = [self._infer(images[start : start + batch]) for start in range(0, len(images), batch)]
         if not self._first:
             self._first.append((time.perf_counter_ns() - begin) / 1e6)
-        return np.concatenate([part.reshape(batch, -1) for part in logits])
+        parts = [part.reshape(batch, -1) for part in parts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def make_info(text: str | None, path: Path, side: int | None, channels: int) -> ModelInfo:

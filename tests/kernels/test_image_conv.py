@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edgebnn.errors import UserError
 from edgebnn.graph import Stem, reference
 from edgebnn.runtime import kernels
-from tests.kernels.cases import Values, assert_same
 from tests.graph.test_floats import fmaf
+from tests.kernels.cases import Values, assert_same
 from tests.kernels.image_cases import ImageCase, expected, make_image_case
 
 EXAMPLES = int(os.environ.get("EDGEBNN_EXAMPLES", 200))

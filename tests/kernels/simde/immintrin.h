@@ -8,7 +8,6 @@
 #include <cstdint>
 
 using __mmask16 = std::uint16_t;
-using __mmask32 = std::uint32_t;
 
 inline __m512 _mm512_cvtepi32_ps(__m512i a) {
   simde__m512i_private from = simde__m512i_to_private(a);
@@ -16,7 +15,6 @@ inline __m512 _mm512_cvtepi32_ps(__m512i a) {
   for (int i = 0; i < 16; ++i) to.f32[i] = static_cast<float>(from.i32[i]);
   return simde__m512_from_private(to);
 }
-inline __mmask32 _mm512_kunpackw(__mmask32 high, __mmask32 low) { return high << 16 | (low & 0xffff); }
 // SIMDe's rounds twice.
 inline __m512 fused_multiply_add(__m512 a, __m512 b, __m512 c) {
   simde__m512_private x = simde__m512_to_private(a), y = simde__m512_to_private(b), sum = simde__m512_to_private(c);
