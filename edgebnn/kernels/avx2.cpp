@@ -234,6 +234,7 @@ std::uint64_t ceiling(std::uint64_t steps) {
 
 constexpr Path kPath = {block,
                         cell_bytes,
+                        [](const UnitShape&) { return false; },
                         to_cells,
                         seam,
                         compare,

@@ -164,6 +164,7 @@ std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
                         word_cell_bytes,
+                        word_cells_are_bits,
                         to_word_cells,
                         no_seam,
                         compare,

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kTaps = 9;
 constexpr std::size_t kTaskBytes = 1 << 16;  // of the output of one task: what is worth waking a thread for
-constexpr std::size_t kCopyBytes = 1 << 18;  // of the image that one task sees, but for a row's at least
+constexpr std::size_t kEnd = 14;             // pixels of an end of a row: whole tiles
 
 class PathImageConv final : public ImageConv {
  public:
@@ -31,8 +31,7 @@ class PathImageConv final : public ImageConv {
            std::uint8_t* next_bits, const Parallel& parallel) const override {
     Images images{*this, image, height, width, height / stride(), width / stride(), y, next_bits};
     const std::size_t row_bytes = images.out_width * outputs() * sizeof(float);
-    const std::size_t copy_bytes = channels() * stride() * (width + 2) * sizeof(float);
-    const std::size_t rows = std::max<std::size_t>(1, std::min(kTaskBytes / row_bytes, kCopyBytes / copy_bytes));
+    const std::size_t rows = std::max<std::size_t>(1, kTaskBytes / row_bytes);
     images.task_rows = std::min(images.out_height, rows);
     images.tasks = (images.out_height + images.task_rows - 1) / images.task_rows;
     parallel.run(parallel.context, batch * images.tasks, Images::run_task, &images);
@@ -70,48 +69,67 @@ class PathImageConv final : public ImageConv {
       images.run_rows(index / images.tasks, first, std::min(images.out_height, first + images.task_rows));
     }
 
-    // The rows of the image that they see, with their border, are copied side by side first.
     void run_rows(std::size_t number, std::size_t first, std::size_t last) const {
-      const std::size_t stride = conv.stride(), outputs = conv.outputs(), channels = conv.channels();
-      const std::size_t lines = (last - first - 1) * stride + 3, line = width + 2;
-      thread_local Buffer<float> kept;
-      float* copy = kept.reserve(channels * lines * line);
-      for (std::size_t c = 0; c < channels; ++c) {
-        const float* plane = image + (number * channels + c) * height * width;
-        for (std::size_t i = 0; i < lines; ++i) copy_line(plane, first * stride + i, copy + (c * lines + i) * line);
-      }
-      ImageRow row{conv.weight_.data(), conv.bias_.data(), conv.next_threshold_.data(), channels, outputs, stride};
-      row.line = line;
-      row.plane = lines * line;
-      row.pixels = out_width;
+      const std::size_t stride = conv.stride();
+      // What a row's ends see is copied with its border of zeros; between them the image is read where it lies.
+      const bool whole = out_width <= 2 * kEnd;
+      const std::size_t left = whole ? out_width : kEnd, right = whole || stride == 2 ? out_width : out_width - kEnd;
       for (std::size_t i = first; i < last; ++i) {
-        const std::size_t pixel = (number * out_height + i) * out_width;
-        row.image = copy + (i - first) * stride * line;
-        row.y = y + pixel * outputs;
-        row.next_bits = next_bits ? next_bits + pixel * ((outputs + 7) / 8) : nullptr;
-        fetch_lines(number, last * stride + 2 - stride + (i - first) * stride, stride);
-        conv.path_.convolve_image(row);
+        if (i == 0 || i * stride + 2 > height) {  // the border is above or below
+          run_copied(number, i, 0, out_width);
+          continue;
+        }
+        run_copied(number, i, 0, left);
+        if (left < right) run_in_place(number, i, left, right);
+        if (right < out_width) run_copied(number, i, right, out_width);
       }
     }
 
-    // Rows of the image for the next task, from afar, while this one computes.
-    void fetch_lines(std::size_t number, std::size_t first, std::size_t count) const {
+    // Pixels `first` to `last` of an output row, no border among what they see.
+    void run_in_place(std::size_t number, std::size_t i, std::size_t first, std::size_t last) const {
+      const std::size_t stride = conv.stride();
+      const float* seen = image + (number * conv.channels() * height + i * stride - 1) * width + first * stride - 1;
+      run_pixels(number, i, first, last, seen, width, height * width);
+    }
+
+    void run_copied(std::size_t number, std::size_t i, std::size_t first, std::size_t last) const {
+      const std::size_t stride = conv.stride(), line = (last - first - 1) * stride + 3;
+      thread_local Buffer<float> kept;
+      float* copy = kept.reserve(conv.channels() * 3 * line);
       for (std::size_t c = 0; c < conv.channels(); ++c) {
         const float* plane = image + (number * conv.channels() + c) * height * width;
-        for (std::size_t i = first * width; i < std::min(height, first + count) * width; i += 16) {
-          __builtin_prefetch(plane + i, 0, 2);
+        for (std::size_t row = 0; row < 3; ++row) {
+          copy_line(plane, i * stride + row, first * stride, line, copy + (c * 3 + row) * line);
         }
       }
+      run_pixels(number, i, first, last, copy, line, 3 * line);
     }
 
-    // A row of a channel between two zeros; row 0 and the one after the last are zeros alone.
-    void copy_line(const float* plane, std::size_t row, float* line) const {
+    void run_pixels(std::size_t number, std::size_t i, std::size_t first, std::size_t last, const float* seen,
+                    std::size_t line, std::size_t plane) const {
+      const std::size_t outputs = conv.outputs(), pixel = (number * out_height + i) * out_width + first;
+      ImageRow row{conv.weight_.data(), conv.bias_.data(), conv.next_threshold_.data(),
+                   conv.channels(),     outputs,           conv.stride()};
+      row.image = seen;
+      row.line = line;
+      row.plane = plane;
+      row.pixels = last - first;
+      row.y = y + pixel * outputs;
+      row.next_bits = next_bits ? next_bits + pixel * ((outputs + 7) / 8) : nullptr;
+      conv.path_.convolve_image(row);
+    }
+
+    // `count` values of a row of a channel, from `column` on, with its border: row and column 0, and those after the
+    // last, are zeros.
+    void copy_line(const float* plane, std::size_t row, std::size_t column, std::size_t count, float* line) const {
       if (row == 0 || row > height) {
-        std::fill(line, line + width + 2, 0.0f);
+        std::fill(line, line + count, 0.0f);
         return;
       }
-      line[0] = line[width + 1] = 0.0f;
-      std::memcpy(line + 1, plane + (row - 1) * width, width * sizeof(float));
+      const std::size_t before = column == 0 ? 1 : 0, known = std::min(count - before, width + 1 - (column + before));
+      std::fill(line, line + before, 0.0f);
+      std::memcpy(line + before, plane + (row - 1) * width + (column + before - 1), known * sizeof(float));
+      std::fill(line + before + known, line + count, 0.0f);
     }
   };
 

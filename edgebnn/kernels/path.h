@@ -71,6 +71,7 @@ struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
   // Packed bits as in unit.h -> cells. `partners` are the bits that the next output pixel sees in these ones' place.
   std::size_t (*cell_bytes)(const UnitShape& shape);
+  bool (*cells_are_bits)(const UnitShape& shape);  // so that to_cells would copy
   void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
                    std::uint8_t* cells);
   // Cells to append to a row: a window of its last output pixel whose partners belong to the first of the next row.

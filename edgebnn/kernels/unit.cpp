@@ -57,8 +57,8 @@ class PathUnit final : public Unit {
     image.seam = path_.seam(shape_, job.out_width);
     job.row_bytes = (job.width + 2 * border() + image.seam) * job.cell_bytes;
     image.row_bytes = image.one_row ? width * job.cell_bytes : job.row_bytes;
-    image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
-    job.cells = image.cells;
+    const bool as_given = arrays.bits && border() == 0 && path_.cells_are_bits(shape_);
+    if (!as_given) image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
     const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
     const std::size_t x_pixels = shape_.shortcut == Shortcut::kPooled ? in_pixels / 4 : in_pixels;
     const std::size_t in_bytes = rounded_up(inputs(), 8) / 8, out_bytes = rounded_up(outputs(), 8) / 8;
@@ -68,7 +68,8 @@ class PathUnit final : public Unit {
       job.y = arrays.y ? arrays.y + n * out_pixels * outputs() : nullptr;
       job.pooled = arrays.pooled ? arrays.pooled + n * (out_pixels / 4) * outputs() : nullptr;
       job.next_bits = arrays.next_bits ? arrays.next_bits + n * out_pixels * out_bytes : nullptr;
-      image.prepare(parallel);
+      job.cells = as_given ? image.bits : image.cells;
+      if (!as_given) image.prepare(parallel);
       image.convolve(parallel);
     }
     kept = std::move(cells);
@@ -116,11 +117,15 @@ class PathUnit final : public Unit {
     // A row's bits with their border, and those beyond that belong to the last pixels' partners, to cells.
     void prepare_row(std::size_t row) const {
       const std::size_t bytes = rounded_up(unit.inputs(), 8) / 8, stride = static_cast<std::size_t>(unit.shape_.stride);
+      std::uint8_t* out = cells + row * row_bytes;
+      if (unit.path_.cells_are_bits(unit.shape_)) {
+        read_line(row, padded_width(), out);
+        return;
+      }
       const std::size_t line_pixels = padded_width() + stride;
       thread_local Buffer<std::uint8_t> kept;
       std::uint8_t* line = kept.reserve((line_pixels + seam) * bytes);
       read_line(row, line_pixels, line);
-      std::uint8_t* out = cells + row * row_bytes;
       unit.path_.to_cells(unit.shape_, line, line + stride * bytes, padded_width(), out);
       if (seam) {
         std::uint8_t* below = line + line_pixels * bytes;
