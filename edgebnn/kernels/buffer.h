@@ -1,10 +1,13 @@
-// Memory for constants and for what lies between two passes. Not for the paths' files (see path.h).
+// Memory for what lies between two passes, and for constants. Not for the paths' files (see path.h).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <new>
 #include <utility>
+
+#include "pages.h"
 
 namespace edgebnn {
 
@@ -49,8 +52,22 @@ class Buffer {
   std::size_t count_ = 0;
 };
 
+// An array that is made once, with its unit, and stays.
+template <class T>
+class Constant {
+ public:
+  T* reserve(std::size_t count) {
+    memory_ = constant_memory(count * sizeof(T));
+    return data();
+  }
+  T* data() const { return static_cast<T*>(memory_.get()); }
+
+ private:
+  std::shared_ptr<void> memory_;
+};
+
 // `count` values, then zeros up to `padded`; or nothing.
-inline void copy_padded(const float* values, std::size_t count, std::size_t padded, Buffer<float>& to) {
+inline void copy_padded(const float* values, std::size_t count, std::size_t padded, Constant<float>& to) {
   if (!values) return;
   float* copy = to.reserve(padded);
   std::copy(values, values + count, copy);

@@ -135,7 +135,7 @@ class PathImageConv final : public ImageConv {
 
   const Isa isa_;
   const Path& path_;
-  Buffer<float> weight_, bias_, next_threshold_;
+  Constant<float> weight_, bias_, next_threshold_;
 };
 
 }  // namespace

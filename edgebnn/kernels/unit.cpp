@@ -233,9 +233,9 @@ class PathUnit final : public Unit {
   const Isa isa_;
   const Path& path_;
   std::size_t padded_outputs_ = 0;
-  Buffer<std::uint8_t> weight_, border_bits_;
-  Buffer<std::int32_t> base_;
-  Buffer<float> threshold_, scale_, bias_, slope_, next_threshold_;
+  Constant<std::uint8_t> weight_, border_bits_;
+  Constant<std::int32_t> base_;
+  Constant<float> threshold_, scale_, bias_, slope_, next_threshold_;
 };
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include <new>
 #include <string>
 
+#include "pages.h"
+
 extern std::uint8_t heap[];  // image.ld
 
 namespace {
@@ -111,6 +113,7 @@ int strcmp(const char* a, const char* b) {
 char* getenv(const char*) { return nullptr; }
 
 void* __dso_handle;
+char __libc_single_threaded = 1;
 int __cxa_atexit(void (*)(void*), void*, void*) { return 0; }
 void __cxa_pure_virtual() { give_up("a pure virtual function was called"); }
 
@@ -129,6 +132,13 @@ void __throw_out_of_range_fmt(const char* what, ...) { give_up(what); }
 }  // namespace std
 
 template class std::basic_string<char>;  // isa.cpp's; the standard library's compiled one asks for too much else
+
+// In place of pages.cpp: nothing is given back here, so blocks to share would fill the memory.
+namespace edgebnn {
+std::shared_ptr<void> constant_memory(std::size_t bytes) {
+  return {take(bytes, 64), [](void*) {}};
+}
+}  // namespace edgebnn
 
 void* operator new(std::size_t bytes) { return take(bytes, 16); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
