@@ -197,7 +197,7 @@ void convolve(const Job& job) {
   with_shortcut(job.shape.shortcut, [&](auto shortcut) { convolve_with<shortcut.value>(job); });
 }
 
-// Two multiplications and two additions a cycle; 8 sums hide the latency of 3 cycles.
+// Two multiply-adds a cycle; 8 sums hide a latency of 4 cycles.
 struct ImageTile {
   using Vector = edgebnn::Vector;
   static constexpr int kPixels = 2, kVectors = 4;
@@ -234,7 +234,6 @@ std::uint64_t ceiling(std::uint64_t steps) {
 
 constexpr Path kPath = {block,
                         cell_bytes,
-                        [](const UnitShape&) { return false; },
                         to_cells,
                         seam,
                         compare,

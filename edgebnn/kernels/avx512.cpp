@@ -12,8 +12,8 @@
 //
 // A tile is 6 pixels by 32 channels: s and counts of 12, and the pair's weights, fit the registers. Few words need no s
 // and take 7 pixels, of which maps for 224x224 images are whole tiles; where averages are wanted a tile is two squares.
-// Counts end as accumulators, so that nothing but floats is left to be done. Finishing is a loop of its own, behind a pointer, with
-// its constants in registers; unrolled into the code of each tile it took longer.
+// Counts end as accumulators, so that nothing but floats is left to be done. Finishing is a loop of its own, behind a
+// pointer, with its constants in registers; unrolled into the code of each tile it took longer.
 #include <immintrin.h>
 
 #include "avx512_count.h"
@@ -73,7 +73,7 @@ void fetch_constants(const Job& job, std::size_t block) {
   }
 }
 
-// A block of channels of `left` pixels, in tiles of kPixels, then of half as many, down to kFewest.
+// A block of channels of `left` pixels, in tiles of kPixels, then of kFewest: one square, or two pixels and one.
 template <int kPixels, int kFewest>
 EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::size_t left, std::size_t block,
                                    const Window& window, Ahead& ahead, Finish finish_tile) {
@@ -84,8 +84,9 @@ EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::siz
     count<kPixels>(job, window, pixels, block, ahead, acc);
     finish_tile(job, pixels, kPixels, block * kBlock, acc);
   }
-  if constexpr (kPixels / 2 >= kFewest) {
-    if (left) convolve_tiles<kPixels / 2, kFewest>(job, pixels, left, block, window, ahead, finish_tile);
+  if constexpr (kPixels > kFewest) {
+    constexpr int kNext = kFewest == 1 && kPixels > 2 ? 2 : kFewest;
+    if (left) convolve_tiles<kNext, kFewest>(job, pixels, left, block, window, ahead, finish_tile);
   }
 }
 
@@ -166,7 +167,6 @@ std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
                         word_cell_bytes,
-                        word_cells_are_bits,
                         to_word_cells,
                         no_seam,
                         compare,

@@ -153,7 +153,9 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
     ahead.step();
     const std::size_t first = at[0], second = at[1];
     __m512i wanted[2 * kVectors];
-    repeat<2 * kVectors>([&](auto v) __attribute__((always_inline)) { wanted[v] = _mm512_load_si512(weight + 64 * v); });
+    repeat<2 * kVectors>([&](auto v) __attribute__((always_inline)) {
+      wanted[v] = _mm512_load_si512(weight + 64 * v);
+    });
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
       const __m512i seen = broadcast(cells[p] + first), seen_next = broadcast(cells[p] + second);
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {

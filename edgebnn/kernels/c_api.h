@@ -26,7 +26,8 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
 // Runs a unit on `threads` threads of its own; arrays as UnitArrays in unit.h, any of which may be null but x, bits for
-// the pooled shortcut, and one of y and pooled; next_bits must be null for a unit made without next_threshold.
+// the pooled shortcut, and one of y and pooled; next_bits must be null for a unit made without next_threshold. y may be
+// x where they are of one shape; no other output may lie where an input does.
 // 0, or -1.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
                                     std::int64_t height, std::int64_t width, float* y, float* pooled,

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kTaps = 9;
 constexpr std::size_t kTaskBytes = 1 << 16;  // of the output of one task: what is worth waking a thread for
-constexpr std::size_t kEnd = 14;             // pixels of an end of a row: whole tiles
+constexpr std::size_t kEnd = 28;             // pixels of an end of a row: whole tiles on every path
 
 class PathImageConv final : public ImageConv {
  public:

@@ -3,8 +3,9 @@
 //     y = bias[o];  y = w * x + y, fused, for all weights w and what they see of the image, by channel, row and column
 //
 // That is the order of a weight's values in memory. Fused: each w * x + y is rounded once (IEEE 754-2008,
-// fusedMultiplyAdd). The border's zeros are multiplied and added like any other value. So every path gives the same bits
-// as edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in unit.h.
+// fusedMultiplyAdd). The border's zeros are multiplied and added like any other value. So every path gives the same
+// bits as edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in
+// unit.h.
 #pragma once
 
 #include <cstddef>

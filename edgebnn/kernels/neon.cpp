@@ -62,8 +62,9 @@ EDGEBNN_INLINE void count(const std::uint8_t* const (&cells)[kPixels], const std
     uint8x16_t wanted[kVectors];
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) { wanted[v] = vld1q_u8(weight + 16 * v); });
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-      const auto* cell = reinterpret_cast<const std::uint32_t*>(cells[p]) + word;
-      const uint8x16_t seen = vreinterpretq_u8_u32(vld1q_dup_u32(cell));
+      std::uint32_t cell;
+      std::memcpy(&cell, cells[p] + 4 * word, sizeof cell);
+      const uint8x16_t seen = vreinterpretq_u8_u32(vdupq_n_u32(cell));
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
         uint8x16_t& sum = bytes[p * kVectors + v];
         sum = vaddq_u8(sum, vcntq_u8(veorq_u8(seen, wanted[v])));
@@ -203,7 +204,6 @@ std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
                         word_cell_bytes,
-                        word_cells_are_bits,
                         to_word_cells,
                         no_seam,
                         compare,

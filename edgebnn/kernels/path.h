@@ -1,7 +1,8 @@
 // What an instruction set's file gives: how it lays out bits and weights, and how it convolves with them.
 //
 // Activations are unpacked into cells, one a pixel, with the padding written out, so that the window of an
-// output pixel is `kernel` runs of `kernel` cells, and no loop asks where the border is. A padded cell holds
+// output pixel is `kernel` runs of `kernel` cells, and no loop asks where the border is. Cells as large as packed
+// bits are these bits; without a border they stay where a caller gave them, at any address. A padded cell holds
 // no +1 for zero padding; what it adds to the mismatches of a channel is known beforehand and lies in `base`:
 //
 //     acc = base[border case][channel] - 2 * mismatches
@@ -32,7 +33,7 @@ struct Constants {
   std::size_t padded_outputs;
 };
 
-// Pixels that are counted together: few enough for the caches, and whole tiles. A job has as many, or some pairs of
+// Pixels that are counted together: few enough for the caches, half of a 14x14 map. A job has as many, or some pairs of
 // rows where averages are wanted.
 constexpr std::size_t kTaskPixels = 98;
 
@@ -69,9 +70,9 @@ struct ImageRow {
 
 struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
-  // Packed bits as in unit.h -> cells. `partners` are the bits that the next output pixel sees in these ones' place.
+  // Packed bits as in unit.h -> cells, unless the two are of one size. `partners` are the bits that the next output
+  // pixel sees in these ones' place.
   std::size_t (*cell_bytes)(const UnitShape& shape);
-  bool (*cells_are_bits)(const UnitShape& shape);  // so that to_cells would copy
   void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
                    std::uint8_t* cells);
   // Cells to append to a row: a window of its last output pixel whose partners belong to the first of the next row.

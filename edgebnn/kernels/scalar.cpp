@@ -45,9 +45,16 @@ struct ImageTile {
     static EDGEBNN_INLINE Floats all(float value) { return value; }
     static EDGEBNN_INLINE Floats load(const float* from) { return *from; }
     static EDGEBNN_INLINE void store(float* to, Floats value) { *to = value; }
-    static EDGEBNN_INLINE Floats add(Floats a, Floats b) { return a + b; }
-    // a * b + c, rounded once.
-    static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return __builtin_fmaf(a, b, c); }
+    // a * b + c, rounded once. The product is exact in double; to round the sum twice, to double and to float, errs
+    // only where the first ends half-way between two floats, or near denormal ones. The C library's own function is
+    // called there alone: without an instruction for it, it takes a hundred times as long.
+    static EDGEBNN_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
+      const double sum = static_cast<double>(a) * b + c;
+      std::uint64_t bits;
+      std::memcpy(&bits, &sum, sizeof bits);
+      const bool half_way = (bits & 0x1fffffff) == 0x10000000 || __builtin_fabs(sum) < 0x1p-126;
+      return __builtin_expect(half_way, false) ? __builtin_fmaf(a, b, c) : static_cast<float>(sum);
+    }
   };
   static constexpr int kPixels = 1, kVectors = kBlock;
   static EDGEBNN_INLINE void keep(float&) {}
@@ -76,7 +83,6 @@ std::size_t block(std::size_t) { return kBlock; }
 
 constexpr Path kPath = {block,
                         word_cell_bytes,
-                        word_cells_are_bits,
                         to_word_cells,
                         no_seam,
                         compare_plainly,

@@ -57,7 +57,7 @@ class PathUnit final : public Unit {
     image.seam = path_.seam(shape_, job.out_width);
     job.row_bytes = (job.width + 2 * border() + image.seam) * job.cell_bytes;
     image.row_bytes = image.one_row ? width * job.cell_bytes : job.row_bytes;
-    const bool as_given = arrays.bits && border() == 0 && path_.cells_are_bits(shape_);
+    const bool as_given = arrays.bits && border() == 0 && cells_are_bits();
     if (!as_given) image.cells = cells.reserve((job.height + 2 * border()) * job.row_bytes);
     const std::size_t in_pixels = height * width, out_pixels = job.out_height * job.out_width;
     const std::size_t x_pixels = shape_.shortcut == Shortcut::kPooled ? in_pixels / 4 : in_pixels;
@@ -79,6 +79,7 @@ class PathUnit final : public Unit {
   std::size_t inputs() const { return static_cast<std::size_t>(shape_.inputs); }
   std::size_t outputs() const { return static_cast<std::size_t>(shape_.outputs); }
   std::size_t border() const { return static_cast<std::size_t>(shape_.kernel / 2); }
+  bool cells_are_bits() const { return path_.cell_bytes(shape_) == rounded_up(inputs(), 8) / 8; }
 
   // One image on its way: bits into cells, then cells into outputs. Tasks are numbered pieces of each.
   struct Image {
@@ -118,7 +119,7 @@ class PathUnit final : public Unit {
     void prepare_row(std::size_t row) const {
       const std::size_t bytes = rounded_up(unit.inputs(), 8) / 8, stride = static_cast<std::size_t>(unit.shape_.stride);
       std::uint8_t* out = cells + row * row_bytes;
-      if (unit.path_.cells_are_bits(unit.shape_)) {
+      if (unit.cells_are_bits()) {
         read_line(row, padded_width(), out);
         return;
       }

@@ -84,7 +84,8 @@ class Unit {
   virtual Isa isa() const = 0;
 
   // `bits` must be given for the pooled shortcut, `next_bits` null for a unit that `writes_bits` says has no
-  // next_threshold. y may be x where they are of one shape. Thread-safe: may run on several inputs at once.
+  // next_threshold. y may be x where they are of one shape; no other output may lie where an input does. Thread-safe:
+  // may run on several inputs at once.
   virtual void run(const UnitArrays& arrays, std::size_t batch, std::size_t height, std::size_t width,
                    const Parallel& parallel) const = 0;
 

@@ -14,10 +14,6 @@ inline std::size_t word_cell_bytes(const UnitShape& shape) {
 
 inline std::size_t no_seam(const UnitShape&, std::size_t) { return 0; }
 
-inline bool word_cells_are_bits(const UnitShape& shape) {
-  return rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8 == word_cell_bytes(shape);
-}
-
 inline void to_word_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t*, std::size_t pixels,
                           std::uint8_t* cells) {
   const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8, cell = word_cell_bytes(shape);

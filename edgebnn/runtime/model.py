@@ -80,12 +80,13 @@ class Model:
             raise UserError(
                 f"{self.path} takes {batch} images at a time, not {len(images)}; give a multiple, or export it again"
             )
+        if len(images) == batch and self._first:
+            return self._infer(images).reshape(batch, -1)
         begin = time.perf_counter_ns()
         parts = [self._infer(images[start : start + batch]) for start in range(0, len(images), batch)]
         if not self._first:
             self._first.append((time.perf_counter_ns() - begin) / 1e6)
-        parts = [part.reshape(batch, -1) for part in parts]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate([part.reshape(batch, -1) for part in parts])
 
 
 def make_info(text: str | None, path: Path, side: int | None, channels: int) -> ModelInfo:
