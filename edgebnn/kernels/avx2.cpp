@@ -240,6 +240,7 @@ constexpr Path kPath = {block,
                         weight_bytes,
                         pack_weights,
                         convolve,
+                        false,
                         ImageTile::kVectors * Vector::kLanes,
                         convolve_image,
                         ceiling};

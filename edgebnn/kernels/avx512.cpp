@@ -76,18 +76,23 @@ void fetch_constants(const Job& job, std::size_t block) {
 // A block of channels of `left` pixels, in tiles of kPixels, then of kFewest: one square, or two pixels and one.
 template <int kPixels, int kFewest>
 EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::size_t left, std::size_t block,
-                                   const Window& window, Ahead& ahead, Finish finish_tile) {
+                                   const Part& part, Ahead& ahead, Finish finish_tile) {
   alignas(64) std::int32_t acc[kPixels * kBlock];
   const bool afar = job.y != job.x || job.shape.kernel == 3;  // else what is written was read a moment before
   for (; left >= kPixels; left -= kPixels, pixels += kPixels) {
     if (afar) fetch_outputs(job, pixels, kPixels, block * kBlock);
-    count<kPixels>(job, window, pixels, block, ahead, acc);
+    count<kPixels>(job, part, pixels, block, ahead, acc);
     finish_tile(job, pixels, kPixels, block * kBlock, acc);
   }
   if constexpr (kPixels > kFewest) {
     constexpr int kNext = kFewest == 1 && kPixels > 2 ? 2 : kFewest;
-    if (left) convolve_tiles<kNext, kFewest>(job, pixels, left, block, window, ahead, finish_tile);
+    if (left) convolve_tiles<kNext, kFewest>(job, pixels, left, block, part, ahead, finish_tile);
   }
+}
+
+// How many of `count` pixels from `first` on lie before pixel `end`.
+EDGEBNN_INLINE std::size_t before(std::size_t end, std::size_t first, std::size_t count) {
+  return end <= first ? 0 : end - first < count ? end - first : count;
 }
 
 // Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a word or two.
@@ -98,6 +103,12 @@ void convolve_in_tiles(const Job& job) {
   const std::size_t bytes = word_weight_bytes<kBlock>(job.shape) / blocks;
   const Finish finish_whole = finish_for(job);
   const Window window(job);
+  // Rows of pixels whose windows reach beyond the border, and the first pixel after the upper, of the lower one.
+  const bool skips = job.constants.inner_base && !job.pooled;
+  const bool lower = skips && (job.out_height - 1) * static_cast<std::size_t>(job.shape.stride) + 1 >= job.height;
+  const std::size_t top_end = skips ? job.out_width : 0;
+  const std::size_t bottom = lower ? (job.out_height - 1) * job.out_width : job.out_height * job.out_width;
+  const Part all(window), at_top(job, window, true, lower && job.out_height == 1), at_bottom(job, window, false, true);
   Pixel pixels[kMost];
   Walk walk(job);
   for (std::size_t left = job.last_pixel - job.first_pixel; left;) {
@@ -112,7 +123,18 @@ void convolve_in_tiles(const Job& job) {
       fetch_constants(job, following);
       Ahead ahead{job.constants.weight + following * bytes, bytes / 64};
       const bool whole = vectorizable(job, block * kBlock, kBlock, Vector::kLanes);
-      convolve_tiles<kPixels, kFewest>(job, pixels, count, block, window, ahead, whole ? finish_whole : finish_rest);
+      const Finish finish_tile = whole ? finish_whole : finish_rest;
+      const std::size_t first = job.last_pixel - left;
+      const std::size_t upper = before(top_end, first, count), rest = before(bottom, first, count);
+      const std::size_t inner_end = rest < upper ? upper : rest;
+      const auto convolve_run = [&](const Part& part, std::size_t begin, std::size_t end) {
+        if (begin < end) {
+          convolve_tiles<kPixels, kFewest>(job, pixels + begin, end - begin, block, part, ahead, finish_tile);
+        }
+      };
+      convolve_run(at_top, 0, upper);
+      convolve_run(all, upper, inner_end);
+      convolve_run(at_bottom, inner_end, count);
     }
     left -= count;
   }
@@ -173,6 +195,7 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        true,
                         ImageTile::kVectors * Vector::kLanes,
                         convolve_image,
                         ceiling};

@@ -97,27 +97,44 @@ struct Window {
   }
 };
 
+// What of a window is counted: all, or without rows beyond the border.
+struct Part {
+  const std::size_t* at;
+  std::size_t words, words_before;
+  std::ptrdiff_t to_base;  // from a pixel's base
+
+  explicit Part(const Window& window) : at(window.at), words(window.words), words_before(0), to_base(0) {}
+  Part(const Job& job, const Window& window, bool at_top, bool at_bottom) : Part(window) {
+    const std::size_t row = window.words / 3;
+    words_before = at_top ? row : 0;
+    at += words_before;
+    words -= words_before + (at_bottom ? row : 0);
+    to_base = job.constants.inner_base ? job.constants.inner_base - job.constants.base : 0;
+  }
+};
+
 // The base of kPixels pixels by a block of channels.
 template <int kPixels>
-EDGEBNN_INLINE void begin(const Pixel* pixels, std::size_t first, __m512i (&sums)[kPixels * kVectors]) {
+EDGEBNN_INLINE void begin(const Part& part, const Pixel* pixels, std::size_t first,
+                          __m512i (&sums)[kPixels * kVectors]) {
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-      sums[p * kVectors + v] = _mm512_load_si512(pixels[p].base + first + 16 * v);
+      sums[p * kVectors + v] = _mm512_load_si512(pixels[p].base + part.to_base + first + 16 * v);
     });
   });
 }
 
 // Their accumulators, word by word.
 template <int kPixels>
-EDGEBNN_INLINE void count_singly(const Window& window, const Pixel* pixels, std::size_t first_channel,
+EDGEBNN_INLINE void count_singly(const Part& part, const Pixel* pixels, std::size_t first_channel,
                                  const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
-  begin<kPixels>(pixels, first_channel, sums);
+  begin<kPixels>(part, pixels, first_channel, sums);
   const std::uint8_t* cells[kPixels];
   const __m512i minus_two = _mm512_set1_epi16(-2);
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
-  for (std::size_t word = 0; word < window.words; ++word, weight += 4 * kBlock) {
+  for (std::size_t word = 0; word < part.words; ++word, weight += 4 * kBlock) {
     ahead.step();
-    const std::size_t at = window.at[word];
+    const std::size_t at = part.at[word];
     __m512i wanted[kVectors];
     repeat<kVectors>([&](auto v) __attribute__((always_inline)) { wanted[v] = _mm512_load_si512(weight + 64 * v); });
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
@@ -131,15 +148,15 @@ EDGEBNN_INLINE void count_singly(const Window& window, const Pixel* pixels, std:
 
 // The same, two words at a time.
 template <int kPixels>
-EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, std::size_t first_channel,
+EDGEBNN_INLINE void count_in_pairs(const Part& part, const Pixel* pixels, std::size_t first_channel,
                                    const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
   constexpr int kCells = kPixels * kVectors;
   const std::uint8_t* cells[kPixels];
   repeat<kPixels>([&](auto p) __attribute__((always_inline)) { cells[p] = pixels[p].window; });
-  const std::size_t* at = window.at;
+  const std::size_t* at = part.at;
   __m512i ones[kCells], twos[kCells];
   repeat<kCells>([&](auto i) __attribute__((always_inline)) { ones[i] = twos[i] = _mm512_setzero_si512(); });
-  if (window.words % 2) {
+  if (part.words % 2) {
     repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
       const __m512i seen = broadcast(cells[p] + *at);
       repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
@@ -149,7 +166,7 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
     at += 1;
     weight += 4 * kBlock;
   }
-  for (std::size_t pairs = window.words / 2; pairs; --pairs, at += 2, weight += 2 * 4 * kBlock) {
+  for (std::size_t pairs = part.words / 2; pairs; --pairs, at += 2, weight += 2 * 4 * kBlock) {
     ahead.step();
     const std::size_t first = at[0], second = at[1];
     __m512i wanted[2 * kVectors];
@@ -167,7 +184,7 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
       });
     });
   }
-  begin<kPixels>(pixels, first_channel, sums);
+  begin<kPixels>(part, pixels, first_channel, sums);
   const __m512i minus_two = _mm512_set1_epi16(-2), minus_four = _mm512_set1_epi16(-4);
   repeat<kCells>([&](auto i) __attribute__((always_inline)) {
     add_product(sums[i], twos[i], minus_four);
@@ -176,14 +193,15 @@ EDGEBNN_INLINE void count_in_pairs(const Window& window, const Pixel* pixels, st
 }
 
 template <int kPixels>
-EDGEBNN_INLINE void count(const Job& job, const Window& window, const Pixel* pixels, std::size_t block, Ahead& ahead,
+EDGEBNN_INLINE void count(const Job& job, const Part& part, const Pixel* pixels, std::size_t block, Ahead& ahead,
                           std::int32_t* acc) {
-  const std::uint8_t* weight = job.constants.weight + block * window.words * 4 * kBlock;
+  const std::size_t words = block * window_words(job.shape) + part.words_before;
+  const std::uint8_t* weight = job.constants.weight + words * 4 * kBlock;
   __m512i sums[kPixels * kVectors];
-  if (kPixels == kPixelsOfFew || window.words < kFewWords) {
-    count_singly<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);
+  if (kPixels == kPixelsOfFew || part.words < kFewWords) {
+    count_singly<kPixels>(part, pixels, block * kBlock, weight, ahead, sums);
   } else {
-    count_in_pairs<kPixels>(window, pixels, block * kBlock, weight, ahead, sums);
+    count_in_pairs<kPixels>(part, pixels, block * kBlock, weight, ahead, sums);
   }
   repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) { _mm512_store_si512(acc + 16 * i, sums[i]); });
 }

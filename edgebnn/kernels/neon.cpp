@@ -210,6 +210,7 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        false,
                         ImageTile::kVectors * Vector::kLanes,
                         convolve_image,
                         ceiling};

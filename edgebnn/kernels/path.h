@@ -26,6 +26,9 @@ constexpr std::size_t kBorderCases = 16;
 struct Constants {
   const std::uint8_t* weight;     // as `pack_weights` of the path wrote it
   const std::int32_t* base;       // (kBorderCases, padded_outputs)
+  // The same, behind it, for who does not count those rows of the window that lie beyond the border; null where there is
+  // no border, and for paths that have no use for it.
+  const std::int32_t* inner_base;
   const float* scale;             // (padded_outputs)
   const float* bias;              // (padded_outputs)
   const float* slope;             // (padded_outputs)
@@ -82,6 +85,7 @@ struct Path {
   std::size_t (*weight_bytes)(const UnitShape& shape);
   void (*pack_weights)(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed);
   void (*convolve)(const Job& job);
+  bool wants_inner_base;
   std::size_t image_block;  // output channels of an image convolution computed together, a multiple of 8
   void (*convolve_image)(const ImageRow& row);
   // XORs and counts `steps` times on registers; returns the binary multiply-accumulates done.

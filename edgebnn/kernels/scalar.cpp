@@ -89,6 +89,7 @@ constexpr Path kPath = {block,
                         word_weight_bytes<kBlock>,
                         pack_word_weights<kBlock>,
                         convolve,
+                        false,
                         kBlock,
                         convolve_image,
                         ceiling};

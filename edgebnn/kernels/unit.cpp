@@ -27,7 +27,11 @@ class PathUnit final : public Unit {
     copy_padded(constants.next_threshold, outputs, padded, next_threshold_);
     padded_outputs_ = padded;
     path_.pack_weights(shape, constants.weight, weight_.reserve(path_.weight_bytes(shape)));
-    make_base(constants.weight);
+    const std::size_t bases = kBorderCases * padded_outputs_;
+    has_inner_base_ = path_.wants_inner_base && shape.kernel == 3 && shape.padding == Padding::kZero;
+    base_.reserve(has_inner_base_ ? 2 * bases : bases);
+    make_base(constants.weight, false, base_.data());
+    if (has_inner_base_) make_base(constants.weight, true, base_.data() + bases);
     make_border_bits();
   }
 
@@ -45,8 +49,9 @@ class PathUnit final : public Unit {
     Image image{*this, {}, nullptr, nullptr, height, width};
     Job& job = image.job;
     job.shape = shape_;
-    job.constants = {weight_.data(), base_.data(),           scale_.data(), bias_.data(),
-                     slope_.data(),  next_threshold_.data(), padded_outputs_};
+    const std::int32_t* inner_base = has_inner_base_ ? base_.data() + kBorderCases * padded_outputs_ : nullptr;
+    job.constants = {weight_.data(), base_.data(),  inner_base,             scale_.data(),
+                     bias_.data(),   slope_.data(), next_threshold_.data(), padded_outputs_};
     // To a 1x1 convolution of stride 1 the image is one row, unless there are squares to average.
     image.one_row = shape_.kernel == 1 && shape_.stride == 1 && !arrays.pooled;
     job.height = image.one_row ? 1 : height;
@@ -195,11 +200,11 @@ class PathUnit final : public Unit {
   }
 
   // What a channel's accumulator is without mismatches, by border case. A tap beyond a zero border counts
-  // nothing: neither its inputs, nor the mismatches of its +1 weights with the zero bits that stand there.
-  void make_base(const std::uint8_t* weight) {
+  // nothing: neither its inputs, nor the mismatches of its +1 weights with the zero bits that stand there; which, where
+  // a whole row lies beyond, are not counted if `inner`.
+  void make_base(const std::uint8_t* weight, bool inner, std::int32_t* base) const {
     const std::size_t bytes = rounded_up(inputs(), 8) / 8, kernel = static_cast<std::size_t>(shape_.kernel);
     const std::size_t taps = kernel * kernel;
-    std::int32_t* base = base_.reserve(kBorderCases * padded_outputs_);
     std::fill(base, base + kBorderCases * padded_outputs_, 0);
     for (std::size_t o = 0; o < outputs(); ++o) {
       std::int32_t beyond[9];  // what is missing where a tap lies beyond a zero border
@@ -210,10 +215,14 @@ class PathUnit final : public Unit {
         std::int32_t sum = static_cast<std::int32_t>(taps) * shape_.inputs;
         for (std::size_t tap = 0; tap < taps; ++tap) {
           const std::size_t row = tap / kernel, column = tap % kernel;
-          const bool outside = shape_.padding == Padding::kZero && kernel == 3 &&
-                               ((row == 0 && (border_case & 1)) || (row == 2 && (border_case & 2)) ||
-                                (column == 0 && (border_case & 4)) || (column == 2 && (border_case & 8)));
-          if (outside) sum -= beyond[tap];
+          if (shape_.padding != Padding::kZero || kernel != 3) continue;
+          const bool row_outside = (row == 0 && (border_case & 1)) || (row == 2 && (border_case & 2));
+          const bool column_outside = (column == 0 && (border_case & 4)) || (column == 2 && (border_case & 8));
+          if (row_outside && inner) {
+            sum -= shape_.inputs;
+          } else if (row_outside || column_outside) {
+            sum -= beyond[tap];
+          }
         }
         base[border_case * padded_outputs_ + o] = sum;
       }
@@ -235,6 +244,7 @@ class PathUnit final : public Unit {
   const Path& path_;
   std::size_t padded_outputs_ = 0;
   Constant<std::uint8_t> weight_, border_bits_;
+  bool has_inner_base_ = false;
   Constant<std::int32_t> base_;
   Constant<float> threshold_, scale_, bias_, slope_, next_threshold_;
 };
