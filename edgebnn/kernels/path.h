@@ -26,8 +26,8 @@ constexpr std::size_t kBorderCases = 16;
 struct Constants {
   const std::uint8_t* weight;     // as `pack_weights` of the path wrote it
   const std::int32_t* base;       // (kBorderCases, padded_outputs)
-  // The same, behind it, for who does not count those rows of the window that lie beyond the border; null where there is
-  // no border, and for paths that have no use for it.
+  // The same, behind it, for who does not count those rows of the window that lie beyond the border; null where there
+  // is no border, and for paths that have no use for it.
   const std::int32_t* inner_base;
   const float* scale;             // (padded_outputs)
   const float* bias;              // (padded_outputs)
