@@ -118,15 +118,15 @@ void convolve_in_tiles(const Job& job) {
     } else {
       walk.take(pixels, count);
     }
+    const std::size_t first = job.last_pixel - left, upper = before(top_end, first, count);
+    const std::size_t lower_begin = before(bottom, first, count);
+    const std::size_t inner_end = lower_begin < upper ? upper : lower_begin;  // less if there is but one row
     for (std::size_t block = job.first_block; block < job.last_block; ++block) {
       const std::size_t following = block + 1 < blocks ? block + 1 : 0;
       fetch_constants(job, following);
       Ahead ahead{job.constants.weight + following * bytes, bytes / 64};
       const bool whole = vectorizable(job, block * kBlock, kBlock, Vector::kLanes);
       const Finish finish_tile = whole ? finish_whole : finish_rest;
-      const std::size_t first = job.last_pixel - left;
-      const std::size_t upper = before(top_end, first, count), rest = before(bottom, first, count);
-      const std::size_t inner_end = rest < upper ? upper : rest;
       const auto convolve_run = [&](const Part& part, std::size_t begin, std::size_t end) {
         if (begin < end) {
           convolve_tiles<kPixels, kFewest>(job, pixels + begin, end - begin, block, part, ahead, finish_tile);

@@ -22,7 +22,6 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t count) { reserve(count); }
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
@@ -40,7 +39,6 @@ class Buffer {
     return data_;
   }
   T* data() const { return data_; }
-  T& operator[](std::size_t i) const { return data_[i]; }
 
  private:
   void release() {
