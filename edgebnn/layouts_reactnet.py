@@ -45,7 +45,7 @@ def _describe(source: Source) -> tuple[str, ReActNetConfig]:
             head=tuple(widths),
             head_relu=classifier is None,
             activation_gradient="clipped",
-            weight_gradient="identity",
+            weight_gradient="scaled-identity",
         )
     if "fc.2.weight" in source:
         head: tuple[int, ...] = (len(source.peek("fc.0.weight")), len(source.peek("fc.2.weight")))

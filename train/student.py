@@ -7,7 +7,7 @@ from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
-from edgebnn.nn.estimators import Gradient
+from edgebnn.nn.estimators import Gradient, WeightGradient
 from train.data import Images
 from train.method import match_normalisation
 
@@ -36,7 +36,7 @@ class Student:
     binary_activations: bool = True
     binary_weights: bool = True
     activation_gradient: Gradient = "polynomial"
-    weight_gradient: Gradient = "clipped"
+    weight_gradient: WeightGradient = "clipped"
 
     def config(self, head: tuple[int, ...], *, head_relu: bool = False) -> Any:
         """The configuration of the network with linear layers of those widths after pooling.

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from edgebnn.errors import check
 from edgebnn.graph.shapes import Padding
-from edgebnn.nn.estimators import Gradient
+from edgebnn.nn.estimators import Gradient, WeightGradient
 
 MAX_OUTPUTS = 1 << 20
 MAX_LAYERS = 16
@@ -26,7 +26,7 @@ class BinaryConfig:
         binary_activations: whether convolutions see signs; step 1 binarises these alone.
         binary_weights: whether convolutions hold signs; step 2 binarises both.
         activation_gradient: pseudo-gradient of the activations' sign.
-        weight_gradient: pseudo-gradient of the weights' sign.
+        weight_gradient: pseudo-gradient of the binary weights: clipped (ReActNet, S2-BNN) or scaled-identity (BURN).
     """
 
     width: float = 1.0
@@ -37,7 +37,7 @@ class BinaryConfig:
     binary_activations: bool = True
     binary_weights: bool = True
     activation_gradient: Gradient = "polynomial"
-    weight_gradient: Gradient = "clipped"
+    weight_gradient: WeightGradient = "clipped"
 
     def __post_init__(self) -> None:
         check_choices(
@@ -48,7 +48,7 @@ class BinaryConfig:
             binary_activations=(True, False),
             binary_weights=(True, False),
             activation_gradient=get_args(Gradient),
-            weight_gradient=get_args(Gradient),
+            weight_gradient=get_args(WeightGradient),
         )
         check_head(self.head)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgebnn.nn.estimators import Gradient, compute_type, pseudo_gradient
+from edgebnn.nn.estimators import WeightGradient, compute_type, pseudo_gradient
 from edgebnn.nn.packed import convolve_packed, worth_packing
 
 NARROW = 32
@@ -30,13 +30,26 @@ def scaled_sign(weight: Tensor) -> Tensor:
     return ones.mul_(2 * alpha).sub_(alpha)
 
 
-def binarize_weight(weight: Tensor, gradient: Gradient) -> Tensor:
-    """alpha * sign(W), whose gradient reaches W through the sign's pseudo-gradient alone: alpha takes no part."""
+def binarize_weight(weight: Tensor, gradient: WeightGradient) -> Tensor:
+    """Returns B = alpha * sign(W) with the named pseudo-gradient; alpha itself is held constant.
+
+    With f' for the pseudo-gradient of the sign (`edgebnn.nn.estimators`), the gradient of W is
+
+        polynomial, clipped, identity   dL/dW = f'(W) * dL/dB     ReActNet's and S2-BNN's code: clipped
+        scaled-identity                 dL/dW = alpha * dL/dB     BURN's code, which multiplies sign(W) by alpha
+    """
     return _ScaledSign.apply(weight, gradient)
 
 
+def latent_gradient(grad: Tensor, weight: Tensor, gradient: WeightGradient) -> Tensor:
+    """Returns the gradient of W, where `grad` is the gradient of alpha * sign(W)."""
+    if gradient == "scaled-identity":
+        return grad * mean_magnitude(weight)
+    return pseudo_gradient(grad, weight.clone(), gradient)
+
+
 def convolve_signs(
-    signs: Tensor, weight: Tensor, stride: int, border: int, outside: float, gradient: Gradient | None
+    signs: Tensor, weight: Tensor, stride: int, border: int, outside: float, gradient: WeightGradient | None
 ) -> Tensor:
     """A convolution of +1 and -1, which keeps its input as one byte a sign.
 
@@ -46,7 +59,7 @@ def convolve_signs(
         stride: of the convolution.
         border: pixels of padding on each side.
         outside: value of the padding.
-        gradient: of the weights' sign; None convolves with W itself, else with alpha * sign(W).
+        gradient: as for `binarize_weight`; None convolves with W itself, else with alpha * sign(W).
     """
     return _SignConvolution.apply(signs, weight, stride, border, outside, gradient)
 
@@ -83,7 +96,7 @@ class _Convolution(torch.autograd.Function):
 
 class _ScaledSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, gradient: Gradient) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, gradient: WeightGradient) -> Tensor:
         ctx.gradient = gradient
         ctx.save_for_backward(weight)
         return scaled_sign(weight)
@@ -91,13 +104,19 @@ class _ScaledSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (weight,) = ctx.saved_tensors
-        return pseudo_gradient(grad, weight.clone(), ctx.gradient), None
+        return latent_gradient(grad, weight, ctx.gradient), None
 
 
 class _SignConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, signs: Tensor, weight: Tensor, stride: int, border: int, outside: float, gradient: Gradient | None
+        ctx: Any,
+        signs: Tensor,
+        weight: Tensor,
+        stride: int,
+        border: int,
+        outside: float,
+        gradient: WeightGradient | None,
     ) -> Tensor:
         ctx.stride, ctx.border, ctx.outside, ctx.gradient, ctx.dtype = stride, border, outside, gradient, signs.dtype
         ctx.save_for_backward(signs.to(torch.int8), weight)
@@ -133,7 +152,7 @@ class _SignConvolution(torch.autograd.Function):
         if want_weight:
             weight_grad = weight_grad.to(weight.dtype)
             if ctx.gradient is not None:
-                weight_grad = pseudo_gradient(weight_grad, weight.clone(), ctx.gradient)
+                weight_grad = latent_gradient(weight_grad, weight, ctx.gradient)
         return (signs_grad.to(ctx.dtype) if want_signs else None), weight_grad, None, None, None, None
 
 

@@ -23,6 +23,9 @@ from edgebnn.errors import check
 
 Gradient = Literal["polynomial", "clipped", "identity"]
 
+WeightGradient = Literal["polynomial", "clipped", "identity", "scaled-identity"]
+"""How a gradient passes the sign of binary weights (`edgebnn.nn.convolution.binarize_weight`)."""
+
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, else -1, in the type of x. No gradient."""

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn.convolution import binarize_weight, convolve, convolve_signs, mean_magnitude
-from edgebnn.nn.estimators import Gradient, binarize_shifted
+from edgebnn.nn.estimators import Gradient, WeightGradient, binarize_shifted
 
 
 class RSign(nn.Module):
@@ -88,9 +88,9 @@ def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Ten
 class BinaryConv2d(nn.Module):
     """A 1x1 or 3x3 convolution whose weights are alpha * sign(W), alpha = mean |W| of an output channel.
 
-    Alpha is XNOR-Net's scale (ECCV 2016, equation 6) and takes no part in the gradient, which reaches
-    W as it would reach alpha * sign(W), through the pseudo-gradient of the sign: not multiplied by
-    alpha (ReActNet's public code). With `binary` false the convolution uses W itself.
+    Alpha is XNOR-Net's scale (ECCV 2016, equation 6), held constant in the backward pass. `gradient` says how
+    the gradient of alpha * sign(W) reaches W (`binarize_weight`): ReActNet's public code clips it, BURN's
+    multiplies it by alpha. With `binary` false the convolution uses W itself.
 
     A 3x3 convolution pads its input by one pixel of 0 or of +1: `padding`. Bits know no 0, so +1 is
     what some kernels run fastest; as published it is 0.
@@ -105,7 +105,7 @@ class BinaryConv2d(nn.Module):
         stride: int = 1,
         padding: Padding = "zero",
         binary: bool = True,
-        gradient: Gradient = "clipped",
+        gradient: WeightGradient = "clipped",
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))

@@ -38,9 +38,13 @@ def plain_sign(x: Tensor, gradient: str) -> Tensor:
 def plain_conv(conv: BinaryConv2d, x: Tensor) -> Tensor:
     weight, border = conv.weight, conv.weight.shape[2] // 2
     if conv.binary:
-        smooth = antiderivative(weight, conv.gradient)
-        alpha = weight.abs().mean(dim=(1, 2, 3), keepdim=True)
-        weight = smooth + (torch.where(weight >= 0, alpha, -alpha) - smooth).detach()
+        alpha = weight.abs().mean(dim=(1, 2, 3), keepdim=True).detach()
+        if conv.gradient == "scaled-identity":
+            # BURN's code: signs with the identity as gradient, times a constant alpha.
+            weight = alpha * plain_sign(weight, "identity")
+        else:
+            smooth = antiderivative(weight, conv.gradient)
+            weight = smooth + (torch.where(weight >= 0, alpha, -alpha) - smooth).detach()
     x = F.pad(x, (border,) * 4, value={"zero": 0.0, "one": 1.0}[conv.padding])
     return F.conv2d(x, weight, stride=conv.stride)
 
@@ -91,6 +95,16 @@ def test_every_gradient_of_a_unit_is_the_plain_one(
     precision = {"binary_activations": binary[0], "binary_weights": binary[1]}
     kinds = {"activation_gradient": gradient, "weight_gradient": gradient}
     unit = random_unit(shortcut, padding=padding, **precision, **kinds)
+    x = torch.randn(2, SHORTCUTS[shortcut][0], 6, 8, dtype=torch.float64, requires_grad=True)
+    check_unit(unit, x, **EXACT)
+
+
+@pytest.mark.parametrize("activations", [True, False])
+@pytest.mark.parametrize("padding", ["zero", "one"])
+@pytest.mark.parametrize("shortcut", list(SHORTCUTS))
+def test_the_gradients_of_a_unit_of_burn_are_the_public_codes(shortcut: str, padding: str, activations: bool) -> None:
+    kinds = {"activation_gradient": "clipped", "weight_gradient": "scaled-identity"}
+    unit = random_unit(shortcut, padding=padding, binary_activations=activations, **kinds)
     x = torch.randn(2, SHORTCUTS[shortcut][0], 6, 8, dtype=torch.float64, requires_grad=True)
     check_unit(unit, x, **EXACT)
 
