@@ -7,7 +7,7 @@ Published files are read by `edgebnn.layouts`. No file is ever unpickled beyond 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgebnn import layouts
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
+from edgebnn.layouts_source import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
@@ -36,12 +37,15 @@ class Checkpoint:
         layout: "edgebnn", or the published layout it was read from.
         ignored: keys of the file that are no part of the network, and why: every key of the file is
             either in the network or here.
+        assumed: what was assumed because neither the file nor the user says it, in words ("stage 2",
+            "resolution 224"); empty for this project's own files.
     """
 
     model: Network
     info: ModelInfo
     layout: str
     ignored: dict[str, str]
+    assumed: tuple[str, ...] = ()
 
 
 def save(path: str | Path, model: Network, info: ModelInfo) -> None:
@@ -56,12 +60,13 @@ def save(path: str | Path, model: Network, info: ModelInfo) -> None:
             raise UserError(f"cannot write {path} ({error}); free space or choose another path") from None
 
 
-def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
+def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS) -> Checkpoint:
     """Reads one of this project's checkpoints, or a published file as it is (`edgebnn.layouts`).
 
     Args:
         path: the file.
         what: what it is to the user, for messages ("teacher", ...).
+        hints: what the user says about a published file.
 
     Raises:
         UserError: the file is missing, cut off, not a checkpoint, or of an unknown layout.
@@ -72,7 +77,7 @@ def load(path: str | Path, *, what: str = "checkpoint") -> Checkpoint:
     # A safetensors file starts with the length of a JSON header, then the header itself.
     own = len(start) == 9 and start[8:] == b"{"
     try:
-        return _load_own(path, what) if own else _load_published(path, what)
+        return _load_own(path, what) if own else _load_published(path, what, hints)
     except UserError:
         raise
     except Exception as error:  # a file may be anyone's, and torch raises whatever its values lead it to
@@ -101,7 +106,7 @@ def _load_own(path: Path, what: str) -> Checkpoint:
     return Checkpoint(build(config, tensors), info, "edgebnn", {})
 
 
-def _load_published(path: Path, what: str) -> Checkpoint:
+def _load_published(path: Path, what: str, hints: Hints) -> Checkpoint:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # as above
@@ -112,9 +117,11 @@ def _load_published(path: Path, what: str) -> Checkpoint:
                 "anyone's; save its state_dict alone"
             ) from None
         raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
-    published = layouts.read(data, f"{what} {path}")
+    published = layouts.read(data, f"{what} {path}", hints)
     model = build(published.config, published.state)
-    return Checkpoint(model, ModelInfo(name=path.name.split(".")[0]), published.layout, published.ignored)
+    info = ModelInfo(name=path.name.split(".")[0])
+    given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
+    return Checkpoint(model, replace(info, **given), published.layout, published.ignored, published.assumed)
 
 
 def build(config: Any, state: dict[str, Tensor]) -> Network:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgebnn import layouts_bireal, layouts_reactnet, layouts_resnet
 from edgebnn.errors import UserError
-from edgebnn.layouts_source import Published, Source
+from edgebnn.layouts_source import NO_HINTS, Hints, Published, Source
 
 _WRAPPERS = r"((?:module\.|encoder_q\.|backbone\.|model\.|online_net\.0\.)*)"
 
@@ -29,12 +29,13 @@ _READERS = (
 """A key that files of the layout have, and what reads them."""
 
 
-def read(data: Any, what: str) -> Published:
+def read(data: Any, what: str, hints: Hints = NO_HINTS) -> Published:
     """Translates the content of a published file.
 
     Args:
         data: what `torch.load` gave.
         what: the file, for messages.
+        hints: what the user says about the file.
 
     Raises:
         UserError: the layout is unknown, or a key is missing, unexpected or of the wrong shape.
@@ -44,7 +45,7 @@ def read(data: Any, what: str) -> Published:
         found = [match[1] for match in (re.fullmatch(_WRAPPERS + key, name) for name in tensors) if match]
         if found:
             # BURN's pretraining file holds its backbone under two names; either will do.
-            return reader(Source(tensors, min(found, key=lambda prefix: (len(prefix), prefix)), what))
+            return reader(Source(tensors, min(found, key=lambda prefix: (len(prefix), prefix)), what, hints))
     example = next(iter(tensors), "no key at all")
     raise UserError(
         f"{what} is of an unknown layout (it holds {example}); known are edgebnn's .safetensors, S2-BNN, BURN, "

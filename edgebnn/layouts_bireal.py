@@ -26,7 +26,7 @@ def read(source: Source) -> Published:
         state |= _unit(source, f"units.{number}", f"layer{number // 4 + 1}.{number % 4}", shape, reacts=reacts)
     if head:
         state |= source.linear("head.0", "fc")
-    return Published(config, state, config.arch, source.rest())
+    return Published(config, state, config.arch, source.rest(), tuple(source.assumed))
 
 
 def _unit(source: Source, new: str, old: str, shape: UnitShape, *, reacts: bool) -> dict[str, Tensor]:

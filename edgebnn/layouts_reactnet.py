@@ -32,7 +32,7 @@ def read(source: Source) -> Published:
     for block in _BLOCKS:
         state |= _block(source, block)
     state |= _head(source)
-    return Published(config, state, layout, source.rest(_DEAD))
+    return Published(config, state, layout, source.rest(_DEAD), tuple(source.assumed))
 
 
 def _describe(source: Source) -> tuple[str, ReActNetConfig]:

@@ -37,7 +37,7 @@ def read(source: Source) -> Published:
         state |= source.linear(new, old)
     if layout == "swav":
         state |= source.norm("head.1", "projection_head.1")
-    return Published(config, state, layout, source.rest(_NOT_OURS))
+    return Published(config, state, layout, source.rest(_NOT_OURS), tuple(source.assumed))
 
 
 def _find_arch(source: Source) -> ResNetArch:

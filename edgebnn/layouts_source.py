@@ -2,12 +2,36 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from edgebnn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a user says about a published file because the file does not say it. None: the user did not say.
+
+    Attributes:
+        stage: 1 where the weights are real-valued, 2 where they are binary.
+        stem_stride: stride of the first convolution, 1 or 2.
+        resolution: side of the input images in pixels.
+        mean: normalisation, per channel, of images scaled to [0, 1].
+        std: as `mean`.
+        ema: whether to read the averaged weights (EMA) that the file holds beside the trained ones.
+    """
+
+    stage: Literal[1, 2] | None = None
+    stem_stride: Literal[1, 2] | None = None
+    resolution: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    ema: bool = False
+
+
+NO_HINTS = Hints()
 
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
@@ -21,12 +45,14 @@ class Published:
         state: its state dict.
         layout: the name of the layout.
         ignored: keys of the file that the network has no use for, and why.
+        assumed: what was assumed because neither the file nor the user says it, in words ("stage 2").
     """
 
     config: Any
     state: dict[str, Tensor]
     layout: str
     ignored: dict[str, str]
+    assumed: tuple[str, ...] = ()
 
 
 class Source:
@@ -36,13 +62,19 @@ class Source:
         tensors: the file's state dict.
         prefix: what the network's own keys start with; every other key is `outside`.
         what: the file, for messages.
+        hints: what the user says about the file.
+
+    Attributes:
+        assumed: what a reader assumed so far, in words; a reader appends to it.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], prefix: str, what: str) -> None:
+    def __init__(self, tensors: dict[str, Tensor], prefix: str, what: str, hints: Hints = NO_HINTS) -> None:
         self._tensors = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
         self._prefix = prefix
         self.outside = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
         self.what = what
+        self.hints = hints
+        self.assumed: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._tensors
