@@ -26,6 +26,7 @@ from train.distill import Distill
 from train.distributed import alone
 from train.failures import one_line_errors
 from train.finetune import FineTune
+from train.hub import HuggingFace
 from train.knn import KNN
 from train.linear import BurnLinearEvaluation, LinearEvaluation
 from train.method import Method
@@ -43,7 +44,7 @@ METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
     *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
 )
-DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder)
+DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
 DEFAULTS = {

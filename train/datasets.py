@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -89,6 +89,10 @@ class MemoryImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def class_numbers(self) -> np.ndarray:
+        """Class numbers (N,) of all images."""
+        return self.labels.numpy()
+
     def fixed(self, indices: list[int], transform: v2.Transform) -> Loaded:
         """The images as evaluation sees them."""
         return Loaded(([transform(self._resized(indices))], self.labels[indices]), [], len(indices))
@@ -106,26 +110,35 @@ class MemoryImages:
         return TF.resize(self.images[indices], [self.resolution] * 2, antialias=True)
 
 
-class FileImages:
-    """Image files and their class numbers."""
-
-    def __init__(self, samples: list[tuple[str, int]]) -> None:
-        self.samples = samples
+class EncodedImages:
+    """Encoded images (JPEG, PNG, ...) and their class numbers, decoded each time they are asked for."""
 
     def __len__(self) -> int:
-        return len(self.samples)
+        raise NotImplementedError
+
+    def class_numbers(self) -> np.ndarray:
+        """Class numbers (N,) of all images."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """What messages call the image."""
+        raise NotImplementedError
+
+    def encoded(self, index: int) -> tuple[str | BinaryIO, int]:
+        """The image's file, by its path or open, and its class number."""
+        raise NotImplementedError
 
     def fixed(self, indices: list[int], transform: v2.Transform) -> Loaded:
         """The images as evaluation sees them; those that cannot be read are left out."""
         views, labels = [], []
         broken: list[str] = []
         for index in indices:
-            path, label = self.samples[index]
             try:
-                views.append(transform(read_rgb(path)))
+                file, label = self.encoded(index)
+                views.append(transform(read_rgb(file)))
                 labels.append(label)
             except UnreadableError:
-                broken.append(path)
+                broken.append(self.name(index))
         batch = ([torch.stack(views)], torch.tensor(labels)) if views else None
         return Loaded(batch, broken, len(indices))
 
@@ -151,39 +164,61 @@ class FileImages:
     def _next_readable(
         self, index: int, views: Sequence[View], numbers: np.ndarray, broken: list[str]
     ) -> tuple[list[np.ndarray], int]:
-        for step in range(min(TRIES, len(self.samples))):
-            path, label = self.samples[(index + step) % len(self.samples)]
+        for step in range(min(TRIES, len(self))):
+            tried = (index + step) % len(self)
             try:
-                return random_crops(path, views, numbers), label
+                file, label = self.encoded(tried)
+                return random_crops(file, views, numbers), label
             except UnreadableError:
-                broken.append(path)
-        raise UserError(f"cannot read the image {path}, nor {step} before it; fetch the data again")
+                broken.append(self.name(tried))
+        raise UserError(f"cannot read the image {self.name(tried)}, nor {step} before it; fetch the data again")
+
+
+class FileImages(EncodedImages):
+    """Image files and their class numbers."""
+
+    def __init__(self, samples: list[tuple[str, int]]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def class_numbers(self) -> np.ndarray:
+        return np.array([label for _, label in self.samples])
+
+    def name(self, index: int) -> str:
+        return self.samples[index][0]
+
+    def encoded(self, index: int) -> tuple[str, int]:
+        return self.samples[index]
 
 
 class UnreadableError(Exception):
     """A file that no image can be made of."""
 
 
-def read_rgb(path: str) -> Image.Image:
-    """Raises `UnreadableError`."""
+def read_rgb(source: str | BinaryIO) -> Image.Image:
+    """Returns the image in a file, given by its path or open, as RGB. Raises `UnreadableError`."""
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             return file.convert("RGB")
     except Exception as error:  # Pillow raises whatever a damaged file leads its decoders to
         raise UnreadableError(str(error)) from error
 
 
-def random_crops(path: str, views: Sequence[View], numbers: np.ndarray) -> list[np.ndarray]:
+def random_crops(source: str | BinaryIO, views: Sequence[View], numbers: np.ndarray) -> list[np.ndarray]:
     """A random crop (resolution, resolution, 3) of the image for each view, uint8.
 
     Args:
+        source: the image's file, by its path or open.
+        views: what is asked for.
         numbers: each view's, in [0, 1), (views, CROP_NUMBERS) or more.
 
     Raises:
         UnreadableError: the file is damaged.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             width, height = file.size
             boxes = [
                 crop_boxes(theirs[None], height, width, view.area)[0].tolist() for view, theirs in zip(views, numbers)

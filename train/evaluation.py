@@ -1,6 +1,6 @@
 """What every evaluation shares: the network it looks at, and what its record says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,8 @@ from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.callbacks import CONFIG
 from train.data import ImageFolder, Images
-from train.datasets import Batch, MemoryImages
+from train.datasets import Batch
+from train.hub import HuggingFace, source_name
 from train.method import Method, match_normalisation
 from train.optim import OptimizerConfig
 from train.student import Student
@@ -154,9 +155,7 @@ def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
 
 def images_of_classes(data: Images) -> np.ndarray:
     """Training images of every class, (classes,), as whole numbers."""
-    images = data.images("train")
-    labels = images.labels.numpy() if isinstance(images, MemoryImages) else [label for _, label in images.samples]
-    return np.bincount(labels, minlength=len(data.labels))
+    return np.bincount(data.images("train").class_numbers(), minlength=len(data.labels))
 
 
 def label_share(data: Images) -> str:
@@ -170,20 +169,24 @@ def label_share(data: Images) -> str:
 
 
 def data_name(data: Images) -> str:
-    """What a record calls the data: the kind, and for folders of images the folder's name."""
-    return folder_name(type(data).__name__, data.root if isinstance(data, ImageFolder) else None)
+    """What a record calls the data: the kind, and where the data can be anything their name."""
+    return described_data(type(data).__name__, {key: getattr(data, key, None) for key in ("root", "path")})
 
 
-def folder_name(kind: str, root: str | None) -> str:
-    """`data_name` of data of that kind under the folder `root`."""
-    return f"{kind} {Path(root).resolve().name}" if kind == ImageFolder.__name__ and root else kind
+def described_data(kind: str, arguments: Mapping[str, Any]) -> str:
+    """`data_name` of data of the class `kind` with those arguments."""
+    if kind == ImageFolder.__name__ and arguments.get("root"):
+        return f"{kind} {Path(arguments['root']).resolve().name}"
+    if kind == HuggingFace.__name__ and arguments.get("path"):
+        return f"{kind} {source_name(arguments['path'])}"
+    return kind
 
 
 def pretraining_data(checkpoint: str) -> str | None:
     """The data a checkpoint of ours was trained on, from the configuration beside it; None if that does not tell."""
     try:
         chosen = yaml.safe_load((Path(checkpoint).parent / CONFIG).read_text(encoding="utf-8"))["data"]
-        return folder_name(chosen["class_path"].split(".")[-1], chosen["init_args"].get("root"))
+        return described_data(chosen["class_path"].split(".")[-1], chosen["init_args"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
 

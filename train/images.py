@@ -13,7 +13,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.views import Augmentation, fixed_view
-from train.datasets import Batch, DrawnBatch, FileImages, MemoryImages, View
+from train.datasets import Batch, DrawnBatch, EncodedImages, MemoryImages, View
 from train.distributed import rank, union, world_size
 from train.launch import cores
 from train.loader import Loader, Plan
@@ -103,7 +103,7 @@ class Images(LightningDataModule):
         if small_views and self.small_resolution is None:
             raise UserError(f"the method asks for {small_views} small views; give data.small_resolution")
 
-    def images(self, part: Part) -> MemoryImages | FileImages:
+    def images(self, part: Part) -> MemoryImages | EncodedImages:
         """One part's images; of train, the subset in use."""
         raise NotImplementedError
 
@@ -200,14 +200,14 @@ class Images(LightningDataModule):
         images = self.images(part)
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
-    def _fixed(self, images: MemoryImages | FileImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
+    def _fixed(self, images: MemoryImages | EncodedImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
         def plan() -> Plan:
             # Not before the first batch, when the normalisation is settled.
             return partial(images.fixed, transform=self.fixed()), batches
 
         return Loader(plan, len(batches), self.workers, self.broken)
 
-    def _checked_count(self, images: MemoryImages | FileImages) -> int:
+    def _checked_count(self, images: MemoryImages | EncodedImages) -> int:
         if len(images) < self.batch_size:
             raise UserError(
                 f"a batch of {self.batch_size} is more than all {len(images)} training images; lower data.batch_size"

@@ -8,8 +8,9 @@
         set:
           model.init_args.teacher: ${run}/teacher/model.safetensors
 
-`${run}` is the recipe's folder, RUNS/NAME for the recipe NAME.yaml; a stage writes into `${run}/STAGE`. Any other
-`${NAME}` is given with `--set NAME=VALUE`.
+`${run}` is the recipe's folder, and a stage writes into `${run}/STAGE`. The folder is RUNS/NAME for the recipe
+NAME.yaml, or RUNS/FOLDER where the recipe has a key `folder`. Any other `${NAME}` is given with `--set NAME=VALUE`, or
+by the recipe's own defaults under the key `values`.
 A finished stage is skipped, an interrupted one goes on from its `last.ckpt`. A stage whose configuration or
 input files (of earlier stages, and any other that `model` names) have changed since it ran is refused: its results
 would not be what the recipe says.
@@ -64,9 +65,8 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
     Raises:
         UserError: the recipe, a configuration, or what an earlier run left does not allow it.
     """
-    root = runs / path.stem
     # Every configuration is read first: a mistake in the last stage should not wait for the first to train.
-    stages = [resolve(stage, root) for stage in read(path, root, values or {})]
+    stages = [resolve(stage) for stage in read(path, runs, values or {})]
     check_order(stages)
     rows = []
     for number, stage in enumerate(stages, start=1):

@@ -42,23 +42,35 @@ class Stage:
     trains: bool = True
 
 
-def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
-    """The stages of the recipe `path`, which write under `root`. Raises `UserError` if it is no recipe."""
+def read(path: Path, runs: Path, given: dict[str, str]) -> list[Stage]:
+    """Returns the stages of a recipe.
+
+    Args:
+        path: the recipe.
+        runs: the folder that the recipe's own folder lies in.
+        given: values for the recipe's ${NAME}s, before the defaults in its `values`.
+
+    Raises:
+        UserError: the file is no recipe, or a ${NAME} has no value.
+    """
+    recipe = _parse(path)
+    values = {str(name): str(value) for name, value in recipe.get("values", {}).items()} | given
+    check("run" not in values, f"recipe {path}: ${{run}} is the recipe's folder; give another with --runs")
     used: set[str] = set()
 
     def filled(match: re.Match[str]) -> str:
         name = match[1]
-        check(name == "run" or name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
+        check(name in values, f"recipe {path} leaves ${{{name}}} open; give --set {name}=VALUE")
         used.add(name)
-        return str(root) if name == "run" else values[name]
+        return values[name]
 
-    try:
-        recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
-    sound = isinstance(recipe, dict) and set(recipe) == {"stages"} and isinstance(recipe["stages"], dict)
-    if not sound or not recipe["stages"]:
-        raise UserError(f"recipe {path} needs one key, `stages`, with a stage by name under it; see train/recipes/")
+    def fill(text: str) -> str:
+        return re.sub(r"\$\{(\w+)\}", filled, text)
+
+    name = fill(str(recipe.get("folder", path.stem)))
+    check(re.fullmatch(r"[\w.-]+", name) and name.strip("."), f"recipe {path}: '{name}' is no folder's name")
+    root = runs / name
+    values["run"] = str(root)
     stages = []
     for name, entry in recipe["stages"].items():
         if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
@@ -68,20 +80,35 @@ def read(path: Path, root: Path, values: dict[str, str]) -> list[Stage]:
         changes = entry.get("set") or {}
         if not isinstance(changes, dict) or not {str(key) for key in changes}.isdisjoint(OURS):
             raise UserError(f"recipe {path}: stage {name}'s `set` takes keys of train fit but {', '.join(OURS)}")
-        config = existing_file(path.parent / str(entry["config"]), f"stage {name}: config")
+        config = existing_file(path.parent / fill(str(entry["config"])), f"stage {name}: config")
         folder = root / str(name)
         arguments = ["--config", str(config), "--run", str(folder)]
         for key, value in changes.items():
             # A string is an argument as it is; anything else in the form YAML reads back.
             text = value if isinstance(value, str) else json.dumps(value, default=str)
-            arguments += [f"--{key}", re.sub(r"\$\{(\w+)\}", filled, text)]
+            arguments += [f"--{key}", fill(text)]
         stages.append(Stage(str(name), arguments, folder))
-    unused = sorted(values.keys() - used)
+    unused = sorted(given.keys() - used)
     check(not unused, lambda: f"recipe {path} has no ${{{unused[0]}}}; leave it out of --set")
     return stages
 
 
-def resolve(stage: Stage, root: Path) -> Stage:
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load(existing_file(path, "recipe").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path} is not YAML ({error}); mend it") from None
+    sound = isinstance(recipe, dict) and "stages" in recipe and not set(recipe) - {"stages", "values", "folder"}
+    tables = sound and all(isinstance(recipe.get(key, {}), dict) for key in ("stages", "values"))
+    if not tables or not recipe["stages"]:
+        raise UserError(
+            f"recipe {path} needs the key `stages`, with a stage by name under it, and may have `values` and `folder`; "
+            "see train/recipes/"
+        )
+    return recipe
+
+
+def resolve(stage: Stage) -> Stage:
     """Reads the stage's configuration. Raises `UserError` if there is something wrong with it."""
     try:
         with one_line_errors():
@@ -95,6 +122,7 @@ def resolve(stage: Stage, root: Path) -> Stage:
             f"stage {stage.name}: trainer.max_time {limit} may end it half trained; leave it out: a recipe that is "
             "stopped goes on from the last checkpoint"
         )
+    root = stage.folder.parent
     stage.inputs = inputs.find(flat(config), root)
     stage.config = relative(config, root)
     module, _, name = config["model"]["class_path"].rpartition(".")

@@ -38,10 +38,21 @@ def test_the_defaults_of_evaluations_are_where_the_recipes_leave_their_networks(
             assert stage in yaml.safe_load((ROOT / f"recipes/{name}.yaml").read_text())["stages"], path.name
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe_is_read_and_each_stage_comes_after_what_it_uses(path: Path, tmp_path: Path) -> None:
-    given = dict.fromkeys(set(re.findall(r"\$\{(\w+)\}", path.read_text())) - {"run"}, "any")
-    found = [stages.resolve(stage, tmp_path) for stage in stages.read(path, tmp_path, given)]
+def variants() -> list[tuple[Path, dict[str, str]]]:
+    """Every recipe, and the recipe of CIFAR-10 with each method that has a configuration for it."""
+    methods = [path.stem.removeprefix("cifar10-") for path in CONFIGS if path.stem.startswith("cifar10-")]
+    trained = [name for name in methods if name not in ("teacher", "knn", "linear")]
+    return [(path, {}) for path in RECIPES] + [(ROOT / "recipes/cifar10.yaml", {"method": name}) for name in trained]
+
+
+@pytest.mark.parametrize(("path", "chosen"), variants(), ids=lambda part: getattr(part, "stem", None) or str(part))
+def test_recipe_is_read_and_each_stage_comes_after_what_it_uses(
+    path: Path, chosen: dict[str, str], tmp_path: Path
+) -> None:
+    text = path.read_text()
+    defaults = yaml.safe_load(text).get("values", {})
+    given = dict.fromkeys(set(re.findall(r"\$\{(\w+)\}", text)) - {"run", *defaults}, "any") | chosen
+    found = [stages.resolve(stage) for stage in stages.read(path, tmp_path, given)]
     stages.check_order(found)
     for before, stage in zip(found, found[1:]):
         if stage.name in ("step2", "stage2"):
