@@ -99,7 +99,7 @@ class HuggingFace(Images):
         feature = rows["train"].table.features[rows["train"].label]
         names = self.classes or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
         check(
-            0 <= numbers.min() and numbers.max() < len(names),
+            numbers.min() >= 0 and numbers.max() < len(names),
             f"data set {self.path} has class numbers from {numbers.min()} to {numbers.max()} and {len(names)} class "
             "names; give data.classes that fit",
         )
@@ -188,7 +188,7 @@ def open_image(value: Any) -> BinaryIO:
     if isinstance(value, bytes):
         return BytesIO(value)
     try:
-        return open(value, "rb")  # noqa: SIM115 - Pillow closes it with the image
+        return open(value, "rb")
     except (OSError, TypeError, ValueError) as error:
         raise UnreadableError(str(error)) from error
 

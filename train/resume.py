@@ -30,7 +30,7 @@ DECIDES = (
 )
 """Keys, or the starts of keys, that decide what a run learns."""
 
-FREE = ("data.init_args.workers", "data.init_args.root", "data.init_args.download")
+FREE = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
 """Keys among them that only say how it gets there."""
 
 
