@@ -37,7 +37,9 @@ class Bundle:
 
 def find_bundles(data: Any) -> list[Bundle]:
     """Returns every mapping or list in `data` that holds tensors, outer ones first."""
-    bundles, waiting, seen = [], [((), data)], {id(data)}
+    bundles: list[Bundle] = []
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), data)]
+    seen = {id(data)}
     for path, value in waiting:
         if isinstance(value, Mapping):
             items = {str(key): item for key, item in value.items()}
@@ -49,9 +51,9 @@ def find_bundles(data: Any) -> list[Bundle]:
             bundles.append(Bundle(path, {usual: tensors[name] for usual, name in names.items()}, names))
         for name, item in items.items():
             # A file can hold one mapping in several places, or within itself.
-            if name not in tensors and id(item) not in seen:
+            if isinstance(item, (Mapping, list, tuple)) and id(item) not in seen:
                 seen.add(id(item))
-                waiting.append(((*path, name), item))  # type: ignore[arg-type]
+                waiting.append(((*path, name), item))
     return bundles
 
 

@@ -2,8 +2,8 @@
 
 import re
 
-COUNTERS = ("total_ops", "total_params")
-"""Last parts of the names under which a profiler (thop) counts; any module may have them."""
+COUNTERS = ("total_ops", "total_params", "n_averaged")
+"""Last parts of the names under which a profiler (thop) and `AveragedModel` count; any module may have them."""
 
 PROJECTOR = "a projector of a kind that edgebnn's networks do not have"
 _AVERAGED = "averaged weights (EMA), which the option --ema reads"

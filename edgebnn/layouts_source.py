@@ -87,11 +87,15 @@ class Source:
         self._names = names or {}
         # The prefix of another network may be longer than this one's, and start with it.
         apart = tuple(other for other in self._others if len(other) > len(prefix))
-        inside = [key for key in tensors if key.startswith(prefix) and not key.startswith(apart)]
-        inside = [key for key in inside if key.rpartition(".")[2] not in COUNTERS]
-        self._tensors = {key[len(prefix) :]: tensors[key] for key in inside}
         self._prefix = prefix
-        self.outside = {key: value for key, value in tensors.items() if key not in set(inside)}
+        self._tensors: dict[str, Tensor] = {}
+        self.outside: dict[str, Tensor] = {}
+        for key, tensor in tensors.items():
+            counts = key.rpartition(".")[2] in COUNTERS
+            if key.startswith(prefix) and not key.startswith(apart) and not counts:
+                self._tensors[key[len(prefix) :]] = tensor
+            else:
+                self.outside[key] = tensor
         self.what = what
         self.hints = hints
         self.assumed: list[str] = []
