@@ -8,7 +8,7 @@ Each is translated to the names of the networks in `edgebnn.nn`, wherever in the
 keys (`state_dict`, `model_state_dict`, ...) and module names (`module.`, `encoder_q.`, ...) lead to the layout's own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from edgebnn import layouts_bireal, layouts_burn, layouts_reactnet, layouts_resnet
 from edgebnn.errors import UserError, check
 from edgebnn.layouts_file import Bundle, find_bundles, refuse_last_ckpt
-from edgebnn.layouts_place import choose_place, describe_others, find_places
+from edgebnn.layouts_place import Place, choose_place, describe_others, find_places
 from edgebnn.layouts_reasons import explain
 from edgebnn.layouts_source import NO_HINTS, Hints, Published, Source
 
@@ -44,20 +44,27 @@ def read(data: Any, what: str, hints: Hints = NO_HINTS) -> Published:
     refuse_last_ckpt(data, what)
     bundles = find_bundles(data)
     check(bundles, f"{what} holds no state dict of tensors; give the file that holds the weights")
-    for key, reader in _READERS:
-        places = find_places(bundles, key)
-        if places:
-            place, assumed = choose_place(places, what, hints)
-            bundle = place.bundle
-            others = describe_others(places, place)
-            source = Source(bundle.tensors, place.prefix, what, hints, others, bundle.names)
-            source.assumed += assumed
-            published = reader(source)
-            ignored = published.ignored | _ignored_elsewhere(bundles, bundle)
-            heads = layouts_burn.find_heads(bundles) if published.layout == "burn" else {}
-            why = {_listed(found, name, bundle): layouts_burn.WHY for found, name in heads.values()}
-            tensors = {head: found.tensors[name] for head, (found, name) in heads.items()}
-            return replace(published, ignored=ignored | why, heads=tensors)
+    reader, places = _find_reader(bundles, what)
+    place, assumed = choose_place(places, what, hints)
+    bundle = place.bundle
+    source = Source(bundle.tensors, place.prefix, what, hints, describe_others(places, place), bundle.names)
+    source.assumed += assumed
+    published = reader(source)
+    heads = layouts_burn.find_heads(bundles) if published.layout == "burn" else {}
+    ignored = published.ignored | _ignored_elsewhere(bundles, bundle)
+    ignored |= {_listed(found, name, bundle): layouts_burn.WHY for found, name in heads.values()}
+    tensors = {head: found.tensors[name] for head, (found, name) in heads.items()}
+    return replace(published, ignored=ignored, heads=tensors)
+
+
+def _find_reader(bundles: list[Bundle], what: str) -> tuple[Callable[[Source], Published], list[Place]]:
+    """What reads the network that the file is for, and where in the file it finds networks."""
+    found = [(reader, find_places(bundles, key)) for key, reader in _READERS]
+    # The trained network counts before its teacher, though that be binary.
+    for wanted in (lambda place: not place.aside and not place.unusual[0], lambda place: not place.aside, bool):
+        for reader, places in found:
+            if any(map(wanted, places)):
+                return reader, places
     example = next(iter(bundles[0].names.values()))
     raise UserError(
         f"{what} is of an unknown layout (it holds {example}); known are edgebnn's .safetensors, S2-BNN, BURN, "

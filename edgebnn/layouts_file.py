@@ -94,11 +94,5 @@ def _named_children(names: dict[str, str]) -> dict[str, str]:
         if sorted(numbers) == list(range(first, first + 4)) and first > 1 and f"{prefix}0.weight" in names:
             children |= {f"{prefix}0": f"{prefix}conv1", f"{prefix}1": f"{prefix}bn1"}
             children |= {f"{prefix}{first + stage}": f"{prefix}layer{stage + 1}" for stage in range(4)}
-    if not children:
-        return names
-    known = "|".join(re.escape(child) for child in children)
-    pattern = re.compile(rf"({known})\.")
-    return {
-        pattern.sub(lambda match: f"{children[match[1]]}.", name, count=1) if pattern.match(name) else name: file
-        for name, file in names.items()
-    }
+    pattern = re.compile(rf"^({'|'.join(map(re.escape, children))})(?=\.)")
+    return {pattern.sub(lambda match: children[match[1]], name): file for name, file in names.items()}

@@ -33,6 +33,11 @@ class Place:
         return ".".join(self.parts) or "the file itself"
 
     @property
+    def aside(self) -> bool:
+        """Whether its name says that it is not the trained network but an average, a key encoder or a teacher."""
+        return is_aside(self.name)
+
+    @property
     def unusual(self) -> tuple[bool, bool]:
         """Whether an unusual name leads to the bundle, and to the network within it."""
         return not set(self.bundle.path) <= set(_USUAL_KEYS), not set(self.prefix.split(".")[:-1]) <= _USUAL_PARTS
@@ -69,16 +74,18 @@ def choose_place(places: list[Place], what: str, hints: Hints) -> tuple[Place, l
         check(averaged, f"{what} holds no averaged weights (EMA) beside the trained ones, only {names}; leave ema out")
         candidates = averaged
     else:
-        candidates = [place for place in places if not is_aside(place.name)] or averaged or places
+        candidates = [place for place in places if not place.aside] or averaged or places
     candidates = sorted(candidates, key=lambda place: (place.unusual, place.rank, len(place.prefix), place.prefix))
     best = candidates[0]
-    rivals = [place for place in candidates if place.unusual == best.unusual and not _same(place, best)]
-    if rivals and any(best.unusual):
-        names = ", ".join(place.name for place in [best, *rivals])
+    rivals = [place for place in candidates if not _same(place, best)]
+    equals = [place.name for place in rivals if place.unusual == best.unusual]
+    if equals and any(best.unusual):
+        names = ", ".join([best.name, *equals])
         raise UserError(f"{what} holds several networks ({names}); save the one you mean as a state dict of its own")
-    assumed = [f"the network under {best.name}, not {place.name}" for place in rivals]
+    assumed = [f"the network under {best.name}, not that under {place.name}" for place in rivals]
     if not hints.ema:
-        assumed += [f"the trained weights, not those under {place.name}" for place in averaged if place != best]
+        left = [place for place in averaged if place != best]
+        assumed += [f"the trained weights, not the averaged ones (EMA) under {place.name}" for place in left]
     return best, assumed
 
 

@@ -6,7 +6,7 @@ COUNTERS = ("total_ops", "total_params", "n_averaged")
 """Last parts of the names under which a profiler (thop) and `AveragedModel` count; any module may have them."""
 
 PROJECTOR = "a projector of a kind that edgebnn's networks do not have"
-_AVERAGED = "averaged weights (EMA), which the option --ema reads"
+_AVERAGED = "averaged weights (EMA)"
 _KEY_ENCODER = "the key encoder, which follows the trained network by momentum"
 _FOLLOWING = "a network that follows the trained one by momentum"
 _TEACHER = "a teacher"

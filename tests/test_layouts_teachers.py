@@ -91,7 +91,12 @@ def sthalles_byol(state: State) -> Any:
 
 
 CASES: list[tuple[Callable[[State], Any], str, str, dict[str, str]]] = [
-    (simsiam, "resnet-50", "simsiam", {"module.encoder.fc.3.weight": PROJECTOR, "module.predictor.0.weight": PREDICTOR}),
+    (
+        simsiam,
+        "resnet-50",
+        "simsiam",
+        {"module.encoder.fc.3.weight": PROJECTOR, "module.predictor.0.weight": PREDICTOR},
+    ),
     (moco_v3, "resnet-50", "moco-v3", {"module.momentum_encoder.conv1.weight": FOLLOWS}),
     (moco_v3, "resnet-50", "moco-v3", {"module.base_encoder.fc.1.running_var": PROJECTOR}),
     (dino, "resnet-50", "none", {"teacher": "a teacher", "dino_loss": "part of the loss"}),
@@ -128,7 +133,8 @@ def test_a_backbone_gives_its_features_and_the_rest_is_listed(
 
 def test_dinos_teacher_is_its_average() -> None:
     state = make_resnet("resnet-50", "none", stem=2)
-    assert layouts.read(dino(state), "file").assumed == ("the trained weights, not those under teacher.backbone",)
+    trained = layouts.read(dino(state), "file")
+    assert trained.assumed == ("the trained weights, not the averaged ones (EMA) under teacher.backbone",)
     found = layouts.read(dino(state), "file", Hints(ema=True))
     assert found.assumed == ()
     assert torch.equal(found.state["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"] * 0.5)
@@ -167,7 +173,8 @@ def test_other_resnets_are_refused_with_the_key_at_fault() -> None:
         r"holds conv1\.0\.weight: its stem is several 3x3": rest | zeros("conv1.0.weight"),
         r"holds conv2\.weight: its stem is several 3x3": plain | zeros("conv2.weight"),
         r"holds stem\.0\.weight: its stem is several 3x3": rest | zeros("stem.0.weight"),
-        r"conv1\.weight has shape \(2, 3, 5, 5\); known are 7x7 and 3x3": rest | {"conv1.weight": torch.zeros(2, 3, 5, 5)},
+        r"conv1\.weight has shape \(2, 3, 5, 5\); known are 7x7 and 3x3": rest
+        | {"conv1.weight": torch.zeros(2, 3, 5, 5)},
         r"holds layer1\.0\.downsample\.1\.weight, which no": averages,
         r"ResNet of \[3, 4, 7, 3\] bottleneck blocks; give a ResNet-18, ResNet-34 or ResNet-50": plain | deeper,
         r"holds layer1\.0\.se\.fc\.weight, which no": plain | zeros("layer1.0.se.fc.weight"),

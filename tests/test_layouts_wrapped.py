@@ -65,7 +65,10 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
         "state_dict": under("network.")(state),
         "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"params": [0]}]}],
     },
-    "reference script": lambda state: {"model": state, "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(1)}}}},
+    "reference script": lambda state: {
+        "model": state,
+        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(1)}}},
+    },
 }
 
 
@@ -163,10 +166,12 @@ def test_averaged_weights_are_read_when_they_are_asked_for(kind: str, layout: st
     trained, averaged = layouts.read(data, "file"), layouts.read(data, "file", Hints(ema=True))
     assert_same(trained, layouts.read(state, "file"))
     assert_same(averaged, layouts.read(ema, "file"))
-    assert [note for note in trained.assumed if note.startswith("the trained weights, not those under ")]
+    assert [
+        note for note in trained.assumed if note.startswith("the trained weights, not the averaged ones (EMA) under ")
+    ]
     assert not [note for note in averaged.assumed if "weights" in note]
     left = {why for key, why in trained.ignored.items() if "ema" in key or key.startswith("teacher")}
-    assert left <= {"averaged weights (EMA), which the option --ema reads", "a teacher", "a counter"}
+    assert left <= {"averaged weights (EMA)", "a teacher", "a counter"}
     assert left
 
 
@@ -199,7 +204,20 @@ def test_several_networks_are_refused_unless_they_are_one() -> None:
     assert_same(found, layouts.read(one, "file"))
     assert set(found.ignored.values()) == {"the same network under another name"}
     # A usual name counts more than another.
-    assert_same(layouts.read({"a_copy": other, "model": one}, "file"), layouts.read(one, "file"))
+    found = layouts.read({"a_copy": other, "model": one}, "file")
+    assert_same(found, layouts.read(one, "file"))
+    assert found.assumed == ("the network under model, not that under a_copy",)
+
+
+def test_the_trained_network_is_read_whatever_its_teacher_is() -> None:
+    real, binary = STATES["resnet-34"], STATES["reactnet-18"]
+    for data, expected in (
+        ({"student": real, "teacher": binary}, real),
+        ({"student": binary, "teacher": real}, binary),
+        (under("student.")(real) | under("teacher_net.")(binary), real),
+        ({"state_dict": real, "binary": binary}, real),
+    ):
+        assert_same(layouts.read(data, "file"), layouts.read(expected, "file"))
 
 
 def test_a_mapping_within_itself_does_no_harm() -> None:
