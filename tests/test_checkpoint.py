@@ -175,7 +175,10 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         return path
 
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    metadata = {"edgebnn": ModelInfo().to_json(), "transformer": "{}"}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "newer.safetensors", metadata)
     cases = {
+        tmp_path / "newer.safetensors": "is of another version of edgebnn",
         tmp_path / "absent.pth": "does not exist",
         file("empty.pth", b""): "is empty",
         file("text.pth", b"no such checkpoint"): "is no checkpoint, or cut off",

@@ -37,9 +37,9 @@ def under(prefix: str) -> Callable[[State], State]:
     return lambda state: {prefix + key: value for key, value in state.items()}
 
 
-def within(state: State) -> State:
-    """As torch.compile of each module of a list leaves names: behind the second part."""
-    return {".".join([*key.split(".")[:2], "_orig_mod", *key.split(".")[2:]]): value for key, value in state.items()}
+def within(state: State, wrapper: str = "_orig_mod") -> State:
+    """As wrapping each module of a list leaves names: behind the second part."""
+    return {".".join([*key.split(".")[:2], wrapper, *key.split(".")[2:]]): value for key, value in state.items()}
 
 
 def profiled(state: State) -> State:
@@ -58,6 +58,8 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "Lightning, compiled": under("model._orig_mod.encoder_q."),
     "FSDP": under("_fsdp_wrapped_module.net._fsdp_wrapped_module."),
     "compiled layers": within,
+    "FSDP layers": lambda state: within(state, "_fsdp_wrapped_module"),
+    "recomputed layers": lambda state: within(state, "_checkpoint_wrapped_module"),
     "profiled": profiled,
     "in a key in a key": lambda state: {"checkpoint": {"model": under("module.")(state)}},
     "Lightning": lambda state: {
