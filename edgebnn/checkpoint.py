@@ -6,8 +6,10 @@ needs nothing else to be used.
 Published files are read by `edgebnn.layouts`. No file is ever unpickled beyond tensors and plain values.
 """
 
+import argparse
 import json
-from dataclasses import asdict, dataclass, replace
+import re
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ class Checkpoint:
         model: the network.
         info: name, resolution, normalisation, labels.
         layout: "edgebnn", or the published layout it was read from.
-        ignored: keys of the file that are no part of the network, and why: every key of the file is
-            either in the network or here.
+        ignored: keys of the file that are no part of the network, and why: every key of the file that holds
+            tensors is either in the network or here. A mapping beside the weights ("optimizer") is one key.
         assumed: what was assumed because neither the file nor the user says it, in words ("stage 2",
             "resolution 224"); empty for this project's own files.
+        heads: state of what a published method trained beside the network, by this project's names: BURN's
+            `classifier` and `target_classifier`. Their keys are in `ignored`, too.
     """
 
     model: Network
@@ -46,6 +50,7 @@ class Checkpoint:
     layout: str
     ignored: dict[str, str]
     assumed: tuple[str, ...] = ()
+    heads: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(path: str | Path, model: Network, info: ModelInfo) -> None:
@@ -75,9 +80,12 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
     with path.open("rb") as file:
         start = file.read(9)
     # A safetensors file starts with the length of a JSON header, then the header itself.
-    own = len(start) == 9 and start[8:] == b"{"
+    safe = len(start) == 9 and start[8:] == b"{"
     try:
-        return _load_own(path, what) if own else _load_published(path, what, hints)
+        metadata, data = _read_safetensors(path, what) if safe else ({}, _unpickle(path, what))
+        if METADATA_KEY in metadata or KINDS.keys() & metadata.keys():
+            return _load_own(path, what, metadata, data)
+        return _load_published(path, what, data, hints)
     except UserError:
         raise
     except Exception as error:  # a file may be anyone's, and torch raises whatever its values lead it to
@@ -87,16 +95,34 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
         ) from None
 
 
-def _load_own(path: Path, what: str) -> Checkpoint:
+def _read_safetensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{what} {path} is cut off or damaged ({error}); fetch or train it again") from None
+
+
+def _unpickle(path: Path, what: str) -> Any:
+    try:
+        # A trainer's arguments, which hold plain values in turn.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # as above
+        # Its own message advises loading with code execution allowed, which is no advice to pass on.
+        if "allowlist this global" in str(error):
+            named = re.search(r"GLOBAL (\S{1,80}) was not", str(error))
+            raise UserError(
+                f"{what} {path} holds Python objects besides tensors{f' ({named[1]})' if named else ''}, which are not "
+                "loaded from a file that may be anyone's; save its state_dict alone"
+            ) from None
+        raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
+
+
+def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Checkpoint:
     kind = next((kind for kind in KINDS if kind in metadata), None)
     if kind is None or METADATA_KEY not in metadata:
-        raise UserError(f"{what} {path} is a safetensors file of another program; give one written by `train fit`")
+        raise UserError(f"{what} {path} is of another version of edgebnn; give one written by this one's `train fit`")
     fields = json.loads(metadata[kind])
     config = KINDS[kind](**{**fields, "head": tuple(fields["head"])})
     try:
@@ -106,22 +132,19 @@ def _load_own(path: Path, what: str) -> Checkpoint:
     return Checkpoint(build(config, tensors), info, "edgebnn", {})
 
 
-def _load_published(path: Path, what: str, hints: Hints) -> Checkpoint:
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as above
-        # Its own message advises loading with code execution allowed, which is no advice to pass on.
-        if "allowlist this global" in str(error):
-            raise UserError(
-                f"{what} {path} holds Python objects besides tensors, which are not loaded from a file that may be "
-                "anyone's; save its state_dict alone"
-            ) from None
-        raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
+def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoint:
     published = layouts.read(data, f"{what} {path}", hints)
     model = build(published.config, published.state)
-    info = ModelInfo(name=path.name.split(".")[0])
+    info = ModelInfo(name=_name(path))
     given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
-    return Checkpoint(model, replace(info, **given), published.layout, published.ignored, published.assumed)
+    return Checkpoint(
+        model, replace(info, **given), published.layout, published.ignored, published.assumed, published.heads
+    )
+
+
+def _name(path: Path) -> str:
+    """The file's name without the endings of checkpoints."""
+    return re.sub(r"(\.(pth|pt|pyth|ckpt|bin|safetensors|tar|gz))*$", "", path.name, flags=re.IGNORECASE) or "model"
 
 
 def build(config: Any, state: dict[str, Tensor]) -> Network:

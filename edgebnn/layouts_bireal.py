@@ -12,6 +12,7 @@ from torch import Tensor
 from edgebnn.graph.shapes import RESNET_CHANNELS, UnitShape, resnet18_units
 from edgebnn.layouts_source import Published, Source
 from edgebnn.nn import BiRealConfig
+from edgebnn.nn.bireal import BiRealArch
 
 
 def read(source: Source) -> Published:
@@ -19,7 +20,8 @@ def read(source: Source) -> Published:
     width = source.peek("conv1.weight").shape[0] / RESNET_CHANNELS[0]
     head = (len(source.peek("fc.weight")),) if "fc.weight" in source else ()
     reacts = "layer1.0.move0.bias" in source
-    config = BiRealConfig(arch="reactnet-18" if reacts else "birealnet-18", width=width, head=head)
+    arch: BiRealArch = "reactnet-18" if reacts else "birealnet-18"
+    config = BiRealConfig(arch=arch, width=width, stem_stride=source.resnet_stem_stride(), head=head)
 
     state = {"stem.weight": source.take("conv1.weight")} | source.norm("stem_norm", "bn1")
     for number, shape in enumerate(resnet18_units(width)):

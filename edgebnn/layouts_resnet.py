@@ -1,22 +1,35 @@
-"""Real-valued ResNet-18 and ResNet-50 as published, translated to the names of `edgebnn.nn.ResNet`.
+"""Real-valued ResNet-18, 34 and 50 as published, translated to the names of `edgebnn.nn.ResNet`.
 
-    torchvision   a classifier `fc`; also MoCo v1's files and MoCo's linear evaluations
+    torchvision   a classifier `fc` (`linear` in ResNets for CIFAR), or none; also timm's, MoCo v1's, Barlow
+                  Twins' and DINO's files, and MoCo's linear evaluations
     moco          MoCo v2 (Chen et al., 2020): `fc.0`, ReLU, `fc.2`; the key encoder and the queue beside it
     swav          SwAV (Caron et al., NeurIPS 2020): `projection_head` of a linear layer, BatchNorm, ReLU and
                   a linear layer, then L2 normalisation; `prototypes` after it. Any width: RN50-w2, w4, w5
 
-The blocks are torchvision's in all three.
+The blocks are torchvision's in all three. Of a network with another head (SimSiam's and MoCo v3's `fc` with
+BatchNorms, ...) the backbone is read, and the head is ignored.
 """
+
+from typing import get_args
 
 from torch import Tensor
 
 from edgebnn.errors import UserError
 from edgebnn.graph.shapes import RESNET_CHANNELS
+from edgebnn.layouts_reasons import PROJECTOR
 from edgebnn.layouts_source import Published, Source
 from edgebnn.nn import ResNetConfig
-from edgebnn.nn.resnet import BLOCKS, ResNetArch
+from edgebnn.nn.resnet import BLOCKS, EXPANSION, ResNetArch
 
-_NOT_OURS = [("prototypes.", "scores of SwAV's prototypes, which follow the network's output")]
+_STEMS = ("conv1.0.weight", "conv2.weight", "stem.0.weight")
+"""The first convolution, or the second, of the stems of ResNet-C and -D."""
+
+_NOT_OURS = [
+    ("prototypes.", "scores of SwAV's prototypes, which follow the network's output"),
+    *((start, PROJECTOR) for start in ("fc.", "linear.", "projector.", "projection.", "projection_head.")),
+    *((start, "a head beside the network") for start in ("head.", "classifier.")),
+    ("predictor.", "a predictor, which training alone uses"),
+]
 
 
 def read(source: Source) -> Published:
@@ -26,6 +39,7 @@ def read(source: Source) -> Published:
     config = ResNetConfig(
         arch=arch,
         width=source.peek("conv1.weight").shape[0] / RESNET_CHANNELS[0],
+        stem_stride=source.resnet_stem_stride(),
         head=tuple(len(source.peek(f"{old}.weight")) for old, _ in names),
         swav_head=layout == "swav",
     )
@@ -41,26 +55,42 @@ def read(source: Source) -> Published:
 
 
 def _find_arch(source: Source) -> ResNetArch:
+    deep = next((key for key in _STEMS if key in source), None)
+    if deep:
+        raise UserError(
+            f"{source.what} holds {deep}: its stem is several 3x3 convolutions (ResNet-C, ResNet-D), which edgebnn's "
+            "ResNets do not have; give a ResNet with one first convolution"
+        )
     counts = []
     for stage in range(1, 5):
         count = 0
         while f"layer{stage}.{count}.conv1.weight" in source:
             count += 1
         counts.append(count)
-    if "layer1.0.conv3.weight" in source and tuple(counts) == BLOCKS["resnet-50"]:
-        return "resnet-50"
-    if "layer1.0.conv3.weight" not in source and tuple(counts) == BLOCKS["resnet-18"]:
-        return "resnet-18"
-    raise UserError(f"{source.what} holds a ResNet of {counts} blocks; give a ResNet-18 or a ResNet-50, of any width")
+    expansion = 4 if "layer1.0.conv3.weight" in source else 1
+    for arch in get_args(ResNetArch):
+        if BLOCKS[arch] == tuple(counts) and EXPANSION[arch] == expansion:
+            return arch
+    blocks = "bottleneck blocks" if expansion == 4 else "blocks"
+    raise UserError(
+        f"{source.what} holds a ResNet of {counts} {blocks}; give a ResNet-18, ResNet-34 or ResNet-50, of any width"
+    )
 
 
 def _find_head(source: Source) -> tuple[str, list[tuple[str, str]]]:
     """The layout, and the linear layers' names: theirs and ours."""
-    if "projection_head.0.weight" in source:
+    if _has_layers(source, "projection_head.", {"0", "1", "3"}):
         return "swav", [("projection_head.0", "head.0"), ("projection_head.3", "head.3")]
-    if "fc.0.weight" in source:
+    if _has_layers(source, "fc.", {"0", "2"}):
         return "moco", [("fc.0", "head.0"), ("fc.2", "head.2")]
-    return "torchvision", [("fc", "head.0")] if "fc.weight" in source else []
+    classifier = next((name for name in ("fc", "linear") if {"weight", "bias"} & {*source.under(f"{name}.")}), None)
+    return "torchvision", [(classifier, "head.0")] if classifier else []
+
+
+def _has_layers(source: Source, name: str, numbers: set[str]) -> bool:
+    """Whether the head called `name` begins with layer 0 and has no layers but those numbered so."""
+    found = {part.split(".")[0] for part in source.under(name)}
+    return "0" in found and found <= numbers
 
 
 def _block(source: Source, name: str) -> dict[str, Tensor]:

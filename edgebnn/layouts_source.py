@@ -1,13 +1,14 @@
 """What the readers of the published layouts share: a file's tensors, each taken once and checked."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_reasons import COUNTERS, explain
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Published:
         layout: the name of the layout.
         ignored: keys of the file that the network has no use for, and why.
         assumed: what was assumed because neither the file nor the user says it, in words ("stage 2").
+        heads: state of what a method trained beside the network, by this project's names: BURN's classifiers.
     """
 
     config: Any
@@ -53,6 +55,7 @@ class Published:
     layout: str
     ignored: dict[str, str]
     assumed: tuple[str, ...] = ()
+    heads: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Source:
@@ -63,21 +66,46 @@ class Source:
         prefix: what the network's own keys start with; every other key is `outside`.
         what: the file, for messages.
         hints: what the user says about the file.
+        others: prefixes of networks beside this one, and why they are not read.
+        names: the names in the file of tensors that are called otherwise there.
 
     Attributes:
+        outside: the tensors of the state dict that are not the network's; a reader may take some.
         assumed: what a reader assumed so far, in words; a reader appends to it.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], prefix: str, what: str, hints: Hints = NO_HINTS) -> None:
-        self._tensors = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+    def __init__(
+        self,
+        tensors: dict[str, Tensor],
+        prefix: str,
+        what: str,
+        hints: Hints = NO_HINTS,
+        others: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._others = others or {}
+        self._names = names or {}
+        # The prefix of another network may be longer than this one's, and start with it.
+        apart = tuple(other for other in self._others if len(other) > len(prefix))
         self._prefix = prefix
-        self.outside = {key: value for key, value in tensors.items() if not key.startswith(prefix)}
+        self._tensors: dict[str, Tensor] = {}
+        self.outside: dict[str, Tensor] = {}
+        for key, tensor in tensors.items():
+            counts = key.rpartition(".")[2] in COUNTERS
+            if key.startswith(prefix) and not key.startswith(apart) and not counts:
+                self._tensors[key[len(prefix) :]] = tensor
+            else:
+                self.outside[key] = tensor
         self.what = what
         self.hints = hints
         self.assumed: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._tensors
+
+    def under(self, start: str) -> list[str]:
+        """Returns the ends of those of the network's names that begin with `start`."""
+        return [key[len(start) :] for key in self._tensors if key.startswith(start)]
 
     def peek(self, key: str) -> Tensor:
         if key not in self._tensors:
@@ -91,6 +119,18 @@ class Source:
             raise UserError(f"{self.what}: {key} has shape {tuple(tensor.shape)}, not {shapes[0]}; is it whole?")
         del self._tensors[key]
         return tensor.float() if tensor.is_floating_point() else tensor
+
+    def resnet_stem_stride(self) -> int:
+        """Returns the stride of a ResNet's first convolution: 2 where it is 7x7, 1 where it is 3x3.
+
+        The 3x3 one is that of ResNets for small images, without a max pool.
+        """
+        shape = tuple(self.peek("conv1.weight").shape)
+        if shape[-1] == 3 and self.hints.stem_stride is None:
+            self.assumed.append("stem stride 1, padding 1, no max pool (conv1 is 3x3)")
+        if shape[-1] not in (3, 7):
+            raise UserError(f"{self.what}: conv1.weight has shape {shape}; known are 7x7 and 3x3 convolutions")
+        return 1 if shape[-1] == 3 else 2
 
     def norm(self, new: str, *olds: str) -> dict[str, Tensor]:
         """The state of the BatchNorm `new`, which stands for those named `olds`, side by side."""
@@ -120,7 +160,7 @@ class Source:
         return {f"{new}.{part}": self.take(f"{old}.{part}") for part in ("weight", "bias")}
 
     def rest(self, reasons: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-        """What was not taken, and why it need not be.
+        """Returns the names in the file of what was not taken, and why it need not be.
 
         Args:
             reasons: beginnings of names within the network, and why what is called so has no use.
@@ -128,12 +168,20 @@ class Source:
         Raises:
             UserError: something is left that no published layout has.
         """
-        ignored = dict.fromkeys(self.outside, "outside the encoder")
+        ignored = {self._name(key): self._explain_outside(key) for key in self.outside}
         for key in self._tensors:
             why = next((why for start, why in reasons if key.startswith(start)), None)
             if why is None:
                 raise UserError(
-                    f"{self.what} holds {self._prefix}{key}, which no published layout has; is it another network?"
+                    f"{self.what} holds {self._name(self._prefix + key)}, which no published layout has; "
+                    "is it another network?"
                 )
-            ignored[self._prefix + key] = why
+            ignored[self._name(self._prefix + key)] = why
         return ignored
+
+    def _explain_outside(self, key: str) -> str:
+        start = max((other for other in self._others if key.startswith(other)), key=len, default=None)
+        return (self._others[start] if start is not None else explain(key)) or "outside the network"
+
+    def _name(self, key: str) -> str:
+        return self._names.get(key, key)

@@ -77,6 +77,30 @@ def make_state(layout: str, *, stem: int = 4, classes: int = 6, seed: int = 0) -
     return state
 
 
+def make_burn_classifier(inputs: int, classes: int, *, seed: int = 0) -> dict[str, Tensor]:
+    """A classifier of BURN's training: a linear layer fc0, a BatchNorm bn0, ReLU, a linear layer fc1."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "fc0.weight": torch.randn(classes, inputs, generator=generator) * 0.2,
+        "fc0.bias": torch.randn(classes, generator=generator),
+        "bn0.weight": torch.randn(classes, generator=generator),
+        "bn0.bias": torch.randn(classes, generator=generator),
+        "bn0.running_mean": torch.randn(classes, generator=generator),
+        "bn0.running_var": torch.rand(classes, generator=generator) + 0.5,
+        "bn0.num_batches_tracked": torch.tensor(100),
+        "fc1.weight": torch.randn(classes, classes, generator=generator) * 0.2,
+        "fc1.bias": torch.randn(classes, generator=generator),
+    }
+
+
+def burn_classifier(state: dict[str, Tensor], features: Tensor) -> Tensor:
+    """The outputs of such a classifier for features (N, inputs), its BatchNorm in eval."""
+    x = F.linear(features, state["fc0.weight"], state["fc0.bias"])
+    x = (x - state["bn0.running_mean"]) / (state["bn0.running_var"] + 1e-5).sqrt()
+    x = (x * state["bn0.weight"] + state["bn0.bias"]).relu()
+    return F.linear(x, state["fc1.weight"], state["fc1.bias"])
+
+
 def forward(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = False) -> Tensor:
     """The published network's output, from the encoder's state dict without prefixes."""
 

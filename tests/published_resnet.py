@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-COUNTS = {"resnet-18": (2, 2, 2, 2), "resnet-50": (3, 4, 6, 3), "binary": (4, 4, 4, 4)}
+COUNTS = {
+    "resnet-18": (2, 2, 2, 2),
+    "resnet-34": (3, 4, 6, 3),
+    "resnet-50": (3, 4, 6, 3),
+    "binary": (4, 4, 4, 4),
+}
 
 
 class _Maker:
@@ -35,28 +40,37 @@ class _Maker:
         self.normal(f"{name}.weight", outputs, inputs, std=(2 / inputs) ** 0.5)
         self.normal(f"{name}.bias", outputs, std=0.2)
 
-    def stem(self, channels: int) -> None:
-        self.conv("conv1.weight", channels, 3, 7)
+    def mlp(self, name: str, *widths: int, bias: bool = True) -> None:
+        """Linear layers, each followed by a BatchNorm, and by a ReLU but for the last."""
+        for number, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
+            self.linear(f"{name}.{3 * number}", outputs, inputs)
+            self.norm(f"{name}.{3 * number + 1}", outputs)
+            if not bias:
+                del self.state[f"{name}.{3 * number}.bias"]
+
+    def stem(self, channels: int, kernel: int = 7) -> None:
+        self.conv("conv1.weight", channels, 3, kernel)
         self.norm("bn1", channels)
 
 
-def make_resnet(arch: str, head: str, *, stem: int = 4, seed: int = 0) -> dict[str, Tensor]:
+def make_resnet(arch: str, head: str, *, stem: int = 4, seed: int = 0, kernel: int = 7) -> dict[str, Tensor]:
     """The encoder's state dict, without wrapper prefixes.
 
     Args:
-        arch: "resnet-18" or "resnet-50".
-        head: "torchvision", "moco", "moco-v1" or "swav".
+        arch: "resnet-18", "resnet-34" or "resnet-50".
+        head: "torchvision", "moco", "moco-v1", "swav", "simsiam", "moco-v3" or "none".
         stem: channels of the stem, 64 as published, 256 for RN50-w4.
         seed: of the random values.
+        kernel: of the stem's convolution, 3 in ResNets for small images.
     """
     make = _Maker(seed)
-    make.stem(stem)
+    make.stem(stem, kernel)
     inputs = stem
     for stage, count in enumerate(COUNTS[arch]):
         inner = stem * 2**stage
         for block in range(count):
             name = f"layer{stage + 1}.{block}"
-            if arch == "resnet-18":
+            if arch != "resnet-50":
                 outputs, kernels = inner, ((inner, inputs, 3), (inner, inner, 3))
             else:
                 outputs, kernels = 4 * inner, ((inner, inputs, 1), (inner, inner, 3), (4 * inner, inner, 1))  # type: ignore[assignment]
@@ -74,7 +88,11 @@ def make_resnet(arch: str, head: str, *, stem: int = 4, seed: int = 0) -> dict[s
     elif head == "moco":
         make.linear("fc.0", inputs, inputs)
         make.linear("fc.2", 12, inputs)
-    else:
+    elif head == "simsiam":
+        make.mlp("fc", inputs, inputs, inputs, 16)
+    elif head == "moco-v3":
+        make.mlp("fc", inputs, 32, 16, bias=False)
+    elif head == "swav":
         make.linear("projection_head.0", 32, inputs)
         make.norm("projection_head.1", 32)
         make.linear("projection_head.3", 12, 32)
@@ -82,16 +100,17 @@ def make_resnet(arch: str, head: str, *, stem: int = 4, seed: int = 0) -> dict[s
     return make.state
 
 
-def make_binary(layout: str, *, stem: int = 8, seed: int = 0) -> dict[str, Tensor]:
+def make_binary(layout: str, *, stem: int = 8, seed: int = 0, kernel: int = 7) -> dict[str, Tensor]:
     """The state dict of a binary ResNet-18, without wrapper prefixes.
 
     Args:
         layout: "birealnet-18", "reactnet-18", or "reactnet-18-column" with weights in one column.
         stem: channels of the stem, 64 as published.
         seed: of the random values.
+        kernel: of the stem's convolution, 3 in networks for small images.
     """
     make = _Maker(seed)
-    make.stem(stem)
+    make.stem(stem, kernel)
     inputs = stem
     for stage, count in enumerate(COUNTS["binary"]):
         outputs = stem * 2**stage
@@ -122,12 +141,31 @@ def _norm(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 
 def resnet(state: dict[str, Tensor], images: Tensor) -> Tensor:
     """The published network's output: logits, MoCo's projection, or SwAV's embedding, of length 1."""
-    x = F.conv2d(images, state["conv1.weight"], stride=2, padding=3)
-    x = F.max_pool2d(_norm(state, "bn1", x).relu(), 3, stride=2, padding=1)
+    x = resnet_features(state, images)
+    if "fc.weight" in state:
+        return F.linear(x, state["fc.weight"], state["fc.bias"])
+    if "fc.0.weight" in state:
+        x = F.linear(x, state["fc.0.weight"], state["fc.0.bias"]).relu()
+        return F.linear(x, state["fc.2.weight"], state["fc.2.bias"])
+    x = F.linear(x, state["projection_head.0.weight"], state["projection_head.0.bias"])
+    x = _norm(state, "projection_head.1", x).relu()
+    x = F.linear(x, state["projection_head.3.weight"], state["projection_head.3.bias"])
+    return x / x.norm(dim=1, keepdim=True)
+
+
+def resnet_features(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """The published network's pooled features."""
+    if state["conv1.weight"].shape[-1] == 3:
+        x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], padding=1)).relu()
+    else:
+        x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], stride=2, padding=3)).relu()
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
     deep = "layer1.0.conv3.weight" in state
-    for stage, count in enumerate(COUNTS["resnet-50" if deep else "resnet-18"], start=1):
-        for block in range(count):
+    for stage in range(1, 5):
+        for block in range(6):
             name = f"layer{stage}.{block}"
+            if f"{name}.conv1.weight" not in state:
+                break
             stride = 2 if block == 0 and stage > 1 else 1
             shortcut = x
             if f"{name}.downsample.0.weight" in state:
@@ -143,22 +181,16 @@ def resnet(state: dict[str, Tensor], images: Tensor) -> Tensor:
                 out = F.conv2d(_norm(state, f"{name}.bn1", out).relu(), state[f"{name}.conv2.weight"], None, 1, 1)
                 out = _norm(state, f"{name}.bn2", out)
             x = (out + shortcut).relu()
-    x = F.adaptive_avg_pool2d(x, 1).flatten(1)
-    if "fc.weight" in state:
-        return F.linear(x, state["fc.weight"], state["fc.bias"])
-    if "fc.0.weight" in state:
-        x = F.linear(x, state["fc.0.weight"], state["fc.0.bias"]).relu()
-        return F.linear(x, state["fc.2.weight"], state["fc.2.bias"])
-    x = F.linear(x, state["projection_head.0.weight"], state["projection_head.0.bias"])
-    x = _norm(state, "projection_head.1", x).relu()
-    x = F.linear(x, state["projection_head.3.weight"], state["projection_head.3.bias"])
-    return x / x.norm(dim=1, keepdim=True)
+    return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def binary(state: dict[str, Tensor], images: Tensor) -> Tensor:
     """The logits of a published binary ResNet-18."""
-    x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], stride=2, padding=3))
-    x = F.max_pool2d(x, 3, stride=2, padding=1)
+    if state["conv1.weight"].shape[-1] == 3:
+        x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], padding=1))
+    else:
+        x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], stride=2, padding=3))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
     for stage in range(1, 5):
         for block in range(4):
             name = f"layer{stage}.{block}"

@@ -175,13 +175,16 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         return path
 
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    metadata = {"edgebnn": ModelInfo().to_json(), "transformer": "{}"}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "newer.safetensors", metadata)
     cases = {
+        tmp_path / "newer.safetensors": "is of another version of edgebnn",
         tmp_path / "absent.pth": "does not exist",
         file("empty.pth", b""): "is empty",
         file("text.pth", b"no such checkpoint"): "is no checkpoint, or cut off",
         file("half.pth", whole.read_bytes()[: whole.stat().st_size // 2]): "is no checkpoint, or cut off",
         file("half.safetensors", ours.read_bytes()[: ours.stat().st_size // 2]): "cut off or damaged",
-        tmp_path / "foreign.safetensors": "another program",
+        tmp_path / "foreign.safetensors": r"unknown layout \(it holds a\)",
         file("number.pth", {"state_dict": 3}): "no state dict",
         file("vgg.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}): r"unknown layout \(it holds conv1.weight\)",
         file("lacks.pth", {k: v for k, v in state.items() if k != "feature.7.prelu1.weight"}): "lacks feature.7.prelu1",

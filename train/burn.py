@@ -43,7 +43,8 @@ class BURN(HeadedMethod):
         student: the network; a linear layer of its features' width and a ReLU follow its pooling, as in
             BURN's code, and leave training with it.
         teacher: checkpoint of the extractor; its pooled features are used, its head is not.
-        init: stage 1's `model.safetensors`, beside which lie its classifiers; None starts at random.
+        init: stage 1's `model.safetensors`, beside which lie its classifiers, or a file of BURN's public code, which
+            holds them; None starts at random.
         optimizer: BURN's: Adam 3e-4, cosine by epoch, after 10 epochs of warm-up.
         classes: width of both classifiers.
         temperature: T of the divergence.
@@ -53,6 +54,7 @@ class BURN(HeadedMethod):
     views: ClassVar[int] = 2
     external: ClassVar[tuple[str, ...]] = ("extractor.",)
     heads: ClassVar[tuple[str, ...]] = ("classifier", "target_classifier", "match")
+    unpublished: ClassVar[tuple[str, ...]] = ("match",)
 
     def __init__(
         self,

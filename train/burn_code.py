@@ -24,6 +24,7 @@ class BURNCode(BURN):
     """
 
     heads: ClassVar[tuple[str, ...]] = ("classifier", "target_classifier")
+    unpublished: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, data: Images) -> None:
         super().prepare(data)

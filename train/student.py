@@ -8,10 +8,11 @@ from edgebnn.errors import UserError
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 from edgebnn.nn.estimators import Gradient, WeightGradient
+from edgebnn.nn.resnet import ResNetArch
 from train.data import Images
 from train.method import match_normalisation
 
-Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-50"]
+Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-34", "resnet-50"]
 
 PRECISION = ("binary_activations", "binary_weights", "activation_gradient", "weight_gradient")
 """What may differ between a network and the checkpoint it starts from."""
@@ -25,8 +26,8 @@ class Student:
     """What a configuration chooses of a network; its head follows from the method.
 
     The attributes are those of the networks' configurations in `edgebnn.nn`. Step 1 is
-    `binary_weights: false`, a real-valued twin `binary_activations: false` besides. `resnet-18` and
-    `resnet-50` are real-valued as they are and take `width` and `stem_stride` alone.
+    `binary_weights: false`, a real-valued twin `binary_activations: false` besides. `resnet-18`,
+    `resnet-34` and `resnet-50` are real-valued as they are and take `width` and `stem_stride` alone.
     """
 
     arch: Arch = "reactnet-a"
@@ -46,14 +47,14 @@ class Student:
         """
         common: dict[str, Any] = {"width": self.width, "stem_stride": self.stem_stride}
         common |= {"head": tuple(head), "head_relu": head_relu}
-        if self.arch in ("resnet-18", "resnet-50"):
+        if self.arch in get_args(ResNetArch):
             given = [f for f in fields(self) if f.name in BINARY_ONLY and getattr(self, f.name) != f.default]
             if given:
                 defaults = ", ".join(f"{field.name} {field.default}" for field in given)
                 raise UserError(
                     f"a {self.arch} is real-valued and has no {given[0].name}; leave it at its default: {defaults}"
                 )
-            return ResNetConfig(arch=self.arch, **common)
+            return ResNetConfig(arch=self.arch, **common)  # type: ignore[arg-type]
         common |= {name: getattr(self, name) for name in BINARY_ONLY}
         if self.arch in ("birealnet-18", "reactnet-18"):
             return BiRealConfig(arch=self.arch, **common)
@@ -84,8 +85,11 @@ def duplicate(network: Network) -> Network:
     return copied
 
 
-def start_from(network: Network, path: str, data: Images) -> None:
+def start_from(network: Network, path: str, data: Images) -> checkpoint.Checkpoint:
     """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
+
+    Returns:
+        What the file holds.
 
     Raises:
         UserError: the file cannot be read, holds a network of another shape, or was made for images
@@ -101,3 +105,4 @@ def start_from(network: Network, path: str, data: Images) -> None:
         )
     match_normalisation(found.info, data, f"initial checkpoint {path}")
     network.load_state_dict(found.model.state_dict())
+    return found

@@ -8,6 +8,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
+from edgebnn.layouts_reasons import PROJECTOR
 from edgebnn.nn import Network
 from train.data import Images
 from train.method import match_normalisation
@@ -72,6 +73,12 @@ def load_teacher(path: str, data: Images, *, projection: bool = False) -> Frozen
     found = checkpoint.load(path, what="teacher")
     match_normalisation(found.info, data, "the teacher")
     if projection and (len(found.model.config.head) < 2 or found.model.config.head_relu):
+        other = next((key for key, why in found.ignored.items() if why == PROJECTOR), None)
+        if other:
+            raise UserError(
+                f"teacher {path} has no projection head that this method can use: {other} belongs to {PROJECTOR}; give "
+                "a MoCo v2 or SwAV file, or use a method that takes features alone (burn, burn-code)"
+            )
         raise UserError(
             f"teacher {path} has no projection head; give the file of its pretraining, not of its linear evaluation"
         )

@@ -1,4 +1,4 @@
-"""Real-valued ResNet-18 and ResNet-50 (He et al., CVPR 2016): teachers, and students to compare with.
+"""Real-valued ResNet-18, 34 and 50 (He et al., CVPR 2016): teachers, and students to compare with.
 
 The blocks are torchvision's, so its names hold here too but for the classifier, which is `head`. A
 bottleneck's stride sits on its 3x3 convolution, as in torchvision and everything trained with it.
@@ -18,12 +18,16 @@ from edgebnn.nn.network import Network, linear_layers
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
-ResNetArch = Literal["resnet-18", "resnet-50"]
+ResNetArch = Literal["resnet-18", "resnet-34", "resnet-50"]
 
-BLOCKS: dict[str, tuple[int, ...]] = {"resnet-18": (2, 2, 2, 2), "resnet-50": (3, 4, 6, 3)}
+BLOCKS: dict[str, tuple[int, ...]] = {
+    "resnet-18": (2, 2, 2, 2),
+    "resnet-34": (3, 4, 6, 3),
+    "resnet-50": (3, 4, 6, 3),
+}
 """How many blocks each of the four stages has."""
 
-EXPANSION = {"resnet-18": 1, "resnet-50": 4}
+EXPANSION = {"resnet-18": 1, "resnet-34": 1, "resnet-50": 4}
 """Outputs of a block for every channel within it."""
 
 FEWEST_CHANNELS = 8
@@ -35,7 +39,7 @@ class ResNetConfig:
     """What a ResNet is made from.
 
     Attributes:
-        arch: resnet-18 or resnet-50.
+        arch: resnet-18, resnet-34 or resnet-50.
         width: factor on all channels, those within a bottleneck too: SwAV's RN50-w2, w4 and w5 have 2, 4, 5.
         stem_stride: 2 is the published 7x7 convolution and max pool; 1 a 3x3 convolution of stride 1 and
             no pool, for small images.
@@ -70,7 +74,7 @@ class ResNetConfig:
 
 
 class ResNet(Network):
-    """ResNet-18 or ResNet-50 of any width."""
+    """ResNet-18, 34 or 50 of any width."""
 
     def __init__(self, config: ResNetConfig) -> None:
         # Here and not above: torchvision imports torch's compiler, whose LLVM cannot live beside TensorFlow's,
@@ -80,7 +84,7 @@ class ResNet(Network):
         super().__init__()
         self.config = config
         self.num_features = config.num_features
-        block = BasicBlock if config.arch == "resnet-18" else Bottleneck
+        block = BasicBlock if EXPANSION[config.arch] == 1 else Bottleneck
         channels, *stages = scale_channels(RESNET_CHANNELS, config.width)
         small = config.stem_stride == 1
         kernel = 3 if small else 7

@@ -1,13 +1,16 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
 
 from edgebnn.errors import UserError
 from edgebnn.nn import ResNetConfig
 
 
-@pytest.mark.parametrize(("arch", "weights"), [("resnet-18", ResNet18_Weights), ("resnet-50", ResNet50_Weights)])
+@pytest.mark.parametrize(
+    ("arch", "weights"),
+    [("resnet-18", ResNet18_Weights), ("resnet-34", ResNet34_Weights), ("resnet-50", ResNet50_Weights)],
+)
 def test_as_many_parameters_as_torchvision_publishes(arch: str, weights: type[ResNet18_Weights]) -> None:
     with torch.device("meta"):
         model = ResNetConfig(arch=arch).build()  # type: ignore[arg-type]
@@ -24,7 +27,7 @@ def test_wide_networks_have_the_parameters_of_swavs(width: int, millions: int) -
     assert model.num_features == config.num_features == 2048 * width
 
 
-@pytest.mark.parametrize("arch", ["resnet-18", "resnet-50"])
+@pytest.mark.parametrize("arch", ["resnet-18", "resnet-34", "resnet-50"])
 def test_every_parameter_learns(arch: str) -> None:
     torch.manual_seed(0)
     model = ResNetConfig(arch=arch, width=1 / 16, stem_stride=1, head=(8, 4), swav_head=True).build()  # type: ignore[arg-type]
@@ -65,7 +68,7 @@ def test_one_layer_after_swavs_backbone_is_a_classifier() -> None:
 
 def test_what_makes_no_network_is_refused() -> None:
     for fields, message in (
-        ({"arch": "resnet-34"}, "Unknown arch 'resnet-34'"),
+        ({"arch": "resnet-101"}, "Unknown arch 'resnet-101'"),
         ({"width": 0.3}, "multiple of 1/64"),
         ({"stem_stride": 4}, "Unknown stem_stride '4'"),
         ({"swav_head": 1}, "Unknown swav_head '1'"),

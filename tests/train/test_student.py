@@ -19,6 +19,7 @@ ARCHS = {
     "reactnet-18": (BiRealNet, 32),
     "birealnet-18": (BiRealNet, 32),
     "resnet-18": (ResNet, 32),
+    "resnet-34": (ResNet, 32),
     "resnet-50": (ResNet, 128),
 }
 
