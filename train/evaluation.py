@@ -171,7 +171,9 @@ def label_share(data: Images) -> str:
 
 def data_name(data: Images) -> str:
     """What a record calls the data: the kind, and for folders of images the folder's name."""
-    return folder_name(type(data).__name__, data.root if isinstance(data, ImageFolder) else None)
+    if isinstance(data, ImageFolder):
+        return folder_name(ImageFolder.__name__, data.root)
+    return type(data).__name__
 
 
 def folder_name(kind: str, root: str | None) -> str:
