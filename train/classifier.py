@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgebnn import checkpoint as checkpoints
 from edgebnn import runtime
+from edgebnn.checkpoint import Checkpoint
 from edgebnn.errors import UserError, check
 from edgebnn.graph import ModelInfo
 from edgebnn.layouts_source import NO_HINTS, Hints
 from edgebnn.nn.packed import torch_convolutions
-from edgebnn.runtime.load import LOADERS
 
 CPU_PIXELS = 16 * 224 * 224
 """Pixels in a batch on which torch is fastest on a CPU. A batch of 64 images at 224x224 takes a third longer."""
@@ -54,32 +53,27 @@ class Classifier:
     scores: Callable[[Tensor], Tensor]
 
 
-def load_classifier(
-    path: str, *, threads: int, device: torch.device, batch: int | None = None, hints: Hints = NO_HINTS
+def from_checkpoint(
+    path: str, loaded: Checkpoint, *, device: torch.device, threads: int, batch: int | None = None
 ) -> Classifier:
-    """Loads a checkpoint of ours, a published file as it is, or an exported file.
+    """Returns the classifier that a checkpoint holds, run by PyTorch.
 
     Args:
-        path: an `.onnx` or `.tflite` file, or else a checkpoint.
-        threads: threads that an exported file may use.
-        device: where a checkpoint runs.
-        batch: images in one run, where the file leaves that free; None for a number that suits the resolution.
-        hints: what the user says about a file that does not describe itself.
+        path: the file.
+        loaded: what was read from it; its network moves to the device.
+        device: where it runs.
+        threads: threads that torch may use, in this whole process.
+        batch: images in one run; None for a number that suits the resolution.
 
     Raises:
-        UserError: the file cannot be read, takes no RGB images, or has no classifier.
+        UserError: the network has no classifier, or cannot take images of its resolution.
     """
-    if Path(path).suffix.lower() in LOADERS:
-        return _exported(runtime.load(path, threads=threads), batch, hints)
-    return _checkpoint(path, checkpoints.load(path, hints=hints), device, batch)
-
-
-def _checkpoint(path: str, loaded: checkpoints.Checkpoint, device: torch.device, batch: int | None) -> Classifier:
     network, info = loaded.model, loaded.info
     network.check_resolution(info.resolution)
     if not network.config.head or network.config.head_relu:
         ends_in = "a hidden layer" if network.config.head else "pooled features"
         raise UserError(f"checkpoint {path} ends in {ends_in} and has no classifier; {RUN_LINEAR}")
+    torch.set_num_threads(threads)
     network.to(device)
     network.to(memory_format=torch.channels_last)
     at_once = batch or (LARGEST_BATCH if device.type == "cuda" else _fitting(CPU_PIXELS, info))
@@ -116,13 +110,23 @@ def _checkpoint(path: str, loaded: checkpoints.Checkpoint, device: torch.device,
     )
 
 
-def _exported(model: runtime.Model, batch: int | None, hints: Hints) -> Classifier:
+def from_export(model: runtime.Model, *, batch: int | None = None, hints: Hints = NO_HINTS) -> Classifier:
+    """Returns the classifier that an exported file holds, run by the runtime of its format.
+
+    Args:
+        model: the loaded file.
+        batch: images in one run, where the file leaves that free; None for a number that suits the resolution.
+        hints: resolution and normalisation, where the file does not say them.
+
+    Raises:
+        UserError: the file takes no RGB images, contradicts the hints, or cannot run.
+    """
     check(model.channels == 3, f"model {model.path} takes images of {model.channels} channels; give one for RGB images")
-    assumed = []
-    if not model.described:
-        given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
-        model = replace(model, info=replace(model.info, **given))
-        assumed = [f"{name} of ImageNet" for name in ("mean", "std") if name not in given]
+    given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
+    for name, value in given.items() if model.described else ():
+        said = getattr(model.info, name)
+        check(said == value, f"model {model.path} says that its {name} is {said}, not {value}; leave the {name} out")
+    model = replace(model, info=replace(model.info, **given))
     outputs = model.run(np.zeros((model.batch or 1, *model.image_shape), np.float32)).shape[1]
     at_once = model.batch or batch or _fitting(EXPORT_PIXELS, model.info)
 
@@ -139,7 +143,7 @@ def _exported(model: runtime.Model, batch: int | None, hints: Hints) -> Classifi
         described_by={
             "artifact": model.path.name,
             "format": model.format,
-            "assumed": assumed,
+            "assumed": [] if model.described or hints.mean else ["ImageNet's normalisation"],
             "runtime": model.runtime,
             "runtime_version": model.runtime_version,
             "device": "cpu",

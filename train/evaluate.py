@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 
-from edgebnn import records
+from edgebnn import checkpoint, records, runtime
+from edgebnn.checkpoint import Checkpoint
 from edgebnn.cli import positive
 from edgebnn.errors import check
 from edgebnn.files import sha256
 from edgebnn.records import Record
 from edgebnn.runtime import onnx_file
+from edgebnn.runtime.load import LOADERS
 from edgebnn.text import columns, printable
 from train.accuracy import Tally, count_answers
 from train.class_order import match_classes
-from train.classifier import Classifier, load_classifier
+from train.classifier import Classifier, from_checkpoint, from_export
 from train.data_source import HELP, open_data
 from train.evaluation import data_name
 from train.failures import one_line_errors
@@ -39,22 +41,16 @@ def main(arguments: list[str]) -> None:
     """Runs the command. Raises `UserError` on a user's mistake."""
     chosen = _parser().parse_args(arguments)
     threads = chosen.threads or torch.get_num_threads()
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with one_line_errors():
-        classifiers = [
-            load_classifier(path, threads=threads, device=device, batch=chosen.batch) for path in chosen.files
-        ]
-        for classifier in classifiers:
-            _note_assumptions(classifier)
-            if chosen.record:
-                _check_whole(classifier.path)
+        classifiers = [_load(path, threads, chosen.batch) for path in chosen.files]
+        for classifier in classifiers if chosen.record else ():
+            _check_whole(classifier.path)
         tallies = evaluate(classifiers, chosen.data, batch=chosen.batch, workers=chosen.workers)
     found = [_record(tally, data, tallies[0][0], threads, chosen.name) for tally, data in tallies]
-    if chosen.record:
-        for record in found:
-            records.write(record, chosen.record)
+    # Printed first: should the folder not be writable, the figures of a long run are not lost.
     print(json.dumps([asdict(record) for record in found], indent=1) if chosen.json else _table(tallies, found))
+    for record in found if chosen.record else ():
+        records.write(record, chosen.record)
 
 
 def evaluate(
@@ -91,7 +87,8 @@ def evaluate(
         data.batch_size = batch or max(tally.classifier.batch for tally in together)
         count_answers(together, data)
         if skipped := data.skipped():
-            _tell(f"warning: left out {len(skipped)} images that cannot be read ({skipped[0]} is one)")
+            total, more = data.count("val"), f" and {len(skipped) - 1} more" * (len(skipped) > 1)
+            _tell(f"warning: {len(skipped)} of {total} images cannot be read and are left out: {skipped[0]}{more}")
     return tallies
 
 
@@ -112,12 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _note_assumptions(classifier: Classifier) -> None:
-    layout = classifier.described_by.get("layout", "edgebnn")
-    if layout != "edgebnn":
-        _tell(f"read {classifier.path} as a file in {layout} layout")
-    if assumed := classifier.described_by["assumed"]:
-        _tell(f"note: {classifier.path} does not say all that is needed; assumed: {', '.join(assumed)}")
+def _load(path: str, threads: int, batch: int | None) -> Classifier:
+    if Path(path).suffix.lower() in LOADERS:
+        classifier = from_export(runtime.load(path, threads=threads), batch=batch)
+        if assumed := classifier.described_by["assumed"]:
+            _tell(f"assumed of {path}: {', '.join(assumed)}")
+        return classifier
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return from_checkpoint(path, _read_checkpoint(path), device=device, threads=threads, batch=batch)
+
+
+def _read_checkpoint(path: str) -> Checkpoint:
+    """Reads a checkpoint and prints how a published file was read."""
+    found = checkpoint.load(path)
+    if found.layout != "edgebnn":
+        _tell(f"read {path} as a file in {found.layout} layout")
+    if found.assumed:
+        _tell(f"assumed of {path}: {', '.join(found.assumed)}")
+    return found
 
 
 def _check_whole(path: Path) -> None:
@@ -144,7 +153,8 @@ def _record(tally: Tally, data: Images, first: Tally, threads: int, name: str | 
     if "top5" in values:
         values["right_in_5"] = right_in_5
     if tally is not first and tally.images == first.images:
-        context |= {"same_top1": round(tally.agreement(first), 4), "compared_with": sha256(first.classifier.path)}
+        context["same_top1"] = round(tally.agreement(first), 4)
+        context["compared_with"] = sha256(first.classifier.path)
     return Record("accuracy", name or classifier.info.name, values, context)
 
 
