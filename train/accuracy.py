@@ -84,13 +84,13 @@ def count_answers(tallies: Sequence[Tally], data: Images) -> None:
         UserError: no image can be read, or too many cannot (`train.loader`), or as `Tally.add` raises.
     """
     watched = sys.stderr.isatty()
+    every = {} if watched else dict.fromkeys(("mininterval", "maxinterval", "delay"), LOG_SECONDS)
     with tqdm(
         total=data.count("val"),
         desc=f"images at {data.resolution}x{data.resolution}",
         unit="image",
         leave=False,
-        mininterval=0.1 if watched else LOG_SECONDS,
-        delay=0 if watched else LOG_SECONDS,
+        **every,
     ) as bar:
         for views, labels in data.val_dataloader():
             for tally in tallies:

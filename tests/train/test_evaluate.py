@@ -13,22 +13,25 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from edgebnn import checkpoint, records, runtime
+from edgebnn.checkpoint import Checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network, ReActNetConfig
+from edgebnn.nn.packed import torch_convolutions
 from edgebnn.records import Record
+from edgebnn.runtime import kernels
 from export import lce, packed, tflite
 from export import onnx as portable
 from export.fold import fold
 from export.verify import Limits
-from tests.networks import random_network
+from tests.networks import noise, random_network
 from tests.published import forward, make_state
 from tests.train.test_data import write_cifar10
 from tests.train.test_data_files import smooth
 from train.__main__ import main
-from train.classifier import from_export
+from train.classifier import from_checkpoint, from_export
 from train.data import Digits
 from train.data_source import open_data
 from train.evaluation import data_name
@@ -254,6 +257,20 @@ def test_a_fixed_batch_is_filled_up_and_a_silent_file_takes_imagenets_normalisat
     assert silent.values["right"] == right(network(theirs), pixels[1])
     assert silent.context["assumed"] == ["ImageNet's normalisation"]
     assert capsys.readouterr().err == f"assumed of {tmp_path / 'silent.onnx'}: ImageNet's normalisation\n"
+
+
+def test_torch_computes_what_the_kernels_are_compared_with() -> None:
+    model = random_network(1, ReActNetConfig(width=1 / 2, head=(10,)))
+    images = torch.from_numpy(noise(0, 64, 32)).to(memory_format=torch.channels_last)
+    loaded = Checkpoint(model, ModelInfo("any", 32), "edgebnn", {})
+    found = from_checkpoint("any", loaded, device=torch.device("cpu"), threads=1).scores(images)
+    with torch.inference_mode():
+        by_kernels = model(images)
+        with torch_convolutions():
+            by_torch = model(images)
+    torch.testing.assert_close(found, by_torch, rtol=0, atol=0)
+    # Their roundings differ, where there are kernels that are worth it.
+    assert torch.equal(found, by_kernels) == (kernels.isa() == "scalar")
 
 
 def test_json_is_the_records(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
