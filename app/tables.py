@@ -37,7 +37,7 @@ def subject(record: Record) -> tuple[str, ...]:
     """What a record speaks of: of two records with the same subject, the newer one wins."""
     context = record.context
     keys = {
-        "accuracy": ("protocol", "data"),
+        "accuracy": ("protocol", "data", "artifact"),
         "latency": ("artifact", "runtime", "threads", "isa"),
         "ops": ("resolution",),
         "size": ("artifact",),
@@ -89,8 +89,8 @@ def overview(found: Iterable[Record]) -> pd.DataFrame:
     """A row for every model, artifact, runtime, number of threads and machine; columns `COLUMNS`.
 
     A figure that no record holds is missing (None or NaN). Of several accuracies of a model `headline` is
-    shown; where it was counted at several resolutions the newest record counts. Best accuracy first, then
-    the fastest.
+    shown; where it was counted at several resolutions the newest record counts. The row of a file shows the
+    accuracy of the file itself where that was measured on the same data. Best accuracy first, then the fastest.
     """
     found = newest(found)
     rows = [row for name in dict.fromkeys(record.model for record in found) for row in _rows(name, found)]
@@ -108,8 +108,8 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
         if record.model == name:
             of[record.kind].append(record)
     common: dict[str, object] = {"model": name}
-    if accuracy := headline(of["accuracy"]):
-        common |= {key: accuracy.context.get(key) for key in ("protocol", "data")} | {"top1": accuracy.values["top1"]}
+    if accuracy := headline([accuracy for accuracy in of["accuracy"] if not artifact(accuracy)]):
+        common |= _accuracy(accuracy)
     for ops in of["ops"][-1:]:
         common["ops"] = ops.values["ops"]
 
@@ -119,6 +119,10 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
         facts.setdefault(content(size), {})["bytes"] = size.values["bytes"]
     for parity in of["parity"]:
         facts.setdefault(content(parity), {})["parity"] = "passed" if parity.values["ok"] else "FAILED"
+    counted = [accuracy for accuracy in of["accuracy"] if artifact(accuracy)]
+    for accuracy in counted:
+        if common.get("data", accuracy.context.get("data")) == accuracy.context.get("data"):
+            facts.setdefault(content(accuracy), {}).update(_accuracy(accuracy))
 
     rows = []
     for latency in of["latency"]:
@@ -127,9 +131,17 @@ def _rows(name: str, found: list[Record]) -> list[dict[str, object]]:
         row |= {"void": bool(latency.context.get("void"))}
         rows.append(row | {key: latency.values[key] for key in ("median_ms", "p10_ms", "p90_ms")})
     timed = {row["artifact"] for row in rows}
-    newest_content = {artifact(record): content(record) for record in [*of["parity"], *of["size"]]}
-    rows += [common | {"artifact": name} | facts[known] for name, known in newest_content.items() if name not in timed]
+    newest_content = {artifact(record): content(record) for record in [*counted, *of["parity"], *of["size"]]}
+    for name, known in newest_content.items():
+        if name not in timed and known in facts:
+            rows.append(common | {"artifact": name} | facts[known])
     return rows or [common]
+
+
+def _accuracy(record: Record) -> dict[str, object]:
+    """What the overview shows of an accuracy record."""
+    shown = {key: record.context.get(key) for key in ("protocol", "data")}
+    return shown | {"top1": record.values["top1"]}
 
 
 def headline(accuracies: list[Record]) -> Record | None:

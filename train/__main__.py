@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train fit | recipe`."""
+"""The command line of training: `python -m train fit | recipe | evaluate`."""
 
 import gc
 import os
@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 USAGE = """usage: python -m train fit --config FILE.yaml [--key value ...]     train one stage
        python -m train recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]
                                                                     run stages in order; goes on where it stopped
+       python -m train evaluate FILE... --data DATA                measure checkpoints and exported files as they are
        python -m train fit --help                                  all keys"""
 
 
@@ -30,10 +31,14 @@ def main(arguments: list[str]) -> None:
         with uncollected():
             from train.recipe import main as recipe
         recipe(rest)
+    elif command == "evaluate":
+        with uncollected():
+            from train.evaluate import main as evaluate
+        evaluate(rest)
     elif command in ("-h", "--help"):
         print(USAGE)
     else:
-        raise UserError(f"unknown command '{command}'; use `python -m train fit` or `python -m train recipe`")
+        raise UserError(f"unknown command '{command}'; use `python -m train fit`, `recipe` or `evaluate`")
 
 
 @contextmanager

@@ -105,8 +105,8 @@ class Cifar10(Memory):
                 return self._read_part(train=True), self._read_part(train=False)
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"no {self.NAME} under {self.root} ({error}); give its folder with --data.root, "
-                "or fetch it with --data.download true"
+                f"no {self.NAME} under {self.root} ({error}); give its folder with --data.root (`evaluate`: "
+                f"--data {self.NAME.lower().replace('-', '')}:ROOT), or let `fit` fetch it with --data.download true"
             ) from None
 
     def _read_part(self, *, train: bool) -> Labelled:
@@ -142,7 +142,7 @@ class ImageFolder(Images):
         if self.samples:
             return
         parts: tuple[Part, Part] = ("train", "val")
-        classes, samples = zip(*(_scan(Path(self.root) / part) for part in parts))
+        classes, samples = zip(*(scan_classes(Path(self.root) / part) for part in parts))
         if classes[0] != classes[1]:
             odd = sorted(set(classes[0]) ^ set(classes[1]))
             raise UserError(
@@ -161,12 +161,14 @@ class ImageFolder(Images):
         return FileImages(self.samples[part])
 
 
-def _scan(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
+def scan_classes(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
     """Class names and (file, class number) pairs of a folder of class folders."""
     try:
         found = datasets.ImageFolder(str(folder))
     except OSError as error:
-        raise UserError(f"{folder} holds no images in class folders ({error}); check data.root") from None
+        raise UserError(
+            f"{folder} holds no images in class folders ({error}); give a folder with one folder per class"
+        ) from None
     return found.classes, found.samples
 
 

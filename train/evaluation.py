@@ -170,7 +170,8 @@ def label_share(data: Images) -> str:
 
 def data_name(data: Images) -> str:
     """What a record calls the data: the kind, and where the data can be anything their name."""
-    return described_data(type(data).__name__, {key: getattr(data, key, None) for key in ("root", "path")})
+    kind = ImageFolder if isinstance(data, ImageFolder) else type(data)
+    return described_data(kind.__name__, {key: getattr(data, key, None) for key in ("root", "path")})
 
 
 def described_data(kind: str, arguments: Mapping[str, Any]) -> str:

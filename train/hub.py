@@ -64,14 +64,16 @@ class HuggingFace(Images):
         self.parts: dict[Part, RowImages | MemoryImages] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        if self.parts:
+        # An evaluation of a finished classifier looks at no training image.
+        wanted: tuple[Part, ...] = ("val",) if stage == "validate" else ("train", "val")
+        if self.parts.keys() >= set(wanted):
             return
-        rows = {part: self._rows(part) for part in self.splits}
+        rows = {part: self._rows(part) for part in wanted}
         self.labels = self._class_names(rows)
-        if self.subset is not None:
+        if self.subset is not None and "train" in rows:
             kept = self.subset.pick(rows["train"].class_numbers(), (), self.seed)
             rows["train"] = RowImages(rows["train"].table.select(kept), rows["train"].names)
-        decoded = self.in_memory if self.in_memory is not None else _is_small(rows["train"])
+        decoded = self.in_memory if self.in_memory is not None else _is_small(rows[wanted[0]])
         self.parts = {part: _decode_all(found, self.resolution) if decoded else found for part, found in rows.items()}
 
     def images(self, part: Part) -> "RowImages | MemoryImages":
@@ -96,7 +98,8 @@ class HuggingFace(Images):
 
     def _class_names(self, rows: dict[Part, "RowImages"]) -> tuple[str, ...]:
         numbers = np.concatenate([found.class_numbers() for found in rows.values()])
-        feature = rows["train"].table.features[rows["train"].label]
+        first = next(iter(rows.values()))
+        feature = first.table.features[first.label]
         names = self.classes or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
         check(
             numbers.min() >= 0 and numbers.max() < len(names),

@@ -7,7 +7,7 @@ import pytest
 
 from app import page, summary, tables
 from edgebnn.records import Kind, Record
-from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, latency, write_all
+from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, accuracy, date, latency, write_all
 from train.linear import LinearEvaluation
 
 
@@ -47,6 +47,42 @@ def test_newest_wins_only_over_the_same_subject() -> None:
         kept = tables.newest([*pair, *others])
         assert old not in kept
         assert all(record in kept for record in [same, *others])
+
+
+def counted(file: str, digest: str, top1: float, day: int, data: str = "digits <test>") -> Record:
+    context = {"protocol": "own classifier", "data": data, "artifact": file, "sha256": digest}
+    return Record("accuracy", "small", {"top1": top1}, context, created=date(day))
+
+
+def test_a_file_shows_the_accuracy_that_was_measured_on_it() -> None:
+    timed = [latency("small", f"{name}.onnx", "onnxruntime", 2, 1, SERVER) for name in "abcd"]
+    for record, digest in zip(timed, ("1", "2", "3", "4")):
+        record.context["sha256"] = digest
+    # a and e: the very file; b: its content has changed since; c: on other data; d: never.
+    files = [("a", "1", 60.0, "digits <test>"), ("b", "9", 59.0, "digits <test>"), ("c", "3", 12.0, "other")]
+    files.append(("e", "5", 58.0, "digits <test>"))
+    own = [counted(f"{name}.onnx", digest, top1, 5, data) for name, digest, top1, data in files]
+    model = accuracy("small", 61.25, 3)
+    table = tables.overview([*timed, model, *own])
+    shown = {row.artifact: (row.top1, row.protocol) for row in table.itertuples()}
+    assert shown == {
+        "a.onnx": (60.0, "own classifier"),
+        "b.onnx": (61.25, "linear"),
+        "c.onnx": (61.25, "linear"),
+        "d.onnx": (61.25, "linear"),
+        "e.onnx": (58.0, "own classifier"),
+    }
+    # An accuracy of one file is none of another file's, nor of the model's.
+    alone = tables.overview([*timed, own[0]])
+    assert dict(zip(alone.artifact, alone.top1.notna())) == {
+        "a.onnx": True,
+        **dict.fromkeys(["b.onnx", "c.onnx", "d.onnx"], False),
+    }
+
+
+def test_accuracies_of_two_files_do_not_replace_each_other() -> None:
+    older, newer, other = counted("a.onnx", "1", 60, 1), counted("a.onnx", "1", 61, 2), counted("b.onnx", "2", 62, 1)
+    assert tables.newest([older, newer, other]) == [other, newer]
 
 
 def test_a_packed_file_stands_once_for_each_instruction_set() -> None:

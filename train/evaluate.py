@@ -1,0 +1,191 @@
+"""`python -m train evaluate`: top-1 and top-5 of networks with their own classifiers.
+
+    python -m train evaluate FILE... --data DATA [--record RUN]
+
+A FILE is a checkpoint of ours, a published file as it is, or an exported `.onnx` or `.tflite` file. The images are
+preprocessed as the file says; files that say the same see the very same tensors.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgebnn import checkpoint, records, runtime
+from edgebnn.checkpoint import Checkpoint
+from edgebnn.cli import positive
+from edgebnn.errors import check
+from edgebnn.files import sha256
+from edgebnn.records import Record
+from edgebnn.runtime import onnx_file
+from edgebnn.runtime.load import LOADERS
+from edgebnn.text import columns, printable
+from train.accuracy import Tally, count_answers
+from train.class_order import match_classes
+from train.classifier import Classifier, from_checkpoint, from_export
+from train.data_source import HELP, open_data
+from train.evaluation import data_name
+from train.failures import one_line_errors
+from train.images import Images
+
+PROTOCOL = "own classifier"
+"""What records call it: nothing was trained for the evaluation."""
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command. Raises `UserError` on a user's mistake."""
+    chosen = _parser().parse_args(arguments)
+    threads = chosen.threads or torch.get_num_threads()
+    with one_line_errors():
+        classifiers = [_load(path, threads, chosen.batch) for path in chosen.files]
+        for classifier in classifiers if chosen.record else ():
+            _check_whole(classifier.path)
+        tallies = evaluate(classifiers, chosen.data, batch=chosen.batch, workers=chosen.workers)
+    found = [_record(tally, data, tallies[0][0], threads, chosen.name) for tally, data in tallies]
+    # Printed first: should the folder not be writable, the figures of a long run are not lost.
+    print(json.dumps([asdict(record) for record in found], indent=1) if chosen.json else _table(tallies, found))
+    for record in found if chosen.record else ():
+        records.write(record, chosen.record)
+
+
+def evaluate(
+    classifiers: Sequence[Classifier], source: str, *, batch: int | None = None, workers: int | None = None
+) -> list[tuple[Tally, Images]]:
+    """Returns the answers of each classifier on the test images of `source`, and the data that it saw.
+
+    Args:
+        classifiers: the networks; those that share a resolution and a normalisation share one pass over the images.
+        source: as for `open_data`.
+        batch: images loaded at a time; None for the largest batch that a network of the pass takes.
+        workers: processes that load; None for the data's default.
+
+    Raises:
+        UserError: the data are not there, or their classes do not fit a network. Every network is checked before the
+            first image is shown.
+    """
+    passes: dict[tuple[Any, ...], tuple[Images, list[Tally]]] = {}
+    tallies = []
+    for classifier in classifiers:
+        info = classifier.info
+        view = (info.resolution, info.mean, info.std)
+        if view not in passes:
+            options = {"resolution": info.resolution, "mean": info.mean, "std": info.std}
+            options |= {} if workers is None else {"workers": workers}
+            passes[view] = open_data(source, **options), []
+        data, together = passes[view]
+        tally = Tally(classifier, match_classes(classifier, data.labels, f"data {source}"))
+        if tally.order.warning:
+            _tell(f"warning: {tally.order.warning}")
+        together.append(tally)
+        tallies.append((tally, data))
+    for data, together in passes.values():
+        data.batch_size = batch or max(tally.classifier.batch for tally in together)
+        count_answers(together, data)
+        if skipped := data.skipped():
+            total, more = data.count("val"), f" and {len(skipped) - 1} more" * (len(skipped) > 1)
+            _tell(f"warning: {len(skipped)} of {total} images cannot be read and are left out: {skipped[0]}{more}")
+    return tallies
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train evaluate",
+        description="Measures the accuracy of networks with their own classifiers, and of the files made from them.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoint, ours or published; .onnx; .tflite")
+    parser.add_argument("--data", required=True, help=HELP)
+    parser.add_argument("--threads", type=positive, help="threads that a network may use (default: torch's)")
+    text = "images at a time (default: what suits the resolution; a file may fix it)"
+    parser.add_argument("--batch", type=positive, help=text)
+    parser.add_argument("--workers", type=int, help="processes that load images (default: up to 8 for folders)")
+    parser.add_argument("--name", help="the model's name in records (default: what the file says)")
+    parser.add_argument("--record", metavar="RUN", type=Path, help="folder to write accuracy records to")
+    parser.add_argument("--json", action="store_true", help="print the records as JSON")
+    return parser
+
+
+def _load(path: str, threads: int, batch: int | None) -> Classifier:
+    if Path(path).suffix.lower() in LOADERS:
+        classifier = from_export(runtime.load(path, threads=threads), batch=batch)
+        if assumed := classifier.described_by["assumed"]:
+            _tell(f"assumed of {path}: {', '.join(assumed)}")
+        return classifier
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return from_checkpoint(path, _read_checkpoint(path), device=device, threads=threads, batch=batch)
+
+
+def _read_checkpoint(path: str) -> Checkpoint:
+    """Reads a checkpoint and prints how a published file was read."""
+    found = checkpoint.load(path)
+    if found.layout != "edgebnn":
+        _tell(f"read {path} as a file in {found.layout} layout")
+    if found.assumed:
+        _tell(f"assumed of {path}: {', '.join(found.assumed)}")
+    return found
+
+
+def _check_whole(path: Path) -> None:
+    """Raises `UserError` if the digest of the file would say nothing about its weights."""
+    whole = path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(path)
+    check(whole, f"model {path} keeps weights in other files; save it as one file to record it")
+
+
+def _record(tally: Tally, data: Images, first: Tally, threads: int, name: str | None) -> Record:
+    classifier = tally.classifier
+    right, right_in_5, images = tally.counts.tolist()
+    values = {key: round(value, 4) for key, value in tally.values.items()} | {"right": right}
+    context = {
+        "protocol": PROTOCOL,
+        "data": data_name(data),
+        "images": images,
+        "skipped": len(data.skipped()),
+        "resolution": data.resolution,
+        "classes_matched_by": tally.order.by,
+        "threads": threads,
+        "sha256": sha256(classifier.path),
+        **classifier.described_by,
+    }
+    if "top5" in values:
+        values["right_in_5"] = right_in_5
+    if tally is not first and tally.images == first.images:
+        context["same_top1"] = round(tally.agreement(first), 4)
+        context["compared_with"] = sha256(first.classifier.path)
+    return Record("accuracy", name or classifier.info.name, values, context)
+
+
+def _table(tallies: Sequence[tuple[Tally, Images]], found: Sequence[Record]) -> str:
+    """One row per file, and a line about the data."""
+    header = ["file", "format", "runtime", "images", "right", "top-1", "top-5", "images/s", "same top-1"]
+    rows = [
+        [
+            printable(str(tally.classifier.path)),
+            tally.classifier.described_by["format"],
+            tally.classifier.runner,
+            f"{tally.images:,}",
+            f"{record.values['right']:,}",
+            f"{record.values['top1']:.2f}",
+            f"{record.values['top5']:.2f}" if "top5" in record.values else "-",
+            f"{tally.images / tally.seconds:,.0f}",
+            f"{record.context['same_top1']:.2f}" if "same_top1" in record.context else "-",
+        ]
+        for (tally, _), record in zip(tallies, found)
+    ]
+    # One file alone has nothing to be compared with.
+    shown = 9 if len(rows) > 1 else 8
+    text = columns([row[:shown] for row in [header, *rows]], "lllrrrrrr"[:shown])
+    context = found[0].context
+    sides = " and ".join(dict.fromkeys(f"{data.resolution}x{data.resolution}" for _, data in tallies))
+    threads = f"{context['threads']} thread{'s' * (context['threads'] > 1)}"
+    about = f"{context['data']} at {sides}, {len(tallies[0][1].labels)} classes, {threads}"
+    if len(rows) > 1:
+        about += "; same top-1: percent of images on which the first file gives the same answer"
+    return f"{text}\n{about}"
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr)
