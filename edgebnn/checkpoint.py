@@ -17,14 +17,18 @@ import torch
 from torch import Tensor
 
 from edgebnn import layouts
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
+from edgebnn.layouts_hints import check_hints
 from edgebnn.layouts_source import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
 """What a network is made from, by the metadata key of its configuration."""
+
+RESOLUTION, NORMALISATION = "resolution", "ImageNet's normalisation"
+"""How `Checkpoint.assumed` names what is assumed of the images."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,11 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
     Args:
         path: the file.
         what: what it is to the user, for messages ("teacher", ...).
-        hints: what the user says about a published file.
+        hints: what the user says about a published file. One of this project's says it all itself, and takes another
+            resolution only.
 
     Raises:
-        UserError: the file is missing, cut off, not a checkpoint, or of an unknown layout.
+        UserError: the file is missing, cut off, not a checkpoint, of an unknown layout, or contradicts the hints.
     """
     path = existing_file(path, what)
     with path.open("rb") as file:
@@ -77,7 +82,7 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
     # A safetensors file starts with the length of a JSON header, then the header itself.
     own = len(start) == 9 and start[8:] == b"{"
     try:
-        return _load_own(path, what) if own else _load_published(path, what, hints)
+        return _load_own(path, what, hints) if own else _load_published(path, what, hints)
     except UserError:
         raise
     except Exception as error:  # a file may be anyone's, and torch raises whatever its values lead it to
@@ -87,7 +92,11 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
         ) from None
 
 
-def _load_own(path: Path, what: str) -> Checkpoint:
+def _load_own(path: Path, what: str, hints: Hints) -> Checkpoint:
+    said = {"stage": hints.stage, "stem stride": hints.stem_stride, "normalisation": hints.mean}
+    for name, value in said.items():
+        check(value is None, f"{what} {path} is edgebnn's own and says its {name} itself; leave the {name} out")
+    check(not hints.ema, f"{what} {path} is edgebnn's own and holds no averaged weights (EMA); leave ema out")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -103,7 +112,8 @@ def _load_own(path: Path, what: str) -> Checkpoint:
         info = ModelInfo.from_json(metadata[METADATA_KEY])
     except UserError as error:
         raise UserError(f"{what} {path}: {error}") from None
-    return Checkpoint(build(config, tensors), info, "edgebnn", {})
+    resolution = info.resolution if hints.resolution is None else hints.resolution
+    return Checkpoint(build(config, tensors), replace(info, resolution=resolution), "edgebnn", {})
 
 
 def _load_published(path: Path, what: str, hints: Hints) -> Checkpoint:
@@ -118,10 +128,16 @@ def _load_published(path: Path, what: str, hints: Hints) -> Checkpoint:
             ) from None
         raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
     published = layouts.read(data, f"{what} {path}", hints)
+    check_hints(published.config, hints, f"{what} {path}")
     model = build(published.config, published.state)
     info = ModelInfo(name=path.name.split(".")[0])
     given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
-    return Checkpoint(model, replace(info, **given), published.layout, published.ignored, published.assumed)
+    assumed = list(published.assumed)
+    if hints.resolution is None:
+        assumed.append(f"{RESOLUTION} {info.resolution}")
+    if hints.mean is None:
+        assumed.append(NORMALISATION)
+    return Checkpoint(model, replace(info, **given), published.layout, published.ignored, tuple(assumed))
 
 
 def build(config: Any, state: dict[str, Tensor]) -> Network:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Hints:
         mean: normalisation, per channel, of images scaled to [0, 1].
         std: as `mean`.
         ema: whether to read the averaged weights (EMA) that the file holds beside the trained ones.
+
+    Raises:
+        UserError: on creation, if a value makes no sense.
     """
 
     stage: Literal[1, 2] | None = None
@@ -29,6 +33,14 @@ class Hints:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     ema: bool = False
+
+    def __post_init__(self) -> None:
+        check(self.stage in (None, 1, 2), f"stage {self.stage} is no stage; give 1 (real weights) or 2 (binary)")
+        check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} is none a network has; give 1 or 2")
+        check((self.mean is None) == (self.std is None), "a normalisation is a mean and a std; give both or neither")
+        values = (*(self.mean or ()), *(self.std or ()))
+        sound = len(values) in (0, 6) and all(map(isfinite, values)) and all(value > 0 for value in self.std or ())
+        check(sound, f"mean {self.mean} and std {self.std} normalise no image; give three numbers each, std above 0")
 
 
 NO_HINTS = Hints()
@@ -104,7 +116,8 @@ class Source:
         """The weights of the binary convolution `old`: 4-D `weight`, or `weights` in one column."""
         key = f"{old}.weights" if f"{old}.weights" in self else f"{old}.weight"
         column = (shape[0] * shape[1] * shape[2] * shape[3], 1)
-        return self.take(key, shape, column).reshape(shape)
+        # Signs may be stored as whole numbers.
+        return self.take(key, shape, column).reshape(shape).float()
 
     def reacting(self, unit: str, sign: str, shift_in: str, slope: str, shift_out: str) -> dict[str, Tensor]:
         """The state of the RSign and the RPReLU of `unit`, from modules of the other names."""
