@@ -39,10 +39,10 @@ def write(
             yield subject(convert(name, folder, resolution), baseline=True)
 
 
-def steps(subjects: Sequence[Subject], checkpoint: Checkpoint | None) -> int:
-    """How many files `write` writes."""
+def steps(subjects: Sequence[Subject], *, twin: bool) -> int:
+    """How many files `write` writes, with a checkpoint for the twin or without."""
     kinds = {each.suffix for each in subjects}
-    return len(kinds) * (len(baselines.NETWORKS) + (checkpoint is not None))
+    return len(kinds) * (len(baselines.NETWORKS) + twin)
 
 
 def _twin(loaded: Checkpoint, resolution: int, path: Path) -> Subject:

@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from edgebnn import hint_arguments, records
 from edgebnn.cli import positive
 from edgebnn.errors import check
-from edgebnn.files import existing_file
+from edgebnn.files import existing_file, temporary_folder
 from edgebnn.layouts_source import NO_HINTS
 from edgebnn.text import printable
 from export import device, device_baselines, device_report, device_runners, device_session, device_target
@@ -65,9 +64,8 @@ def run(args: argparse.Namespace) -> None:
     named = args.runner is not None or args.push_runner is not None
     tflite = any(each.suffix == ".tflite" for each in subjects)
     check(tflite or not named, "a runner is for .tflite files, and none is given; .onnx files are run by --python")
-    checkpoint = None if args.checkpoint is None else hint_arguments.load_checkpoint(args.checkpoint, args)
     count = len(subjects)
-    extra = device_baselines.steps(subjects, checkpoint) if args.with_baselines else 0
+    extra = device_baselines.steps(subjects, twin=args.checkpoint is not None) if args.with_baselines else 0
     total = extra + device.steps(count + extra, args.rounds)
     with _endings(), ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, desc="device", unit="step", disable=None, file=sys.stderr))
@@ -80,7 +78,9 @@ def run(args: argparse.Namespace) -> None:
         opened = stack.enter_context(device_session.opened(target, args.folder))
         runners = find_runners(opened, target, subjects, args)
         if args.with_baselines:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-baselines-")))
+            with tqdm.external_write_mode(sys.stderr):
+                checkpoint = args.checkpoint and hint_arguments.load_checkpoint(args.checkpoint, args)
+            folder = stack.enter_context(temporary_folder())
             subjects += device_baselines.write(subjects, checkpoint, folder, say)
         pairs = [(each, runners[each.suffix]) for each in subjects]
         found = device.measure(opened, pairs, threads=args.threads, rounds=args.rounds, seconds=args.limit, say=say)
