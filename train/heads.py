@@ -10,6 +10,7 @@ from torch import nn
 
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
+from edgebnn.layouts_source import Hints
 from train.images import Images
 from train.method import Method
 from train.student import start_from
@@ -27,10 +28,10 @@ class HeadedMethod(Method):
 
     heads: ClassVar[tuple[str, ...]] = ()
 
-    def start_from(self, init: str | None, data: Images) -> None:
+    def start_from(self, init: str | None, data: Images, hints: Hints | None = None) -> None:
         """Gives network and heads the weights of an earlier stage, whose `model.safetensors` is `init`."""
         if init is not None:
-            start_from(self.network, init, data)
+            start_from(self.network, init, data, hints)
             load_heads(Path(init).parent / HEADS, self._heads())
 
     def on_fit_start(self) -> None:
