@@ -74,8 +74,10 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
             resolution only.
 
     Raises:
-        UserError: the file is missing, cut off, not a checkpoint, of an unknown layout, or contradicts the hints.
+        UserError: the file is missing, cut off, not a checkpoint, of an unknown layout, or contradicts the hints; or
+            these make no sense.
     """
+    hints.check()
     path = existing_file(path, what)
     with path.open("rb") as file:
         start = file.read(9)

@@ -61,7 +61,11 @@ def add_arguments(
 
 
 def read_hints(args: argparse.Namespace) -> Hints:
-    """Returns what the user says by the options of `add_arguments`. Raises `UserError` if a value makes no sense."""
+    """Returns what the user says by the options of `add_arguments`.
+
+    Raises:
+        UserError: one of --mean and --std is given, and the other is not.
+    """
     said = {name: tuple(value) for name in ("mean", "std") if (value := getattr(args, name, None)) is not None}
     check(len(said) != 1, "--mean and --std belong together; give both or neither")
     return Hints(

@@ -22,9 +22,6 @@ class Hints:
         mean: normalisation, per channel, of images scaled to [0, 1].
         std: as `mean`.
         ema: whether to read the averaged weights (EMA) that the file holds beside the trained ones.
-
-    Raises:
-        UserError: on creation, if a value makes no sense.
     """
 
     stage: Literal[1, 2] | None = None
@@ -34,7 +31,8 @@ class Hints:
     std: tuple[float, ...] | None = None
     ema: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raises `UserError` if a value makes no sense."""
         check(self.stage in (None, 1, 2), f"stage {self.stage} is no stage; give 1 (real weights) or 2 (binary)")
         check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} is none a network has; give 1 or 2")
         check((self.mean is None) == (self.std is None), "a normalisation is a mean and a std; give both or neither")

@@ -39,8 +39,9 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
     Raises:
         UserError: a file cannot be read, or contradicts the options.
     """
+    given = _given(args)
     loaded = hint_arguments.load_checkpoint(args.checkpoint, args)
-    return replace(loaded, info=replace(loaded.info, **_given(args)))
+    return replace(loaded, info=replace(loaded.info, **given))
 
 
 def load_to_verify(args: argparse.Namespace) -> Checkpoint:
