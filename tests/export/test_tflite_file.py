@@ -39,8 +39,21 @@ def test_operators_are_named_in_order_with_the_part_they_came_from(data: bytes) 
     assert kinds[""] == ["MEAN", "FULLY_CONNECTED"]
 
 
+@pytest.mark.parametrize(("error", "shown"), [(UserError, ""), (RuntimeError, "the converter's log")])
+def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
+    error: type[Exception], shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def convert() -> None:
+        os.write(2, b"the converter's log")
+        raise error("any")
+
+    with pytest.raises(error), tflite_file.quietly():
+        convert()
+    assert capfd.readouterr().err == shown
+
+
 @pytest.mark.parametrize("convert", [lce.convert, tflite.convert])
-def test_a_full_disk_is_told_in_one_line_without_the_converters_log(
+def test_a_full_disk_is_told_in_one_line(
     convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = graph_of(np.random.default_rng(0), (UnitShape(8, 8, 1, 1, "identity"),), channels=8, resolution=8)
