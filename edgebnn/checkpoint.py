@@ -19,14 +19,18 @@ import torch
 from torch import Tensor
 
 from edgebnn import layouts
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
+from edgebnn.layouts_hints import check_hints
 from edgebnn.layouts_source import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
 """What a network is made from, by the metadata key of its configuration."""
+
+RESOLUTION, NORMALISATION = "resolution", "ImageNet's normalisation"
+"""How `Checkpoint.assumed` names what is assumed of the images."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,14 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
     Args:
         path: the file.
         what: what it is to the user, for messages ("teacher", ...).
-        hints: what the user says about a published file.
+        hints: what the user says about a published file. One of this project's says it all itself, and takes another
+            resolution only.
 
     Raises:
-        UserError: the file is missing, cut off, not a checkpoint, or of an unknown layout.
+        UserError: the file is missing, cut off, not a checkpoint, of an unknown layout, or contradicts the hints; or
+            these make no sense.
     """
+    hints.check()
     path = existing_file(path, what)
     with path.open("rb") as file:
         start = file.read(9)
@@ -84,7 +91,7 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
     try:
         metadata, data = _read_safetensors(path, what) if safe else ({}, _unpickle(path, what))
         if METADATA_KEY in metadata or KINDS.keys() & metadata.keys():
-            return _load_own(path, what, metadata, data)
+            return _load_own(path, what, metadata, data, hints)
         return _load_published(path, what, data, hints)
     except UserError:
         raise
@@ -119,7 +126,11 @@ def _unpickle(path: Path, what: str) -> Any:
         raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
 
 
-def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Checkpoint:
+def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str, Tensor], hints: Hints) -> Checkpoint:
+    said = {"stage": hints.stage, "stem stride": hints.stem_stride, "normalisation": hints.mean}
+    for name, value in said.items():
+        check(value is None, f"{what} {path} is edgebnn's own and says its {name} itself; leave the {name} out")
+    check(not hints.ema, f"{what} {path} is edgebnn's own and holds no averaged weights (EMA); leave ema out")
     kind = next((kind for kind in KINDS if kind in metadata), None)
     if kind is None or METADATA_KEY not in metadata:
         raise UserError(f"{what} {path} is of another version of edgebnn; give one written by this one's `train fit`")
@@ -129,16 +140,23 @@ def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str
         info = ModelInfo.from_json(metadata[METADATA_KEY])
     except UserError as error:
         raise UserError(f"{what} {path}: {error}") from None
-    return Checkpoint(build(config, tensors), info, "edgebnn", {})
+    resolution = info.resolution if hints.resolution is None else hints.resolution
+    return Checkpoint(build(config, tensors), replace(info, resolution=resolution), "edgebnn", {})
 
 
 def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoint:
     published = layouts.read(data, f"{what} {path}", hints)
+    check_hints(published.config, hints, f"{what} {path}")
     model = build(published.config, published.state)
     info = ModelInfo(name=_name(path))
     given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
+    assumed = list(published.assumed)
+    if hints.resolution is None:
+        assumed.append(f"{RESOLUTION} {info.resolution}")
+    if hints.mean is None:
+        assumed.append(NORMALISATION)
     return Checkpoint(
-        model, replace(info, **given), published.layout, published.ignored, published.assumed, published.heads
+        model, replace(info, **given), published.layout, published.ignored, tuple(assumed), published.heads
     )
 
 

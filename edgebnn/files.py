@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgebnn.errors import UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's numbers of the errors of a full disk, and of a limit on what may be written."""
 
 
 @contextmanager
@@ -40,6 +44,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another path") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Gives a new folder for files of passing use and deletes it afterwards.
+
+    Raises:
+        UserError: there is no folder to make it in, or no room in it for what the block writes.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edgebnn-")
+    except OSError as error:
+        raise no_temporary_files(error) from None
+    with folder as path:
+        try:
+            yield Path(path)
+        except UserError:
+            raise
+        except Exception as error:  # TensorFlow's share no base with OSError
+            if any(os.strerror(number) in str(error) for number in NO_ROOM):
+                raise no_temporary_files(OSError(errno.ENOSPC, "no room left")) from None
+            raise
+
+
+def no_temporary_files(error: OSError) -> UserError:
+    """The `UserError` of a program that cannot write its temporary files."""
+    return UserError(f"cannot write temporary files ({error.strerror}); set TMPDIR to a folder with room to write to")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -4,12 +4,16 @@
                    stage begins, downsample.1 (1x1 convolution) and downsample.2 (BatchNorm)
     reactnet-18    besides: move0 before the sign, move1, prelu, move2 after the shortcut; `weight` 4-D
 
-ReActNet's public code names the weights of both its steps alike; they are read as step 2, both binary.
+ReActNet's public code names the weights of both its stages alike: `weight` 4-D is read as stage 2, both binary, unless
+the user says stage 1.
 """
+
+from dataclasses import replace
 
 from torch import Tensor
 
 from edgebnn.graph.shapes import RESNET_CHANNELS, UnitShape, resnet18_units
+from edgebnn.layouts_hints import find_binary_weights, has_columns
 from edgebnn.layouts_source import Published, Source
 from edgebnn.nn import BiRealConfig
 from edgebnn.nn.bireal import BiRealArch
@@ -22,10 +26,13 @@ def read(source: Source) -> Published:
     reacts = "layer1.0.move0.bias" in source
     arch: BiRealArch = "reactnet-18" if reacts else "birealnet-18"
     config = BiRealConfig(arch=arch, width=width, stem_stride=source.resnet_stem_stride(), head=head)
+    columns = has_columns(source, "layer1.0.binary_conv")
 
     state = {"stem.weight": source.take("conv1.weight")} | source.norm("stem_norm", "bn1")
     for number, shape in enumerate(resnet18_units(width)):
         state |= _unit(source, f"units.{number}", f"layer{number // 4 + 1}.{number % 4}", shape, reacts=reacts)
+    weights = (state[f"units.{number}.conv.weight"] for number in range(len(resnet18_units(width))))
+    config = replace(config, binary_weights=find_binary_weights(source, weights, columns=columns, usual=2))
     if head:
         state |= source.linear("head.0", "fc")
     return Published(config, state, config.arch, source.rest(), tuple(source.assumed))

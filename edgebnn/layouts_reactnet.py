@@ -1,19 +1,25 @@
 """ReActNet-A as published, translated to the names of `edgebnn.nn.ReActNet`.
 
-    reactnet   Liu et al.: `weights` as one (N, 1) column at step 2, `weight` 4-D at step 1
+    reactnet   Liu et al.: `weights` as one (N, 1) column at stage 2, `weight` 4-D at stage 1
     s2-bnn     Shen et al.: `weight` 4-D; every block holds all three pointwise convolutions and their
                BatchNorms, though it runs either the one or the other two; `fc` is a classifier after
                linear evaluation, a projection of two layers after pretraining
     burn       Kim & Choi: `weight` 4-D; `fc.0` with a ReLU after pooling, the classifier outside the
                backbone
 
-S2-BNN and BURN name the files of both steps alike; they are read as step 2, both binary.
+S2-BNN and BURN name the weights of both stages alike: they are read as stage 2, both binary, unless the user says
+stage 1. Some forks of ReActNet hold `weight` 4-D at stage 2, too: weights that are signs already tell it, others do
+not, and are read as stage 1 unless the user says 2. No file tells the stride of the first convolution.
 """
+
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edgebnn.graph.shapes import REACTNET_A_CHANNELS
+from edgebnn.layouts_hints import find_binary_weights, find_stem_stride, has_columns
 from edgebnn.layouts_source import Published, Source
 from edgebnn.nn import ReActNetConfig
 
@@ -28,9 +34,18 @@ _DEAD = [
 def read(source: Source) -> Published:
     """The network in `source`. Raises `UserError` as `edgebnn.layouts.read` does."""
     layout, config = _describe(source)
+    columns = has_columns(source, "feature.1.binary_3x3")
     state = {"stem.weight": source.take("feature.0.conv1.weight")} | source.norm("stem_norm", "feature.0.bn1")
     for block in _BLOCKS:
         state |= _block(source, block)
+    weights = (state[f"units.{number}.conv.weight"] for number in range(2 * len(_BLOCKS)))
+    # ReActNet's stage 1 trains ordinary convolutions, which its stage 2 has nowhere.
+    usual: Literal[1, 2] = 1 if layout == "reactnet" else 2
+    config = replace(
+        config,
+        binary_weights=find_binary_weights(source, weights, columns=columns, usual=usual),
+        stem_stride=find_stem_stride(source),
+    )
     state |= _head(source)
     return Published(config, state, layout, source.rest(_DEAD), tuple(source.assumed))
 
@@ -53,9 +68,7 @@ def _describe(source: Source) -> tuple[str, ReActNetConfig]:
         head = (len(source.peek("fc.weight")),) if "fc.weight" in source else ()
     if "feature.1.binary_pw.weight" in source and "feature.1.binary_pw_down1.weight" in source:
         return "s2-bnn", ReActNetConfig(width=width, head=head)
-    # ReActNet's step 1 trains ordinary convolutions; only step 2 has the (N, 1) `weights`.
-    binary_weights = "feature.1.binary_3x3.weights" in source
-    return "reactnet", ReActNetConfig(width=width, head=head, binary_weights=binary_weights)
+    return "reactnet", ReActNetConfig(width=width, head=head)
 
 
 def _find_classifier(source: Source) -> str | None:

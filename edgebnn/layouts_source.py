@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.layouts_reasons import COUNTERS, explain
 
 
@@ -30,6 +31,15 @@ class Hints:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     ema: bool = False
+
+    def check(self) -> None:
+        """Raises `UserError` if a value makes no sense."""
+        check(self.stage in (None, 1, 2), f"stage {self.stage} is no stage; give 1 (real weights) or 2 (binary)")
+        check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} is none a network has; give 1 or 2")
+        check((self.mean is None) == (self.std is None), "a normalisation is a mean and a std; give both or neither")
+        values = (*(self.mean or ()), *(self.std or ()))
+        sound = len(values) in (0, 6) and all(map(isfinite, values)) and all(value > 0 for value in self.std or ())
+        check(sound, f"mean {self.mean} and std {self.std} normalise no image; give three numbers each, std above 0")
 
 
 NO_HINTS = Hints()
@@ -127,7 +137,7 @@ class Source:
         """
         shape = tuple(self.peek("conv1.weight").shape)
         if shape[-1] == 3 and self.hints.stem_stride is None:
-            self.assumed.append("stem stride 1, padding 1, no max pool (conv1 is 3x3)")
+            self.assumed.append("its 3x3 conv1 has stride 1 and padding 1, and no max pool follows")
         if shape[-1] not in (3, 7):
             raise UserError(f"{self.what}: conv1.weight has shape {shape}; known are 7x7 and 3x3 convolutions")
         return 1 if shape[-1] == 3 else 2
@@ -144,7 +154,8 @@ class Source:
         """The weights of the binary convolution `old`: 4-D `weight`, or `weights` in one column."""
         key = f"{old}.weights" if f"{old}.weights" in self else f"{old}.weight"
         column = (shape[0] * shape[1] * shape[2] * shape[3], 1)
-        return self.take(key, shape, column).reshape(shape)
+        # Signs may be stored as whole numbers.
+        return self.take(key, shape, column).reshape(shape).float()
 
     def reacting(self, unit: str, sign: str, shift_in: str, slope: str, shift_out: str) -> dict[str, Tensor]:
         """The state of the RSign and the RPReLU of `unit`, from modules of the other names."""

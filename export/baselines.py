@@ -13,7 +13,6 @@ U8U8} none was faster beyond noise on a processor with AVX2 and no VNNI (ResNet-
 8 bits is wrong there: its sums of two products saturate in int16.
 """
 
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import nn
 from torchvision import models
 
 from edgebnn.errors import check
-from edgebnn.files import existing_file, write_bytes
+from edgebnn.files import existing_file, temporary_folder, write_bytes
 from export import baselines_tflite
 from export.onnx import INPUT, OPSET, OUTPUT
 from export.random_networks import settle
@@ -54,7 +53,7 @@ def network(name: str, resolution: int, *, seed: int = 0) -> nn.Module:
 
 def convert(model: nn.Module, resolution: int) -> bytes:
     """`model`, in eval mode, as ONNX: `image` float32 (batch, 3, resolution, resolution) -> `logits`."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with temporary_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder, "model.onnx")
         torch.onnx.export(
@@ -72,7 +71,7 @@ def convert(model: nn.Module, resolution: int) -> bytes:
 
 def quantise(data: bytes, images: np.ndarray) -> bytes:
     """The float ONNX model `data` in int8, its activations' ranges calibrated on `images` (N, 3, H, W)."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         given, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantised"))
         given.write_bytes(data)
         quant_pre_process(str(given), str(prepared))

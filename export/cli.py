@@ -2,25 +2,44 @@
 
 import argparse
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from edgebnn import checkpoint as checkpoints
 from edgebnn import records
-from edgebnn.errors import UserError, check, exit_on_user_error
-from edgebnn.files import existing_file, sha256, write_bytes
+from edgebnn.errors import check, exit_on_user_error
+from edgebnn.files import sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
-from export import device_cli, images, lce, onnx, packed, tflite
+from export import arguments, device_cli, images, lce, onnx, packed, tflite
 from export.fold import fold
 from export.verify import Limits, Parity, verify
 
 SUFFIXES = {"onnx": ".onnx", "lce": ".tflite", "tflite": ".tflite"}
 
+NEEDS = {
+    "onnx": (
+        "any ONNX Runtime runs it",
+        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operator",
+    ),
+    "onnx-packed": (
+        "ONNX Runtime runs it with edgebnn's operator (edgebnn.runtime.library_path())",
+        "without --packed the file is larger and slower, and any ONNX Runtime runs it",
+    ),
+    "lce": (
+        "the Larq Compute Engine runs it",
+        "`export tflite` writes the network in floats, for any TFLite runtime",
+    ),
+    "tflite": (
+        "any TFLite runtime runs it, in floats",
+        "`export lce` writes the network in bits, for the Larq Compute Engine",
+    ),
+}
+"""By the kind of an exported file: what runs it, and what a binary network's other file is for."""
 
-def main(arguments: list[str] | None = None) -> None:
+
+def main(argv: list[str] | None = None) -> None:
     """Runs one command; user errors end it with code 2, a failed verification with code 1."""
     with exit_on_user_error():
-        args = _parser().parse_args(arguments)
+        args = _parser().parse_args(argv)
         args.run(args)
 
 
@@ -34,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
-        _add_checkpoint(command)
+        arguments.add_checkpoint(command)
         command.add_argument("out", metavar="OUT", type=Path, help=f"file to write, {SUFFIXES[name]}")
         command.set_defaults(run=_export, format=name)
         if name == "onnx":
@@ -47,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     device_cli.add_arguments(command)
     command.set_defaults(run=device_cli.run)
     command = commands.add_parser("verify", help="compare an exported file with PyTorch and the reference")
-    _add_checkpoint(command)
+    arguments.add_checkpoint(command, artifact=True)
     command.add_argument("artifact", metavar="ARTIFACT", type=Path, help=".onnx or .tflite file")
     command.add_argument(
         "--data", default=images.NOISE, help="folder of images, mnist5k, digits, or noise (default: %(default)s)"
@@ -64,46 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_checkpoint(command: argparse.ArgumentParser) -> None:
-    command.add_argument("checkpoint", metavar="CHECKPOINT", help="ours (.safetensors), or a published file as it is")
-    command.add_argument("--name", help="the model's name in the file and in records")
-    command.add_argument("--resolution", type=int, help="image size in pixels (default: the checkpoint's, or 224)")
-    command.add_argument("--labels", type=Path, help="text file with one class name a line")
-    command.add_argument("--record", metavar="RUN", type=Path, help="folder to write records of what was found to")
-
-
 def _add_forms(command: argparse.ArgumentParser) -> None:
     forms = command.add_mutually_exclusive_group()
-    packed_text = "weights as bits, for edgebnn's own ONNX Runtime operator (default: standard operators only)"
+    packed_text = (
+        "weights as bits: smaller and faster, for ONNX Runtime with edgebnn's operator "
+        "(default: standard operators only, for any ONNX Runtime)"
+    )
     forms.add_argument("--packed", action="store_true", help=packed_text)
     floats_text = "float convolutions, for runtimes without MatMulInteger; larger and slower"
     forms.add_argument("--floats", action="store_true", help=floats_text)
     command.add_argument("--int8-head", action="store_true", help="linear layers' weights as int8, a scale an output")
-
-
-def _load(args: argparse.Namespace) -> tuple[checkpoints.Checkpoint, InferenceGraph]:
-    loaded = checkpoints.load(args.checkpoint)
-    info = loaded.info
-    if args.name is not None:
-        info = replace(info, name=args.name)
-    if args.resolution is not None:
-        info = replace(info, resolution=args.resolution)
-    if args.labels is not None:
-        info = replace(info, labels=_labels(args.labels))
-    if loaded.layout != "edgebnn":
-        note = f", {len(loaded.ignored)} keys of it unused" if loaded.ignored else ""
-        print(f"read {args.checkpoint} as a file in {loaded.layout} layout{note}", file=sys.stderr)
-    return loaded, fold(loaded.model, info)
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = existing_file(path, "labels file").read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"labels file {path} is not UTF-8 text; give one class name a line") from None
-    labels = tuple(line.strip() for line in lines if line.strip())
-    check(labels, f"labels file {path} names no class; give one class name a line")
-    return labels
 
 
 def _percent(text: str) -> float:
@@ -116,12 +105,14 @@ def _percent(text: str) -> float:
 def _export(args: argparse.Namespace) -> None:
     suffix = SUFFIXES[args.format]
     check(args.out.suffix == suffix, f"{args.out} does not end in {suffix}; name the file OUT{suffix}")
-    _, graph = _load(args)
+    loaded = arguments.load_to_export(args)
+    graph = fold(loaded.model, loaded.info)
     if args.format == "tflite" and args.real_valued:
         graph = tflite.real_valued(graph)
     format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
+    print("; ".join(NEEDS[format_] if graph.binary else NEEDS[format_][:1]))
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
         artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": format_}
@@ -143,7 +134,8 @@ def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, byte
 
 
 def _verify(args: argparse.Namespace) -> None:
-    loaded, graph = _load(args)
+    loaded = arguments.load_to_verify(args)
+    graph = fold(loaded.model, loaded.info)
     limits = Limits(args.bits_differing, args.top1_agreement)
     pictures = images.load(args.data, graph.info, args.images)
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
@@ -151,7 +143,11 @@ def _verify(args: argparse.Namespace) -> None:
     print(_report(args.artifact, args.data, found))
     for failure in failures:
         print(f"FAILED: {failure}")
-    print("verified" if not failures else "not verified")
+    assumed = f" (assumed: {', '.join(loaded.assumed)})" if loaded.assumed else ""
+    if failures:
+        print(f"not verified{assumed}")
+    else:
+        print(f"verified: equals the network as read{assumed}" if assumed else "verified")
     if args.record:
         values = {**asdict(found), "ok": int(not failures)}
         context = {
@@ -161,7 +157,7 @@ def _verify(args: argparse.Namespace) -> None:
             "int8_head": values.pop("int8_head"),
             "data": args.data,
             "limits": asdict(limits),
-        }
+        } | ({"assumed": list(loaded.assumed)} if loaded.assumed else {})
         records.write(records.Record("parity", graph.info.name, values, context), args.record)
     if failures:
         raise SystemExit(1)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgebnn import checkpoint as checkpoints
+from edgebnn.checkpoint import Checkpoint
 from edgebnn.errors import check
 from edgebnn.files import write_bytes
 from export import baselines, onnx, tflite
@@ -13,7 +13,7 @@ from export.fold import fold
 
 
 def write(
-    subjects: Sequence[Subject], checkpoint: str | None, folder: Path, say: Callable[[str], None]
+    subjects: Sequence[Subject], checkpoint: Checkpoint | None, folder: Path, say: Callable[[str], None]
 ) -> Iterator[Subject]:
     """Writes the networks into `folder`, as ONNX for ONNX files and as TFLite for TFLite files.
 
@@ -24,7 +24,7 @@ def write(
         say: told what is being written, once a file.
 
     Raises:
-        UserError: the files are of several resolutions, or the checkpoint cannot be read.
+        UserError: the files are of several resolutions, or the checkpoint's network does not take theirs.
     """
     resolution = subjects[0].resolution
     sizes = sorted({each.resolution for each in subjects})
@@ -39,15 +39,14 @@ def write(
             yield subject(convert(name, folder, resolution), baseline=True)
 
 
-def steps(subjects: Sequence[Subject], checkpoint: str | None) -> int:
-    """How many files `write` writes."""
+def steps(subjects: Sequence[Subject], *, twin: bool) -> int:
+    """How many files `write` writes, with a checkpoint for the twin or without."""
     kinds = {each.suffix for each in subjects}
-    return len(kinds) * (len(baselines.NETWORKS) + (checkpoint is not None))
+    return len(kinds) * (len(baselines.NETWORKS) + twin)
 
 
-def _twin(checkpoint: str, resolution: int, path: Path) -> Subject:
+def _twin(loaded: Checkpoint, resolution: int, path: Path) -> Subject:
     """The checkpoint's network with real-valued activations and weights (`export.tflite.real_valued`)."""
-    loaded = checkpoints.load(checkpoint)
     graph = tflite.real_valued(fold(loaded.model, replace(loaded.info, resolution=resolution)))
     write_bytes(path, onnx.convert(graph) if path.suffix == ".onnx" else tflite.convert(graph))
     return subject(path, baseline=True)

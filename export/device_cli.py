@@ -4,17 +4,17 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
-from edgebnn import records
+from edgebnn import hint_arguments, records
 from edgebnn.cli import positive
 from edgebnn.errors import check
-from edgebnn.files import existing_file
+from edgebnn.files import existing_file, temporary_folder
+from edgebnn.layouts_source import NO_HINTS
 from edgebnn.text import printable
 from export import device, device_baselines, device_report, device_runners, device_session, device_target
 from export.device import Subject
@@ -45,6 +45,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     text = "measure ResNet-18, MobileNetV2 and MobileNetV3-small too; with --checkpoint also the float twin"
     command.add_argument("--with-baselines", action="store_true", help=text)
     command.add_argument("--checkpoint", help="what the files were exported from: the float twin is made like it")
+    # The files that are measured say the resolution.
+    hint_arguments.add_arguments(command, images=False)
     command.add_argument("--record", metavar="RUN", type=Path, help="folder to write latency and size records to")
     command.add_argument("--json", action="store_true", help="print JSON")
 
@@ -54,6 +56,8 @@ def run(args: argparse.Namespace) -> None:
     target = device_target.parse(args.target)
     check(args.threads <= MAX_THREADS, f"{args.threads} threads cannot run a model; give 1 to {MAX_THREADS}")
     check(args.with_baselines or args.checkpoint is None, "--checkpoint is for the twin of --with-baselines; give both")
+    asked = args.checkpoint is None and (hint_arguments.read_hints(args) != NO_HINTS or args.keys)
+    check(not asked, "--stage, --stem-stride, --ema and --keys are about --checkpoint; give it too")
     if args.push_runner is not None:
         existing_file(args.push_runner, "runner")
     subjects = [device.subject(path) for path in args.artifacts]
@@ -61,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     tflite = any(each.suffix == ".tflite" for each in subjects)
     check(tflite or not named, "a runner is for .tflite files, and none is given; .onnx files are run by --python")
     count = len(subjects)
-    extra = device_baselines.steps(subjects, args.checkpoint) if args.with_baselines else 0
+    extra = device_baselines.steps(subjects, twin=args.checkpoint is not None) if args.with_baselines else 0
     total = extra + device.steps(count + extra, args.rounds)
     with _endings(), ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, desc="device", unit="step", disable=None, file=sys.stderr))
@@ -74,8 +78,10 @@ def run(args: argparse.Namespace) -> None:
         opened = stack.enter_context(device_session.opened(target, args.folder))
         runners = find_runners(opened, target, subjects, args)
         if args.with_baselines:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebnn-baselines-")))
-            subjects += device_baselines.write(subjects, args.checkpoint, folder, say)
+            with tqdm.external_write_mode(sys.stderr):
+                checkpoint = args.checkpoint and hint_arguments.load_checkpoint(args.checkpoint, args)
+            folder = stack.enter_context(temporary_folder())
+            subjects += device_baselines.write(subjects, checkpoint, folder, say)
         pairs = [(each, runners[each.suffix]) for each in subjects]
         found = device.measure(opened, pairs, threads=args.threads, rounds=args.rounds, seconds=args.limit, say=say)
     # Printed first: should the folder of records be full, nothing measured is lost.

@@ -6,7 +6,6 @@ the clock of a shared machine moves.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import onnxruntime
 
 from edgebnn.errors import check
+from edgebnn.files import temporary_folder
 from edgebnn.graph import ops
 from edgebnn.graph.ops import NetworkShape
 from edgebnn.runtime import Latency, kernels
@@ -94,7 +94,7 @@ def profile(path: Path, network: NetworkShape, resolution: int, *, runs: int = 5
     isa = kernels.isa()
     image = np.random.default_rng(0).standard_normal((1, network.image_channels, resolution, resolution), np.float32)
     ceilings = []
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.register_custom_ops_library(str(kernels.library_path()))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgebnn.errors import UserError, check
+from edgebnn.files import no_temporary_files
 
 IDENTIFIER = b"TFL3"
 """What stands at bytes 4 to 8 of every TFLite file."""
@@ -104,13 +105,22 @@ def tap_units(data: bytes) -> bytes:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Holds back what TensorFlow and LCE print from C++, and shows it only if the block fails."""
+    """Holds back what TensorFlow and LCE print from C++, and shows it only if the block fails.
+
+    A `UserError` needs no more words than its own.
+    """
+    try:
+        log = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError as error:
+        raise no_temporary_files(error) from None
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as log:
+    with log:
         os.dup2(log.fileno(), 2)
         try:
             yield
+        except UserError:
+            raise
         except BaseException:
             log.seek(0)
             os.write(kept, log.read())

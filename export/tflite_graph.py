@@ -9,12 +9,12 @@ image is rotated by 180 degrees once, every kernel is rotated with it, and globa
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from edgebnn.errors import UserError
+from edgebnn.files import temporary_folder
 from edgebnn.graph import Head, InferenceGraph, Stem, Unit
 from export.tflite_file import STEM_SCOPE, UNIT_SCOPE
 
@@ -64,9 +64,9 @@ def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Ite
     image = tf.TensorSpec((1, side, side, graph.stem.weight.shape[1]), tf.float32, name="image")
     module = tf.Module()
     module.network = tf.function(network, input_signature=[image])
-    with TemporaryDirectory(prefix="edgebnn-tflite-") as folder:
-        tf.saved_model.save(module, folder, signatures=module.network)
-        yield folder
+    with temporary_folder() as folder:
+        tf.saved_model.save(module, str(folder), signatures=module.network)
+        yield str(folder)
 
 
 def second_pixels(x: Any) -> Any:

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgebnn import runtime
 from edgebnn.errors import UserError, check
-from edgebnn.graph import InferenceGraph, bits
+from edgebnn.graph import InferenceGraph, ModelInfo, bits
 from edgebnn.runtime import kernels
 from export import lce
 from export.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
@@ -52,15 +52,18 @@ class Trace:
     run: Callable[[np.ndarray], Run]
 
 
+def describe(path: Path) -> ModelInfo:
+    """Returns what an artifact says of itself. Raises `UserError` if it is missing, unreadable, or says nothing."""
+    return _load(path).info
+
+
 def open_trace(path: Path, graph: InferenceGraph) -> Trace:
     """Opens an artifact of `graph`.
 
     Raises:
         UserError: the file is missing, unreadable, of another network, or describes itself otherwise.
     """
-    # The runtime's own loader tries a damaged file where it can do no harm, and reads what the file says.
-    loaded = runtime.load(path)
-    check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
+    loaded = _load(path)
     for name in ("resolution", "mean", "std", "labels"):
         said, meant = getattr(loaded.info, name), getattr(graph.info, name)
         check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
@@ -73,6 +76,13 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
     shown = [output.shape[1] for output in found.outputs] + [found.logits.shape[1]]
     check(shown == channels, f"{path} was made from another network; export it again")
     return trace
+
+
+def _load(path: Path) -> runtime.Model:
+    # The runtime's own loader tries a damaged file where it can do no harm, and reads what the file says.
+    loaded = runtime.load(path)
+    check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
+    return loaded
 
 
 def _open_tflite(path: Path, format_: str) -> Trace:

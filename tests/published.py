@@ -101,7 +101,7 @@ def burn_classifier(state: dict[str, Tensor], features: Tensor) -> Tensor:
     return F.linear(x, state["fc1.weight"], state["fc1.bias"])
 
 
-def forward(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = False) -> Tensor:
+def forward(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = False, stem_stride: int = 2) -> Tensor:
     """The published network's output, from the encoder's state dict without prefixes."""
 
     def norm(name: str, x: Tensor) -> Tensor:
@@ -120,7 +120,10 @@ def forward(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = Fa
     def move(name: str, x: Tensor) -> Tensor:
         return x + state[f"{name}.bias"].expand_as(x)
 
-    x = norm("feature.0.bn1", F.conv2d(images, state["feature.0.conv1.weight"], stride=2, padding=1))
+    if stem_stride == 1:
+        x = norm("feature.0.bn1", F.conv2d(images, state["feature.0.conv1.weight"], padding=1))
+    else:
+        x = norm("feature.0.bn1", F.conv2d(images, state["feature.0.conv1.weight"], stride=2, padding=1))
     for block in range(1, 14):
         name = f"feature.{block}"
         expands = PLAN[block] != PLAN[block - 1]

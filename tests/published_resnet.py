@@ -184,7 +184,7 @@ def resnet_features(state: dict[str, Tensor], images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
-def binary(state: dict[str, Tensor], images: Tensor) -> Tensor:
+def binary(state: dict[str, Tensor], images: Tensor, *, real_weights: bool = False) -> Tensor:
     """The logits of a published binary ResNet-18."""
     if state["conv1.weight"].shape[-1] == 3:
         x = _norm(state, "bn1", F.conv2d(images, state["conv1.weight"], padding=1))
@@ -204,8 +204,10 @@ def binary(state: dict[str, Tensor], images: Tensor) -> Tensor:
             weight = state.get(f"{name}.binary_conv.weight")
             if weight is None:
                 weight = state[f"{name}.binary_conv.weights"].reshape(-1, x.shape[1], 3, 3)
-            alpha = weight.abs().mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
-            out = F.conv2d(signs, alpha * weight.sign(), stride=stride, padding=1)
+            if not real_weights:
+                alpha = weight.abs().mean(3, keepdim=True).mean(2, keepdim=True).mean(1, keepdim=True)
+                weight = alpha * weight.sign()
+            out = F.conv2d(signs, weight, stride=stride, padding=1)
             x = _norm(state, f"{name}.bn1", out) + shortcut
             if reacts:
                 x = F.prelu(x + state[f"{name}.move1.bias"], state[f"{name}.prelu.weight"])

@@ -1,3 +1,4 @@
+import resource
 import shlex
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgebnn.errors import UserError, exit_on_user_error
-from edgebnn.files import atomic_path, existing_file, write_bytes
+from edgebnn.files import atomic_path, existing_file, temporary_folder, write_bytes
 
 
 def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path) -> None:
@@ -73,3 +74,26 @@ def test_a_user_error_ends_the_command_in_one_line(capsys: pytest.CaptureFixture
         raise UserError("a thing\nof two lines; a remedy")
     assert caught.value.code == 2
     assert capsys.readouterr().err == "error: a thing of two lines; a remedy\n"
+
+
+def test_without_room_for_temporary_files_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+        message = r"cannot write temporary files \(No such file.*set TMPDIR to a folder"
+        with pytest.raises(UserError, match=message), temporary_folder():
+            pass
+    with temporary_folder() as folder:
+        (folder / "some").write_bytes(b"1")
+    assert not folder.exists()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        message = r"cannot write temporary files \(no room left\); set TMPDIR"
+        with pytest.raises(UserError, match=message), temporary_folder() as folder:
+            (folder / "large").write_bytes(bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not folder.exists()
+    # What has nothing to do with the disk is not called that.
+    with pytest.raises(FileNotFoundError), temporary_folder() as folder:
+        (folder / "absent").read_bytes()

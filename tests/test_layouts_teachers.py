@@ -147,7 +147,7 @@ def test_a_3x3_stem_has_stride_1_and_no_pool(arch: str, names: str) -> None:
     saved = {key.replace("downsample", "shortcut").replace("fc.", "linear."): value for key, value in state.items()}
     found = layouts.read(saved if names == "pytorch-cifar" else state, "file")
     assert found.config == ResNetConfig(arch=arch, width=1 / 32, stem_stride=1, head=(6,))  # type: ignore[arg-type]
-    assert found.assumed == ("stem stride 1, padding 1, no max pool (conv1 is 3x3)",)
+    assert found.assumed == ("its 3x3 conv1 has stride 1 and padding 1, and no max pool follows",)
     model = build(found.config, found.state)
     torch.testing.assert_close(model(SMALL_IMAGES), resnet(state, SMALL_IMAGES), rtol=1e-4, atol=1e-5)
 

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.ssl.losses import divergence, unit_distance
 from edgebnn.ssl.schedules import half_cosine
 from train.data import Images
@@ -49,6 +50,8 @@ class BURN(HeadedMethod):
         classes: width of both classifiers.
         temperature: T of the divergence.
         balance: l at the first and at the last step; it moves by half a cosine.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
     """
 
     views: ClassVar[int] = 2
@@ -65,11 +68,15 @@ class BURN(HeadedMethod):
         classes: int = 2000,
         temperature: float = 0.2,
         balance: tuple[float, float] = (0.1, 0.3),
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.teacher_path = teacher
         self.init = init
+        self.teacher_hints = teacher_hints
+        self.init_hints = init_hints
         self.classes = classes
         self.temperature = temperature
         self.balance = balance
@@ -80,7 +87,7 @@ class BURN(HeadedMethod):
                 f"classes {self.classes}, temperature {self.temperature}, balance {self.balance} make no loss; "
                 "give 1 class or more, a positive temperature, and a balance from 0 to 1"
             )
-        self.extractor = load_teacher(self.teacher_path, data)
+        self.extractor = load_teacher(self.teacher_path, data, self.teacher_hints)
         width, target_width = self.student.num_features, self.extractor.num_features
         self.network = self.student.with_head((width,), head_relu=True)
         self.network.check_resolution(data.resolution)
@@ -88,7 +95,7 @@ class BURN(HeadedMethod):
         self.target_classifier = classifier(target_width, self.classes)
         # From the student to the target: the other way round the map could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
-        self.start_from(self.init, data)
+        self.start_from(self.init, data, self.init_hints)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
         """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""

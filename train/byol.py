@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.ssl.losses import unit_distance
 from edgebnn.ssl.momentum import follow
 from edgebnn.ssl.schedules import half_cosine
@@ -33,6 +34,7 @@ class BYOL(HeadedMethod):
         hidden: width of the heads' hidden layers.
         dim: size of the projections compared.
         momentum: m at the start; it rises to 1 by half a cosine over all steps.
+        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
     """
 
     views: ClassVar[int] = 2
@@ -46,10 +48,12 @@ class BYOL(HeadedMethod):
         hidden: int = 4096,
         dim: int = 256,
         momentum: float = 0.99,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.init = init
+        self.init_hints = init_hints
         self.hidden = hidden
         self.dim = dim
         self.momentum = momentum
@@ -66,7 +70,7 @@ class BYOL(HeadedMethod):
         self.network.check_resolution(data.resolution)
         self.projector = BYOLProjectionHead(self.network.num_features, self.hidden, self.dim)
         self.predictor = BYOLPredictionHead(self.dim, self.hidden, self.dim)
-        self.start_from(self.init, data)
+        self.start_from(self.init, data, self.init_hints)
         self.target = nn.Sequential(duplicate(self.network), deepcopy(self.projector)).requires_grad_(False)
 
     def synchronised(self) -> tuple[nn.Module, ...]:

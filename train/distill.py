@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from edgebnn.errors import check
+from edgebnn.layouts_source import Hints
 from edgebnn.ssl.losses import distillation
 from train.data import Images
 from train.method import Method
@@ -28,6 +29,8 @@ class Distill(Method):
         init: checkpoint to take the student's weights from; None starts at random.
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every step.
         temperature: T of the loss.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -39,20 +42,24 @@ class Distill(Method):
         init: str | None = None,
         optimizer: OptimizerConfig = ADAM,
         temperature: float = 0.2,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.teacher_path = teacher
         self.init = init
+        self.teacher_hints = teacher_hints
+        self.init_hints = init_hints
         self.temperature = temperature
 
     def prepare(self, data: Images) -> None:
         check(self.temperature > 0, f"a temperature of {self.temperature} is not positive; S2-BNN has 0.2")
-        self.teacher = load_teacher(self.teacher_path, data, projection=True)
+        self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints, projection=True)
         self.network = self.student.with_projection(self.teacher.outputs)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init, data)
+            start_from(self.network, self.init, data, self.init_hints)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), _ = batch

@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from edgebnn import checkpoint, records, runtime
-from edgebnn.checkpoint import Checkpoint
+from edgebnn import records, runtime
 from edgebnn.cli import positive
 from edgebnn.errors import check
 from edgebnn.files import sha256
+from edgebnn.hint_arguments import add_arguments, load_checkpoint, read_hints
 from edgebnn.records import Record
 from edgebnn.runtime import onnx_file
 from edgebnn.runtime.load import LOADERS
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     chosen = _parser().parse_args(arguments)
     threads = chosen.threads or torch.get_num_threads()
     with one_line_errors():
-        classifiers = [_load(path, threads, chosen.batch) for path in chosen.files]
+        classifiers = [_load(path, chosen, threads) for path in chosen.files]
         for classifier in classifiers if chosen.record else ():
             _check_whole(classifier.path)
         tallies = evaluate(classifiers, chosen.data, batch=chosen.batch, workers=chosen.workers)
@@ -106,27 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="the model's name in records (default: what the file says)")
     parser.add_argument("--record", metavar="RUN", type=Path, help="folder to write accuracy records to")
     parser.add_argument("--json", action="store_true", help="print the records as JSON")
+    add_arguments(parser)
     return parser
 
 
-def _load(path: str, threads: int, batch: int | None) -> Classifier:
+def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
+    batch = chosen.batch
     if Path(path).suffix.lower() in LOADERS:
-        classifier = from_export(runtime.load(path, threads=threads), batch=batch)
+        classifier = from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
         if assumed := classifier.described_by["assumed"]:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return from_checkpoint(path, _read_checkpoint(path), device=device, threads=threads, batch=batch)
-
-
-def _read_checkpoint(path: str) -> Checkpoint:
-    """Reads a checkpoint and prints how a published file was read."""
-    found = checkpoint.load(path)
-    if found.layout != "edgebnn":
-        _tell(f"read {path} as a file in {found.layout} layout")
-    if found.assumed:
-        _tell(f"assumed of {path}: {', '.join(found.assumed)}")
-    return found
+    return from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
 
 
 def _check_whole(path: Path) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
 from edgebnn.files import sha256
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network
 from edgebnn.records import Record
 from train.callbacks import CONFIG
@@ -21,6 +22,7 @@ from train.datasets import Batch
 from train.hub import HuggingFace, source_name
 from train.method import Method, match_normalisation
 from train.optim import OptimizerConfig
+from train.published import load_network
 from train.student import Student
 
 MEASURED = 10_000
@@ -39,19 +41,26 @@ class Evaluation(Method):
         student: shape of the untrained network.
         optimizer: of what the evaluation trains.
         method: how the network was trained, for the record.
+        checkpoint_hints: what the checkpoint, if it is a published file, does not say (docs/checkpoints.md).
 
     Attributes:
         found: the checkpoint; None for the untrained baseline.
     """
 
     may_collapse: ClassVar[bool] = False
-    found: checkpoints.Checkpoint | None
+    found: checkpoints.Checkpoint | None = None
 
     def __init__(
-        self, checkpoint: str | None, student: Student | None, optimizer: OptimizerConfig, method: str
+        self,
+        checkpoint: str | None,
+        student: Student | None,
+        optimizer: OptimizerConfig,
+        method: str,
+        checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.checkpoint = checkpoint
+        self.checkpoint_hints = checkpoint_hints
         self.student = student
         self.method = method
 
@@ -76,7 +85,9 @@ class Evaluation(Method):
             network.check_resolution(data.resolution)
             measure_norms(network, data.fixed_train_dataloader(shuffled=True))
             return network
-        self.found = checkpoints.load(str(self.checkpoint))
+        self.found = load_network(
+            str(self.checkpoint), data, what="checkpoint", key="checkpoint", hints=self.checkpoint_hints
+        )
         self.found.model.check_resolution(data.resolution)
         match_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
         return self.found.model
@@ -100,6 +111,8 @@ class Evaluation(Method):
             "sha256": None if self.checkpoint is None else sha256(self.checkpoint),
             "pretrained_on": None if self.checkpoint is None else pretraining_data(self.checkpoint),
         }
+        if self.found is not None and self.found.assumed:
+            context["assumed"] = list(self.found.assumed)
         return Record("accuracy", name, {key: round(value, 4) for key, value in values.items()}, context | more)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from train.data import Images
 from train.evaluation import Classification
 from train.linear import with_classifier
@@ -23,7 +24,7 @@ class FineTune(Classification):
     code builds).
 
     Args:
-        checkpoint, student, method: as `Evaluation` has them.
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
         optimizer: SGD 0.01, momentum 0.9, weight decay 1e-4, a fifth of it from epoch 12 and again from 16.
         head_lr: factor on the classifier's learning rate.
     """
@@ -37,8 +38,9 @@ class FineTune(Classification):
         optimizer: OptimizerConfig = SGD,
         head_lr: float = 10.0,
         method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
     ) -> None:
-        super().__init__(checkpoint, student, optimizer, method)
+        super().__init__(checkpoint, student, optimizer, method, checkpoint_hints)
         self.head_lr = head_lr
 
     def prepare(self, data: Images) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
-from train.distributed import rank
+from edgebnn.layouts_source import Hints
 from train.images import Images
+from train.launch import is_first
 from train.method import Method
 from train.student import start_from
 
@@ -34,20 +35,21 @@ class HeadedMethod(Method):
     heads: ClassVar[tuple[str, ...]] = ()
     unpublished: ClassVar[tuple[str, ...]] = ()
 
-    def start_from(self, init: str | None, data: Images) -> None:
+    def start_from(self, init: str | None, data: Images, hints: Hints | None = None) -> None:
         """Gives network and heads the weights of an earlier stage.
 
         Args:
             init: that stage's `model.safetensors`, beside which lie its heads, or a published file, which holds them;
                 None leaves all at random.
             data: what the network will see.
+            hints: what the user says about a published file.
 
         Raises:
             UserError: a file is missing or damaged, or its network or heads do not fit.
         """
         if init is None:
             return
-        found = start_from(self.network, init, data)
+        found = start_from(self.network, init, data, hints)
         if found.layout == "edgebnn":
             load_heads(Path(init).parent / HEADS, self._heads())
         else:
@@ -63,7 +65,7 @@ class HeadedMethod(Method):
                 "burn and burn-code, a checkpoint of BURN's training or what extract_weights_for_multi.py made of one"
             )
         fill_heads(tensors, heads, what)
-        if fresh and rank() == 0:
+        if fresh and is_first():
             print(f"note: {what} holds no {', '.join(fresh)}, which starts at random", file=sys.stderr, flush=True)
 
     def on_fit_start(self) -> None:

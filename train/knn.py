@@ -5,6 +5,7 @@ from lightly.utils.benchmarking import knn_predict
 from torch import Tensor
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.records import Record
 from train.evaluation import accuracies, right_answers
 from train.features import FeatureEvaluation, Features
@@ -23,7 +24,7 @@ class KNN(FeatureEvaluation):
     trained, so the accuracy has no setting but k and T.
 
     Args:
-        checkpoint, student, method: as `Evaluation` has them.
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
         k: number of neighbours; Wu et al. take 200 on ImageNet, a small data set wants fewer.
         temperature: T.
     """
@@ -35,8 +36,9 @@ class KNN(FeatureEvaluation):
         k: int = 200,
         temperature: float = 0.07,
         method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
     ) -> None:
-        super().__init__(checkpoint, student, OptimizerConfig(), method)
+        super().__init__(checkpoint, student, OptimizerConfig(), method, checkpoint_hints)
         self.k = k
         self.temperature = temperature
 

@@ -69,6 +69,12 @@ def place() -> Place | None:
     return found
 
 
+def is_first() -> bool:
+    """Returns whether this process is the one that prints and writes, also before the processes know each other."""
+    here = place()
+    return here is None or here.rank == 0
+
+
 def start(processes: int, arguments: list[str]) -> None:
     """Runs `python -m train ARGUMENTS` in so many processes on this machine and waits for them.
 

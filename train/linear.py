@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network
 from train.data import Images
 from train.evaluation import Classification
@@ -23,7 +24,7 @@ class LinearEvaluation(Classification):
     head it was trained with is dropped; the classifier's weights start as N(0, 0.01).
 
     Args:
-        checkpoint, student, method: as `Evaluation` has them.
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
         optimizer: S2-BNN's: SGD 0.1, momentum 0.9, a tenth of it from epoch 60 and again from 80.
     """
 
@@ -35,8 +36,9 @@ class LinearEvaluation(Classification):
         student: Student | None = None,
         optimizer: OptimizerConfig = SGD,
         method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
     ) -> None:
-        super().__init__(checkpoint, student, optimizer, method)
+        super().__init__(checkpoint, student, optimizer, method, checkpoint_hints)
 
     def prepare(self, data: Images) -> None:
         self.network = with_classifier(self.backbone(data), len(data.labels))
@@ -54,14 +56,20 @@ class BurnLinearEvaluation(LinearEvaluation):
     its accuracy is not to be set against the strict protocol's.
 
     Args:
-        checkpoint, method: as `Evaluation` has them.
+        checkpoint, method, checkpoint_hints: as `Evaluation` has them.
         optimizer: BURN's: SGD 0.01, momentum 0.9, a tenth of it from epoch 60 and again from 80.
     """
 
     protocol = "linear, BURN's fc trained"
 
-    def __init__(self, checkpoint: str, optimizer: OptimizerConfig = BURN_SGD, method: str = "unknown") -> None:
-        super().__init__(checkpoint, None, optimizer, method)
+    def __init__(
+        self,
+        checkpoint: str,
+        optimizer: OptimizerConfig = BURN_SGD,
+        method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(checkpoint, None, optimizer, method, checkpoint_hints)
 
     def prepare(self, data: Images) -> None:
         found = self.backbone(data)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgebnn.errors import UserError, check
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network
 from edgebnn.ssl.losses import info_nce
 from edgebnn.ssl.momentum import follow
@@ -38,6 +39,7 @@ class MoCoV2(Method):
             own BatchNorm statistics. It is what shuffling over as many devices does in MoCo: without it
             a query tells its key by the statistics of the batch they share. Processes share the groups
             out, so keys and queue are the same for any number of them that divides the groups.
+        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
     """
 
     views: ClassVar[int] = 2
@@ -52,10 +54,12 @@ class MoCoV2(Method):
         momentum: float = 0.999,
         temperature: float = 0.2,
         key_groups: int = 8,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.init = init
+        self.init_hints = init_hints
         self.dim = dim
         self.queue_size = queue
         self.momentum = momentum
@@ -70,7 +74,7 @@ class MoCoV2(Method):
         self.network = self.student.with_projection(self.dim)
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init, data)
+            start_from(self.network, self.init, data, self.init_hints)
         self.key_encoder = key_encoder_of(self.network)
         self.queue = KeyQueue(self.queue_size, self.dim)
 

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from edgebnn.layouts_source import Hints
 from edgebnn.ssl.losses import distillation
 from train.data import Images
 from train.moco import MoCoV2
@@ -23,6 +24,8 @@ class MoCoV2Distill(MoCoV2):
         init: checkpoint to take the student's weights from (step 2); None starts at random.
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay.
         queue, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -37,6 +40,8 @@ class MoCoV2Distill(MoCoV2):
         momentum: float = 0.999,
         temperature: float = 0.2,
         key_groups: int = 8,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(
             student,
@@ -46,11 +51,13 @@ class MoCoV2Distill(MoCoV2):
             momentum=momentum,
             temperature=temperature,
             key_groups=key_groups,
+            init_hints=init_hints,
         )
         self.teacher_path = teacher
+        self.teacher_hints = teacher_hints
 
     def prepare(self, data: Images) -> None:
-        self.teacher = load_teacher(self.teacher_path, data, projection=True)
+        self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints, projection=True)
         self.dim = self.teacher.outputs
         super().prepare(data)
 

@@ -32,7 +32,7 @@ from edgebnn.text import columns
 from train import inputs
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import fit
-from train.launch import place
+from train.launch import is_first
 from train.stages import Stage, check_order, read, relative, resolve
 
 INPUTS = "inputs.json"
@@ -72,21 +72,15 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
     for number, stage in enumerate(stages, start=1):
         start = time.monotonic()
         done = is_finished(stage)
-        if writes():
+        if is_first():
             print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
         if not done:
             train(stage)
         first, *others = accuracies(stage.folder) or [""]
         rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", first))
         rows += [("", "", other) for other in others]
-    if writes():
+    if is_first():
         print(columns([("stage", "time", "top-1"), *rows], "lll"))
-
-
-def writes() -> bool:
-    """Whether this process is the one that writes and prints."""
-    here = place()
-    return here is None or here.rank == 0
 
 
 def is_finished(stage: Stage) -> bool:
@@ -119,7 +113,7 @@ def is_finished(stage: Stage) -> bool:
 def train(stage: Stage) -> None:
     """Runs the stage, from its last checkpoint if it has one, and marks it as finished."""
     last = stage.folder / LAST
-    if writes():
+    if is_first():
         # A file that is not there is for the stage itself to tell.
         found = {name: inputs.facts(path) for name, path in stage.inputs.items() if path.is_file()}
         write_bytes(stage.folder / INPUTS, json.dumps(found).encode())
@@ -127,7 +121,7 @@ def train(stage: Stage) -> None:
         fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
-    if writes():
+    if is_first():
         write_bytes(stage.folder / FINISHED, b"")
 
 

@@ -3,14 +3,16 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from edgebnn import checkpoint
+from edgebnn.checkpoint import Checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph.shapes import Padding
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 from edgebnn.nn.estimators import Gradient, WeightGradient
 from edgebnn.nn.resnet import ResNetArch
 from train.data import Images
 from train.method import match_normalisation
+from train.published import load_network
 
 Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-34", "resnet-50"]
 
@@ -85,8 +87,14 @@ def duplicate(network: Network) -> Network:
     return copied
 
 
-def start_from(network: Network, path: str, data: Images) -> checkpoint.Checkpoint:
+def start_from(network: Network, path: str, data: Images, hints: Hints | None = None) -> Checkpoint:
     """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
+
+    Args:
+        network: the network.
+        path: the file.
+        data: what it will see.
+        hints: what the user says about a published file.
 
     Returns:
         What the file holds.
@@ -95,7 +103,7 @@ def start_from(network: Network, path: str, data: Images) -> checkpoint.Checkpoi
         UserError: the file cannot be read, holds a network of another shape, or was made for images
             normalised otherwise than `data` does.
     """
-    found = checkpoint.load(path, what="initial checkpoint")
+    found = load_network(path, data, what="initial checkpoint", key="init", hints=hints)
     wanted, held = network.config, found.model.config
     precision = {name: getattr(wanted, name) for name in PRECISION if hasattr(wanted, name)}
     if type(held) is not type(wanted) or replace(held, **precision) != wanted:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 from train.evaluation import Classification
@@ -30,6 +31,8 @@ class Supervised(Classification):
         optimizer: ReActNet's: Adam 5e-4, linear decay; weight decay on weights alone, 1e-5 in step 1 and 0 in step 2.
         teacher_share: share of the teacher's answers in the loss; 1 is ReActNet's distributional loss. It counts only
             where there is a teacher.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -42,10 +45,14 @@ class Supervised(Classification):
         init: str | None = None,
         optimizer: OptimizerConfig = ADAM,
         teacher_share: float = 1.0,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(None, student, optimizer, "supervised")
         self.teacher_path = teacher
         self.init = init
+        self.teacher_hints = teacher_hints
+        self.init_hints = init_hints
         self.teacher_share = teacher_share
 
     def prepare(self, data: Images) -> None:
@@ -56,7 +63,7 @@ class Supervised(Classification):
         if self.teacher_path is not None:
             # Records of other shares are of other methods.
             self.method = f"supervised, {self.teacher_share:.0%} teacher's answers"
-            self.teacher = load_teacher(self.teacher_path, data)
+            self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints)
             if self.teacher.outputs != classes:
                 raise UserError(
                     f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
@@ -65,7 +72,7 @@ class Supervised(Classification):
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
         if self.init is not None:
-            start_from(self.network, self.init, data)
+            start_from(self.network, self.init, data, self.init_hints)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), labels = batch

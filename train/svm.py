@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.records import Record
 from train.data import Images
 from train.distributed import rank, world_size
@@ -38,7 +39,7 @@ class LowShotSVM(FeatureEvaluation):
     Several processes share the draws out, whose results do not depend on how many there are.
 
     Args:
-        checkpoint, student, method: as `Evaluation` has them.
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
         shots: images a class; each gives a record.
         costs: the SVM's C; BURN's are 1, 10 and 100.
         draws: how often the images are drawn; 5 in the published benchmark.
@@ -52,8 +53,9 @@ class LowShotSVM(FeatureEvaluation):
         costs: tuple[float, ...] = (1.0, 10.0, 100.0),
         draws: int = 5,
         method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
     ) -> None:
-        super().__init__(checkpoint, student, OptimizerConfig(), method)
+        super().__init__(checkpoint, student, OptimizerConfig(), method, checkpoint_hints)
         self.shots = shots
         self.costs = costs
         self.draws = draws

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from edgebnn.errors import UserError
+from edgebnn.layouts_source import Hints
 from edgebnn.ssl.losses import float32_at_least
 from edgebnn.ssl.queue import KeyQueue, check_queue
 from train.distributed import gather, rank, world_size
@@ -51,6 +52,7 @@ class SwAV(HeadedMethod):
         queue: projections of earlier steps that join in the assignments, for small batches; a multiple of the
             batch, 0 for none.
         queue_from: epoch from which the queue is filled; it is used once it is full.
+        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
     """
 
     views: ClassVar[int] = 2
@@ -72,10 +74,12 @@ class SwAV(HeadedMethod):
         frozen_steps: int = 313,
         queue: int = 0,
         queue_from: int = 15,
+        init_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.init = init
+        self.init_hints = init_hints
         self.small_views = small_views
         self.hidden = hidden
         self.dim = dim
@@ -103,7 +107,7 @@ class SwAV(HeadedMethod):
             self.network.check_resolution(data.small_resolution)
         self.projector = SwaVProjectionHead(self.network.num_features, self.hidden, self.dim)
         self.prototypes = nn.Linear(self.dim, self.clusters, bias=False)
-        self.start_from(self.init, data)
+        self.start_from(self.init, data, self.init_hints)
         self.criterion = SwaVLoss(self.temperature, self.iterations, self.epsilon, sinkhorn_gather_distributed=True)
         self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
         if self.queue_size:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.layouts_reasons import PROJECTOR
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network
 from train.data import Images
 from train.method import match_normalisation
+from train.published import load_network
 
 
 class FrozenTeacher(nn.Module):
@@ -58,19 +59,20 @@ class FrozenTeacher(nn.Module):
         return super().train(False)
 
 
-def load_teacher(path: str, data: Images, *, projection: bool = False) -> FrozenTeacher:
+def load_teacher(path: str, data: Images, hints: Hints | None = None, *, projection: bool = False) -> FrozenTeacher:
     """The teacher in the file `path`.
 
     Args:
         path: a checkpoint of any network and layout that `edgebnn.checkpoint` reads.
         data: what it will see.
+        hints: what the user says about a published file.
         projection: whether its head must be a projection (linear layers with ReLU between), as pretraining
             leaves it.
 
     Raises:
         UserError: the file cannot be read, or its network does not fit the data or lacks the head.
     """
-    found = checkpoint.load(path, what="teacher")
+    found = load_network(path, data, what="teacher", key="teacher", hints=hints)
     match_normalisation(found.info, data, "the teacher")
     if projection and (len(found.model.config.head) < 2 or found.model.config.head_relu):
         other = next((key for key, why in found.ignored.items() if why == PROJECTOR), None)

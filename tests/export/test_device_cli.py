@@ -4,14 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+import torch
 
 from edgebnn import checkpoint, records
 from edgebnn.graph import ModelInfo
+from edgebnn.layouts_source import Hints
 from edgebnn.nn import ReActNetConfig
+from export import device, device_baselines
 from export.cli import main
 from tests.export.stand_ins import PRINTED, fails, prints, write_program
 from tests.networks import random_network
+from tests.published import make_state
 from tests.runtime.models import tflite_bytes, write_onnx
 
 # What `edgebnn bench --json` prints of a model.
@@ -66,6 +71,17 @@ def test_what_was_measured_is_printed_though_it_cannot_be_kept(here: Path, capsy
 
 def test_a_runner_for_no_file_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "a runner is for .tflite files" in fails(capsys, local("m.onnx", "--runner", "bin/some_benchmark"))
+
+
+def test_the_twin_is_read_as_the_user_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "give it too" in fails(capsys, local("m.onnx", "--with-baselines", "--stem-stride", "1"))
+    torch.save(make_state("reactnet"), here / "file.pth")
+    for stride in (1, 2):
+        loaded = checkpoint.load(here / "file.pth", hints=Hints(stem_stride=stride))  # type: ignore[arg-type]
+        twin = next(device_baselines.write([device.subject(Path("m.onnx"))], loaded, here, lambda _: None))
+        stem = next(node for node in onnx.load(twin.path).graph.node if node.op_type == "Conv")
+        strides = next(each.ints for each in stem.attribute if each.name == "strides")
+        assert list(strides) == [stride, stride]
 
 
 def test_what_the_device_lacks_is_told_before_baselines_are_written(

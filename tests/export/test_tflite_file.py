@@ -1,13 +1,16 @@
 """Reading and rewriting a TFLite file: nothing but what was asked for may change."""
 
 import os
+import resource
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from edgebnn.errors import UserError
+from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
-from export import lce, tflite_file
+from export import lce, tflite, tflite_file
 from tests.export.random_graph import graph_of
 from tests.runtime.models import tflite_bytes
 
@@ -34,6 +37,36 @@ def test_operators_are_named_in_order_with_the_part_they_came_from(data: bytes) 
     assert sorted(kinds["unit_00"]) == sorted([*unit, "AVERAGE_POOL_2D"])
     assert sorted(kinds["unit_01"]) == sorted([*unit, "CONCATENATION"])
     assert kinds[""] == ["MEAN", "FULLY_CONNECTED"]
+
+
+@pytest.mark.parametrize(("error", "shown"), [(UserError, ""), (RuntimeError, "the converter's log")])
+def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
+    error: type[Exception], shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def convert() -> None:
+        os.write(2, b"the converter's log")
+        raise error("any")
+
+    with pytest.raises(error), tflite_file.quietly():
+        convert()
+    assert capfd.readouterr().err == shown
+
+
+@pytest.mark.parametrize("convert", [lce.convert, tflite.convert])
+def test_a_full_disk_is_told_in_one_line(
+    convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = graph_of(np.random.default_rng(0), (UnitShape(8, 8, 1, 1, "identity"),), channels=8, resolution=8)
+    convert(graph)  # what else TensorFlow writes, it writes once
+    capfd.readouterr()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(UserError, match="cannot write temporary files .*; set TMPDIR to a folder with room"):
+            convert(graph)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capfd.readouterr().err == ""
 
 
 def test_metadata_is_kept_replaced_and_asked_for_by_name(data: bytes) -> None:
