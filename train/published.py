@@ -13,7 +13,9 @@ from train.images import Images
 from train.launch import is_first
 
 
-def load_network(path: str, data: Images, *, what: str, key: str, hints: Hints | None) -> Checkpoint:
+def load_network(
+    path: str, data: Images, *, what: str, key: str, hints: Hints | None, weights_alone: bool = False
+) -> Checkpoint:
     """Reads the network in the file `path`, and prints on stderr what was assumed of a published file.
 
     Args:
@@ -22,6 +24,7 @@ def load_network(path: str, data: Images, *, what: str, key: str, hints: Hints |
         what: what the file is to the user, for messages.
         key: the method's argument that names the file; `KEY_hints` says more about it.
         hints: that argument's value.
+        weights_alone: whether another network takes the weights, so that what is binary of this one does not matter.
 
     Raises:
         UserError: as `edgebnn.checkpoint.load` does, or the hints hold a resolution.
@@ -31,7 +34,8 @@ def load_network(path: str, data: Images, *, what: str, key: str, hints: Hints |
         raise UserError(f"{option}.resolution: the images' resolution is the data's; set data.init_args.resolution")
     found = checkpoints.load(path, what=what, hints=hints or NO_HINTS)
     confirmed = data.normalisation_given and (found.info.mean, found.info.std) == (data.mean, data.std)
-    assumed = not_assumed(found.assumed, RESOLUTION, *([NORMALISATION] if confirmed else []))
+    known = [RESOLUTION, *([NORMALISATION] if confirmed else []), *(["stage"] if weights_alone else [])]
+    assumed = not_assumed(found.assumed, *known)
     if assumed and is_first():
         line = f"assumed of {what} {path}: {', '.join(assumed)} ({option} says otherwise)"
         print(printable(line), file=sys.stderr, flush=True)
