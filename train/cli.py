@@ -170,7 +170,7 @@ def fit(arguments: list[str]) -> None:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views)
+        data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)

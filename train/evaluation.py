@@ -106,10 +106,14 @@ class Classification(Evaluation):
     """Trains a classifier on labels, and counts its right answers. A subclass builds `network` and names `protocol`."""
 
     protocol: ClassVar[str]
+    takes_partial: ClassVar[bool] = True
 
     def training_step(self, batch: Batch) -> Tensor:
         (images,), labels = batch
-        loss = F.cross_entropy(self.network(images), labels)
+        losses = F.cross_entropy(self.network(images), labels, reduction="none")
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        weights = data.weights()
+        loss = losses.mean() if weights is None else (losses * weights.to(losses)).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

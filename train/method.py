@@ -28,6 +28,8 @@ class Method(LightningModule):
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
             times the student and stays out of `last.ckpt`.
+        takes_partial: whether `data.drop_last: false` may give it a last step of fewer images, whose weights
+            (`Images.weights`) it heeds.
         trains: False where there is nothing to train, as in kNN: `fit` then validates and writes records, no model.
         may_collapse: whether outputs that hardly differ between images are worth a warning (`train.monitor`).
         network: the network that leaves training.
@@ -40,6 +42,7 @@ class Method(LightningModule):
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
+    takes_partial: ClassVar[bool] = False
     may_collapse: ClassVar[bool] = True
     network: Network
 

@@ -32,6 +32,7 @@ from train import inputs
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import fit
 from train.launch import place
+from train.resume import differences
 from train.stages import Stage, check_order, read, relative, resolve
 
 INPUTS = "inputs.json"
@@ -105,9 +106,9 @@ def is_finished(stage: Stage) -> bool:
         others = inputs.changed(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
     except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
-    changed = sorted(key for key in was.keys() | stage.config.keys() if was.get(key) != stage.config.get(key))
+    changed = differences(was, stage.config)
     if changed:
-        shown = ", ".join(f"{key} (was {was.get(key)}, is {stage.config.get(key)})" for key in changed)
+        shown = ", ".join(changed.values())
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
     if others:
         raise UserError(f"stage {stage.name} was trained from another {' and '.join(others)}; {remedy}")

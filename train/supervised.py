@@ -34,6 +34,7 @@ class Supervised(Classification):
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
     protocol = "supervised"
+    takes_partial: ClassVar[bool] = False
 
     def __init__(
         self,
