@@ -13,22 +13,23 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from edgebnn import records
+from edgebnn import checkpoint, records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
 from train import launch
 from train.burn import BURN
 from train.burn_code import BURNCode
 from train.byol import BYOL
-from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
+from train.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
 from train.distributed import alone
+from train.evaluation import Classification
 from train.failures import one_line_errors
 from train.finetune import FineTune
 from train.knn import KNN
 from train.linear import BurnLinearEvaluation, LinearEvaluation
-from train.method import Method
+from train.method import Method, match_classes
 from train.moco import MoCoV2
 from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
@@ -178,6 +179,9 @@ def fit(arguments: list[str]) -> None:
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
+        last_model = Path(start or "").parent / MODEL
+        if start and isinstance(model, Classification) and last_model.is_file():
+            match_classes(checkpoint.load(last_model).info.labels, data, f"ckpt_path {start}")
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)

@@ -99,6 +99,9 @@ class Evaluation(Method):
             "sha256": None if self.checkpoint is None else sha256(self.checkpoint),
             "pretrained_on": None if self.checkpoint is None else pretraining_data(self.checkpoint),
         }
+        listed = getattr(data, "train_list", None)
+        if listed is not None:
+            context["train_list"] = Path(listed).name
         return Record("accuracy", name, {key: round(value, 4) for key, value in values.items()}, context | more)
 
 

@@ -225,7 +225,7 @@ class Images(LightningDataModule):
         images = self.images(part)
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
-    def _fixed(self, images: MemoryImages | FileImages, batches: Sequence[np.ndarray]) -> Loader:
+    def _fixed(self, images: MemoryImages | FileImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
         def plan() -> Plan:
             # Not before the first batch, when the normalisation is settled.
             return partial(images.fixed, transform=self.fixed()), batches

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from edgebnn.errors import UserError
 from train.datasets import Loaded, Reading, as_loaded
 
-Plan = tuple[Callable[[list[int]], Loaded], Sequence[np.ndarray]]
+Plan = tuple[Callable[[list[int]], Loaded], Sequence[np.ndarray] | np.ndarray]
 """What reads a batch, and the numbers of the images of each batch still to come."""
 
 FEW = 10

@@ -1,7 +1,7 @@
 """What every training method shares: a student, an optimiser, and checks before anything is written."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -129,6 +129,19 @@ class Method(LightningModule):
     def records(self, name: str, epochs: int) -> list[Record]:
         """The facts that a run of so many finished epochs measured about the model `name`."""
         return []
+
+
+def match_classes(labels: Sequence[str], data: Images, what: str) -> None:
+    """Raises `UserError` if a classifier has the data's classes, `labels`, in another order.
+
+    Class folders named by numbers were in the order of text in older versions.
+    """
+    if tuple(labels) != data.labels and sorted(labels) == sorted(data.labels):
+        first = next(number for number, pair in enumerate(zip(labels, data.labels)) if len(set(pair)) > 1)
+        raise UserError(
+            f"{what} calls class {first} {labels[first]}, the data call it {data.labels[first]}: the same classes in "
+            "another order, as older versions sorted folders named by numbers; train it again"
+        )
 
 
 def match_normalisation(info: ModelInfo, data: Images, what: str) -> None:

@@ -6,11 +6,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 from train.evaluation import Classification
 from train.images import Images
+from train.method import match_classes
 from train.optim import OptimizerConfig
 from train.student import Student, start_from
 from train.teacher import load_teacher
@@ -63,6 +65,9 @@ class Supervised(Classification):
                     f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
                     "classes; give a classifier trained on them"
                 )
+        for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
+            if path is not None:
+                match_classes(checkpoint.load(path, what=what).info.labels, data, f"{what} {path}")
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
         if self.init is not None:

@@ -12,6 +12,7 @@ from edgebnn.errors import UserError
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 from train.__main__ import main
+from train.data import Digits
 from train.resume import check_start
 
 ARGUMENTS = {
@@ -91,6 +92,16 @@ def test_a_run_of_an_older_version_goes_on_under_the_keys_added_since(tmp_path: 
         check_start("run", str(path), now(False, "kaiming"), -1)
     with pytest.raises(UserError, match=r"another model.init_args.initial \(was kaiming, is torch\); give"):
         check_start("run", str(path), now(True, "torch"), -1)
+
+
+def test_a_classifier_goes_on_with_the_classes_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(tmp_path / "s.yaml", "Supervised", {"max_epochs": 1}, student={"width": WIDTH})
+    options = ["fit", "--config", str(config)]
+    main([*options, "--trainer.max_steps", "1"])
+    # As class folders named by numbers are now, which older versions sorted as text.
+    monkeypatch.setattr(Digits, "labels", tuple("1023456789"))
+    with pytest.raises(UserError, match=r"last.ckpt calls class 0 0, the data call it 1: the same classes in another"):
+        main([*options, "--ckpt_path", f"{tmp_path}/s/last.ckpt"])
 
 
 @pytest.fixture
