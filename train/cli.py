@@ -39,12 +39,14 @@ from train.supervised import Supervised
 from train.svm import LowShotSVM
 from train.swav import SwAV
 from train.sync_batchnorm import BatchNormSync
+from train.voc import Voc2007
+from train.voc_svm import VocSVM
 
 METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
-    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
+    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM, VocSVM),
 )
-DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder)
+DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, Voc2007)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
 DEFAULTS = {

@@ -14,7 +14,7 @@ from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
 from edgebnn.files import sha256
 from edgebnn.nn import Network
-from edgebnn.records import Record
+from edgebnn.records import Kind, Record
 from train.callbacks import CONFIG
 from train.data import ImageFolder, Images
 from train.datasets import Batch, MemoryImages
@@ -40,10 +40,12 @@ class Evaluation(Method):
         method: how the network was trained, for the record.
 
     Attributes:
+        kind: of its records.
         found: the checkpoint; None for the untrained baseline.
     """
 
     may_collapse: ClassVar[bool] = False
+    kind: ClassVar[Kind] = "accuracy"
     found: checkpoints.Checkpoint | None
 
     def __init__(
@@ -62,13 +64,7 @@ class Evaluation(Method):
         """
         if (self.checkpoint is None) == (self.student is None):
             raise UserError("an evaluation takes a checkpoint or an untrained student; give one of the two")
-        if len(data.labels) < 2:
-            raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
-        counts = images_of_classes(data)
-        if not counts.min():
-            raise UserError(
-                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
-            )
+        self.check_classes(data)
         if self.student is not None:
             self.found = None
             network = self.student.with_head(())
@@ -80,12 +76,23 @@ class Evaluation(Method):
         match_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
         return self.found.model
 
+    def check_classes(self, data: Images) -> None:
+        """Raises `UserError` unless the data have classes that can be measured."""
+        check_single_label(data)
+        if len(data.labels) < 2:
+            raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
+        counts = images_of_classes(data)
+        if not counts.min():
+            raise UserError(
+                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
+            )
+
     def on_validation_end(self) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         self.skipped = len(data.skipped())
 
     def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
-        """An accuracy record of the model `name`; `more` is added to its context."""
+        """A record of the model `name`; `more` is added to its context."""
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         context = {
             "protocol": protocol + label_share(data),
@@ -102,7 +109,7 @@ class Evaluation(Method):
         listed = getattr(data, "train_list", None)
         if listed is not None:
             context["train_list"] = Path(listed).name
-        return Record("accuracy", name, {key: round(value, 4) for key, value in values.items()}, context | more)
+        return Record(self.kind, name, {key: round(value, 4) for key, value in values.items()}, context | more)
 
 
 class Classification(Evaluation):
@@ -157,6 +164,12 @@ def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
     right, within_five, images = counts.tolist()
     # Among five classes the right one is always within the first five.
     return {"top1": 100 * right / images} | ({"top5": 100 * within_five / images} if classes > 5 else {})
+
+
+def check_single_label(data: Images) -> None:
+    """Raises `UserError` if an image of the data may have several classes."""
+    if data.multi_label:
+        raise UserError(f"images of {type(data).__name__} may have several classes; use VocSVM, or other data")
 
 
 def images_of_classes(data: Images) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,9 +50,11 @@ class Images(LightningDataModule):
 
     Attributes:
         labels: names of the classes in the order of their numbers; known after `setup`.
+        multi_label: whether an image may have several classes; its class number then says nothing.
     """
 
     labels: tuple[str, ...] = ()
+    multi_label: ClassVar[bool] = False
     MEAN: tuple[float, ...] = IMAGENET_MEAN
     STD: tuple[float, ...] = IMAGENET_STD
 

@@ -10,7 +10,7 @@ from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
-from train.evaluation import Classification
+from train.evaluation import Classification, check_single_label
 from train.images import Images
 from train.method import match_classes
 from train.optim import OptimizerConfig
@@ -53,6 +53,7 @@ class Supervised(Classification):
 
     def prepare(self, data: Images) -> None:
         assert self.student is not None
+        check_single_label(data)
         classes = len(data.labels)
         if not 0 <= self.teacher_share <= 1:
             raise UserError(f"a teacher_share of {self.teacher_share} is not from 0 to 1; ReActNet has 1")

@@ -107,7 +107,9 @@ def test_a_recipe_shows_every_accuracy_of_a_stage_and_of_each_the_newest(tmp_pat
     for date, shots, top1 in (("2026-01-01", 1, 20.0), ("2026-01-02", 1, 30.0), ("2026-01-03", 2, 40.04)):
         context = {"protocol": f"low-shot SVM, {shots} a class"}
         records.write(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
+    records.write(Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path)
     assert accuracies(tmp_path) == [
         "30.0 %  tiny: low-shot SVM, 1 a class",
         "40.0 %  tiny: low-shot SVM, 2 a class",
+        "61.3 % mAP  tiny: VOC07 SVM",
     ]
