@@ -126,8 +126,9 @@ class VocSVM(FeatureEvaluation):
         self.images = len(held.rows)
 
     def _check_examples(self, train: np.ndarray, val: np.ndarray, labels: tuple[str, ...]) -> None:
-        check_examples(train, max(self.shots, default=1), labels)
-        check_examples(val, 1, labels)
+        shots = max(self.shots, default=1)
+        check_examples(train, labels, shots, absences(shots, len(labels)) if self.shots else 1)
+        check_examples(val, labels, 1, 1)
 
     def _fit_full(self, learnt: Shown, held: Shown) -> tuple[float, ...]:
         """The number of a class' cost, and its two average precisions."""
@@ -171,13 +172,18 @@ class VocSVM(FeatureEvaluation):
         ]
 
 
-def check_examples(targets: np.ndarray, shots: int, labels: tuple[str, ...]) -> None:
-    """Raises `UserError` unless each class has `shots` images with it and as many for each other class without it."""
+def absences(shots: int, classes: int) -> int:
+    """How many images without a class a draw takes beside `shots` with it: as many for each other class."""
+    return shots * max(classes - 1, 1)
+
+
+def check_examples(targets: np.ndarray, labels: tuple[str, ...], with_class: int, without: int) -> None:
+    """Raises `UserError` unless so many images show each class, and so many do not."""
     for number, label in enumerate(labels):
         present, absent = (int((targets[:, number] == sign).sum()) for sign in (1, -1))
-        if present < shots or absent < shots * max(len(labels) - 1, 1):
+        if present < with_class or absent < without:
             raise UserError(
-                f"{present} images show {label} and {absent} do not, too few for {shots} a class; "
+                f"{present} images show {label} and {absent} do not, where {with_class} and {without} are needed; "
                 "give model.shots of less, or fetch VOC again"
             )
 
@@ -192,7 +198,7 @@ def draw(targets: np.ndarray, shots: int, classes: int, seed: list[int]) -> np.n
         seed: what the draw is a function of, with the targets.
     """
     random = np.random.default_rng(seed)
-    parts = (1, shots), (-1, shots * max(classes - 1, 1))
+    parts = (1, shots), (-1, absences(shots, classes))
     return np.concatenate(
         [random.choice(np.flatnonzero(targets == sign), count, replace=False) for sign, count in parts]
     )

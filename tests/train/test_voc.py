@@ -259,10 +259,12 @@ def test_methods_of_one_label_refuse_images_of_several(root: Path) -> None:
             method.prepare(data)
 
 
-def test_classes_with_too_few_images_are_told() -> None:
+def test_classes_with_too_few_images_are_told(root: Path) -> None:
     targets = np.array([[1, 1], [1, -1], [-1, 0], [-1, -1]])
-    check_examples(targets, 1, ("cat", "dog"))
-    with pytest.raises(
-        UserError, match="1 images show dog and 2 do not, too few for 2 a class; give model.shots of less"
-    ):
-        check_examples(targets, 2, ("cat", "dog"))
+    check_examples(targets, ("cat", "dog"), 1, 2)
+    with pytest.raises(UserError, match="1 images show dog and 2 do not, where 2 and 2 are needed; give model.shots"):
+        check_examples(targets, ("cat", "dog"), 2, 2)
+    with pytest.raises(UserError, match="2 images show cat and 2 do not, where 1 and 3 are needed"):
+        check_examples(targets, ("cat", "dog"), 1, 3)
+    with pytest.raises(UserError, match=r"images show bird and [0-9]+ do not, where 9 and 18 are needed"):
+        VocSVM(student=REAL, shots=(1, 9)).prepare(opened(root))
