@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from edgebnn import checkpoint, records
+from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
 from train import launch
@@ -181,9 +181,8 @@ def fit(arguments: list[str]) -> None:
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
-        last_model = Path(start or "").parent / MODEL
-        if start and isinstance(model, Classification) and last_model.is_file():
-            match_classes(checkpoint.load(last_model).info.labels, data, f"ckpt_path {start}")
+        if start and isinstance(model, Classification):
+            match_classes(Path(start).parent / MODEL, data, f"ckpt_path {start}")
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from edgebnn.errors import UserError
 from edgebnn.ssl.views import fixed_view
 from train.datasets import FileImages, MemoryImages
-from train.folders import Samples, read_list, scan_folders
+from train.folders import Samples, read_list, scan_classes
 from train.images import Images, Part
 
 Labelled = tuple[Tensor, Tensor]
@@ -172,7 +172,7 @@ class ImageFolder(Images):
 
     def _read(self, part: Part, listed: str | None, classes: int | None = None) -> tuple[list[str], Samples]:
         folder = Path(self.root) / part
-        return scan_folders(folder) if listed is None else read_list(listed, folder, f"data.{part}_list", classes)
+        return scan_classes(folder) if listed is None else read_list(listed, folder, f"data.{part}_list", classes)
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ class ClassFolders(datasets.ImageFolder):
         return names, {name: number for number, name in enumerate(names)}
 
 
-def scan_folders(folder: Path) -> tuple[list[str], Samples]:
+def scan_classes(folder: Path) -> tuple[list[str], Samples]:
     """Returns the classes' names and the files of a folder of class folders.
 
     Raises:
@@ -37,7 +37,9 @@ def scan_folders(folder: Path) -> tuple[list[str], Samples]:
     try:
         found = ClassFolders(str(folder))
     except OSError as error:
-        raise UserError(f"{folder} holds no images in class folders ({error}); check data.root") from None
+        raise UserError(
+            f"{folder} holds no images in class folders ({error}); give a folder with one folder per class"
+        ) from None
     return found.classes, found.samples
 
 

@@ -1,7 +1,8 @@
 """What every training method shares: a student, an optimiser, and checks before anything is written."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from edgebnn.checkpoint import read_labels
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
@@ -131,12 +133,13 @@ class Method(LightningModule):
         return []
 
 
-def match_classes(labels: Sequence[str], data: Images, what: str) -> None:
-    """Raises `UserError` if a classifier has the data's classes, `labels`, in another order.
+def match_classes(path: str | Path, data: Images, what: str) -> None:
+    """Raises `UserError` if the classifier in one of our checkpoints has the data's classes in another order.
 
     Class folders named by numbers were in the order of text in older versions.
     """
-    if tuple(labels) != data.labels and sorted(labels) == sorted(data.labels):
+    labels = read_labels(path)
+    if labels != data.labels and sorted(labels) == sorted(data.labels):
         first = next(number for number, pair in enumerate(zip(labels, data.labels)) if len(set(pair)) > 1)
         raise UserError(
             f"{what} calls class {first} {labels[first]}, the data call it {data.labels[first]}: the same classes in "

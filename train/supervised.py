@@ -6,7 +6,6 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
@@ -68,7 +67,7 @@ class Supervised(Classification):
                 )
         for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
             if path is not None:
-                match_classes(checkpoint.load(path, what=what).info.labels, data, f"{what} {path}")
+                match_classes(path, data, f"{what} {path}")
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
         if self.init is not None:

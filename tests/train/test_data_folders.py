@@ -1,5 +1,6 @@
 """Which class an image file is of: by the order of folders, or by a list."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,11 @@ def test_a_classifier_of_the_same_classes_in_another_order_is_refused(tmp_path: 
     for arguments in ({"teacher": path}, {"init": path}):
         with pytest.raises(UserError, match=r"calls class 0 10, the data call it 2: the same classes in another order"):
             Supervised(REAL, **arguments).prepare(data)
-    # Other names say nothing of an order, and no names neither.
+    # Other names say nothing of an order, and no names neither; nor does a file that is none of ours, or is not there.
     for labels in (("2", "10"), ("a", "b"), ()):
-        match_classes(labels, data, "any")
+        checkpoint.save(path, REAL.with_head((2,)), replace(info, labels=labels))
+        assert checkpoint.read_labels(path) == labels
+        match_classes(path, data, "any")
+    Path(path).write_bytes(b"PK\x03\x04 a published file")
+    match_classes(path, data, "any")
+    match_classes(tmp_path / "none", data, "any")
