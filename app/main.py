@@ -165,6 +165,7 @@ def show_model(model: str, found: list[Record]) -> None:
 
 TITLES = {
     "accuracy": "Accuracy",
+    "map": "Mean average precision",
     "latency": "Latency",
     "kernels": "Kernels",
     "parity": "Parity",

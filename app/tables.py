@@ -38,6 +38,7 @@ def subject(record: Record) -> tuple[str, ...]:
     context = record.context
     keys = {
         "accuracy": ("protocol", "data", "artifact"),
+        "map": ("protocol", "data"),
         "latency": ("artifact", "runtime", "threads", "isa"),
         "ops": ("resolution",),
         "size": ("artifact",),

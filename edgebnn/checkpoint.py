@@ -102,6 +102,15 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
         ) from None
 
 
+def read_labels(path: str | Path) -> tuple[str, ...]:
+    """Returns the class names in one of this project's checkpoints; none of any other file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return ModelInfo.from_json((file.metadata() or {})[METADATA_KEY]).labels
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+        return ()
+
+
 def _read_safetensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:

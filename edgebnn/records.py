@@ -18,12 +18,13 @@ from typing import Any, Literal, get_args
 from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
 
-Kind = Literal["accuracy", "parity", "latency", "ops", "size", "kernels"]
+Kind = Literal["accuracy", "map", "parity", "latency", "ops", "size", "kernels"]
 VERSION = 1
 FOLDER = "records"
 
 NEEDED: dict[Kind, tuple[str, ...]] = {
     "accuracy": ("top1",),
+    "map": ("map",),
     "latency": ("median_ms", "p10_ms", "p90_ms"),
     "ops": ("ops",),
     "size": ("bytes",),

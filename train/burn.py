@@ -6,12 +6,14 @@ paper's equations were not at hand, and its public code trains nothing (`train.b
 what is taken from where.
 """
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from edgebnn.errors import UserError
 from edgebnn.layouts_source import Hints
+from edgebnn.nn.layers import BinaryConv2d
 from edgebnn.ssl.losses import divergence, unit_distance
 from edgebnn.ssl.schedules import half_cosine
 from train.data import Images
@@ -19,6 +21,8 @@ from train.heads import HeadedMethod
 from train.optim import OptimizerConfig
 from train.student import Student
 from train.teacher import load_teacher
+
+Initial = Literal["kaiming", "torch"]
 
 ADAM = OptimizerConfig(schedule="cosine", warmup=10, warmup_from=1e-4)
 
@@ -52,6 +56,8 @@ class BURN(HeadedMethod):
         balance: l at the first and at the last step; it moves by half a cosine.
         teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
         init_hints: the same of `init`.
+        initial: what convolutions and classifiers start as where `init` gives nothing: kaiming, as stage 1 of the
+            public code has them, or torch, torch's own, as its single stage has them, which skips that.
     """
 
     views: ClassVar[int] = 2
@@ -70,6 +76,7 @@ class BURN(HeadedMethod):
         balance: tuple[float, float] = (0.1, 0.3),
         teacher_hints: Hints | None = None,
         init_hints: Hints | None = None,
+        initial: Initial = "kaiming",
     ) -> None:
         super().__init__(optimizer)
         self.student = student
@@ -80,6 +87,7 @@ class BURN(HeadedMethod):
         self.classes = classes
         self.temperature = temperature
         self.balance = balance
+        self.initial = initial
 
     def prepare(self, data: Images) -> None:
         if not (self.classes >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.balance)):
@@ -93,6 +101,10 @@ class BURN(HeadedMethod):
         self.network.check_resolution(data.resolution)
         self.classifier = classifier(width, self.classes)
         self.target_classifier = classifier(target_width, self.classes)
+        # The layer after pooling starts as torch has it in both.
+        convolutions = [layer for layer in self.network.modules() if isinstance(layer, (nn.Conv2d, BinaryConv2d))]
+        heads = [*self.classifier, *self.target_classifier]
+        draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.initial)
         # From the student to the target: the other way round the map could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
         self.start_from(self.init, data, self.init_hints)
@@ -133,10 +145,21 @@ class BURN(HeadedMethod):
 
 def classifier(inputs: int, classes: int) -> nn.Sequential:
     """BURN's classifier: linear, BatchNorm, ReLU, linear, all `classes` wide."""
-    layers = nn.Sequential(nn.Linear(inputs, classes), nn.BatchNorm1d(classes), nn.ReLU(), nn.Linear(classes, classes))
+    return nn.Sequential(nn.Linear(inputs, classes), nn.BatchNorm1d(classes), nn.ReLU(), nn.Linear(classes, classes))
+
+
+def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], initial: Initial) -> None:
+    """Draws the weights and biases that the layers start with; n inputs meet in an output.
+
+    kaiming: weights from N(0, 2 / n), biases 0. torch: both uniform within 1 / sqrt(n).
+    """
     for layer in layers:
-        if isinstance(layer, nn.Linear):
-            # As the public code does: a frozen random classifier stays what it is at the start.
+        biases = [tensor for name, tensor in layer.named_parameters() if name == "bias"]
+        if initial == "kaiming":
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return layers
+            for bias in biases:
+                nn.init.zeros_(bias)
+        else:
+            bound = layer.weight[0].numel() ** -0.5
+            for tensor in (layer.weight, *biases):
+                nn.init.uniform_(tensor, -bound, bound)

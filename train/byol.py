@@ -30,7 +30,7 @@ class BYOL(HeadedMethod):
         student: the network; what leaves training has no head.
         init: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
         optimizer: what BURN's repository has for its baselines: LARS 4.8, weight decay 1e-6 on weights alone, 10
-            epochs of warm-up, cosine by epoch, for 4096 images a step.
+            epochs of warm-up, cosine by epoch, for 8192 images a step.
         hidden: width of the heads' hidden layers.
         dim: size of the projections compared.
         momentum: m at the start; it rises to 1 by half a cosine over all steps.

@@ -20,16 +20,17 @@ from train import launch
 from train.burn import BURN
 from train.burn_code import BURNCode
 from train.byol import BYOL
-from train.callbacks import CONFIG, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
+from train.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from train.data import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from train.distill import Distill
 from train.distributed import alone
+from train.evaluation import Classification
 from train.failures import one_line_errors
 from train.finetune import FineTune
 from train.hub import HuggingFace
 from train.knn import KNN
 from train.linear import BurnLinearEvaluation, LinearEvaluation
-from train.method import Method
+from train.method import Method, match_classes
 from train.moco import MoCoV2
 from train.moco_distill import MoCoV2Distill
 from train.monitor import Flips, Spread, Throughput
@@ -39,12 +40,14 @@ from train.supervised import Supervised
 from train.svm import LowShotSVM
 from train.swav import SwAV
 from train.sync_batchnorm import BatchNormSync
+from train.voc import Voc2007
+from train.voc_svm import VocSVM
 
 METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
-    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM),
+    *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM, VocSVM),
 )
-DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace)
+DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace, Voc2007)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
 DEFAULTS = {
@@ -171,7 +174,7 @@ def fit(arguments: list[str]) -> None:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
         # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
         # nothing behind.
-        data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views)
+        data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)
@@ -179,6 +182,8 @@ def fit(arguments: list[str]) -> None:
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
+        if start and isinstance(model, Classification):
+            match_classes(Path(start).parent / MODEL, data, f"ckpt_path {start}")
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from edgebnn.errors import UserError
 from edgebnn.ssl.views import fixed_view
 from train.datasets import FileImages, MemoryImages
+from train.folders import Samples, read_list, scan_classes
 from train.images import Images, Part
 
 Labelled = tuple[Tensor, Tensor]
@@ -124,52 +125,54 @@ class Cifar100(Cifar10):
 
 
 class ImageFolder(Images):
-    """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout.
+    """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout, or as lists name them.
+
+    Classes are numbered in the order of their folders' names: as whole numbers if all of them are, else as text.
 
     A training image that cannot be read is replaced by the next, one of an evaluation is left out; `skipped` tells.
     Evaluation resizes to 256/224 of the resolution and takes the centre.
 
     Args (others as for `Images`):
         root: the folder that holds train/ and val/.
+        train_list: a text file that names the files of train/ to use, with their class numbers
+            (`train.folders.read_list`); None takes all, numbered by their folders.
+        val_list: the same of val/.
     """
 
-    def __init__(self, root: str, **kwargs: Any) -> None:
+    def __init__(self, root: str, train_list: str | None = None, val_list: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = root
-        self.samples: dict[Part, list[tuple[str, int]]] = {}
+        self.train_list, self.val_list = train_list, val_list
+        self.samples: dict[Part, Samples] = {}
 
     def setup(self, stage: str | None = None) -> None:
         if self.samples:
             return
-        parts: tuple[Part, Part] = ("train", "val")
-        classes, samples = zip(*(scan_classes(Path(self.root) / part) for part in parts))
-        if classes[0] != classes[1]:
-            odd = sorted(set(classes[0]) ^ set(classes[1]))
+        classes, train = self._read("train", self.train_list)
+        others, val = self._read("val", self.val_list, len(classes))
+        # A list of held-out files numbers the classes and need not have them in folders.
+        if self.val_list is None and classes != others:
+            odd = sorted(set(classes) ^ set(others))
             raise UserError(
-                f"{self.root}: train/ has {len(classes[0])} classes, val/ has {len(classes[1])} "
+                f"{self.root}: train/ has {len(classes)} classes, val/ has {len(others)} "
                 f"({odd[0]} is in one of them only); give both the same class folders"
+                if self.train_list is None
+                else f"data.train_list {self.train_list} does not number the classes as the folders of {self.root}/val "
+                "do; give data.val_list, too"
             )
-        train, val = samples
         if self.subset is not None:
             names = [os.path.basename(path) for path, _ in train]
             kept = self.subset.pick(np.array([label for _, label in train]), names, self.seed)
             train = [train[number] for number in kept]
-        self.labels = tuple(classes[0])
+        self.labels = tuple(classes)
         self.samples = {"train": train, "val": val}
 
     def images(self, part: Part) -> FileImages:
         return FileImages(self.samples[part])
 
-
-def scan_classes(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Class names and (file, class number) pairs of a folder of class folders."""
-    try:
-        found = datasets.ImageFolder(str(folder))
-    except OSError as error:
-        raise UserError(
-            f"{folder} holds no images in class folders ({error}); give a folder with one folder per class"
-        ) from None
-    return found.classes, found.samples
+    def _read(self, part: Part, listed: str | None, classes: int | None = None) -> tuple[list[str], Samples]:
+        folder = Path(self.root) / part
+        return scan_classes(folder) if listed is None else read_list(listed, folder, f"data.{part}_list", classes)
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from edgebnn.errors import UserError, check
-from train.data import Cifar10, Cifar100, Digits, ImageFolder, Mnist5k, scan_classes
+from train.data import Cifar10, Cifar100, Digits, ImageFolder, Mnist5k
+from train.folders import scan_classes
 from train.hub import HuggingFace
 from train.images import Images
 

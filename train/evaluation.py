@@ -15,7 +15,7 @@ from edgebnn.errors import UserError
 from edgebnn.files import sha256
 from edgebnn.layouts_source import Hints
 from edgebnn.nn import Network
-from edgebnn.records import Record
+from edgebnn.records import Kind, Record
 from train.callbacks import CONFIG
 from train.data import ImageFolder, Images
 from train.datasets import Batch
@@ -44,10 +44,12 @@ class Evaluation(Method):
         checkpoint_hints: what the checkpoint, if it is a published file, does not say (docs/checkpoints.md).
 
     Attributes:
+        kind: of its records.
         found: the checkpoint; None for the untrained baseline.
     """
 
     may_collapse: ClassVar[bool] = False
+    kind: ClassVar[Kind] = "accuracy"
     found: checkpoints.Checkpoint | None = None
 
     def __init__(
@@ -72,13 +74,7 @@ class Evaluation(Method):
         """
         if (self.checkpoint is None) == (self.student is None):
             raise UserError("an evaluation takes a checkpoint or an untrained student; give one of the two")
-        if len(data.labels) < 2:
-            raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
-        counts = images_of_classes(data)
-        if not counts.min():
-            raise UserError(
-                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
-            )
+        self.check_classes(data)
         if self.student is not None:
             self.found = None
             network = self.student.with_head(())
@@ -92,12 +88,23 @@ class Evaluation(Method):
         match_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
         return self.found.model
 
+    def check_classes(self, data: Images) -> None:
+        """Raises `UserError` unless the data have classes that can be measured."""
+        check_single_label(data)
+        if len(data.labels) < 2:
+            raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
+        counts = images_of_classes(data)
+        if not counts.min():
+            raise UserError(
+                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
+            )
+
     def on_validation_end(self) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         self.skipped = len(data.skipped())
 
     def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
-        """An accuracy record of the model `name`; `more` is added to its context."""
+        """A record of the model `name`; `more` is added to its context."""
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         context = {
             "protocol": protocol + label_share(data),
@@ -113,17 +120,24 @@ class Evaluation(Method):
         }
         if self.found is not None and self.found.assumed:
             context["assumed"] = list(self.found.assumed)
-        return Record("accuracy", name, {key: round(value, 4) for key, value in values.items()}, context | more)
+        listed = getattr(data, "train_list", None)
+        if listed is not None:
+            context["train_list"] = Path(listed).name
+        return Record(self.kind, name, {key: round(value, 4) for key, value in values.items()}, context | more)
 
 
 class Classification(Evaluation):
     """Trains a classifier on labels, and counts its right answers. A subclass builds `network` and names `protocol`."""
 
     protocol: ClassVar[str]
+    takes_partial: ClassVar[bool] = True
 
     def training_step(self, batch: Batch) -> Tensor:
         (images,), labels = batch
-        loss = F.cross_entropy(self.network(images), labels)
+        losses = F.cross_entropy(self.network(images), labels, reduction="none")
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        weights = data.weights()
+        loss = losses.mean() if weights is None else (losses * weights.to(losses)).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -164,6 +178,12 @@ def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
     right, within_five, images = counts.tolist()
     # Among five classes the right one is always within the first five.
     return {"top1": 100 * right / images} | ({"top5": 100 * within_five / images} if classes > 5 else {})
+
+
+def check_single_label(data: Images) -> None:
+    """Raises `UserError` if an image of the data may have several classes."""
+    if data.multi_label:
+        raise UserError(f"images of {type(data).__name__} may have several classes; use VocSVM, or other data")
 
 
 def images_of_classes(data: Images) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torchvision.transforms import v2
 
 from edgebnn.errors import UserError
@@ -17,7 +18,7 @@ from train.datasets import Batch, DrawnBatch, EncodedImages, MemoryImages, View
 from train.distributed import rank, union, world_size
 from train.launch import cores
 from train.loader import Loader, Plan
-from train.order import epoch_order, evaluation_batches, part_size, training_batches
+from train.order import epoch_order, evaluation_batches, last_weights, part_size, training_batches
 from train.subset import Subset
 
 Part = Literal["train", "val"]
@@ -43,13 +44,17 @@ class Images(LightningDataModule):
         second_augmentation: of the second view, where a method's two differ (BYOL); None for as the others.
         small_resolution: side of the small views, for methods that ask for some (SwAV).
         subset: which training images are used; None for all.
+        drop_last: whether the images left over after an epoch's last whole batch are dropped, as pretraining has it.
+            False makes a smaller step of them, as linear evaluations have it.
         seed: what the order and the views of every epoch are drawn from.
 
     Attributes:
         labels: names of the classes in the order of their numbers; known after `setup`.
+        multi_label: whether an image may have several classes; its class number then says nothing.
     """
 
     labels: tuple[str, ...] = ()
+    multi_label: ClassVar[bool] = False
     MEAN: tuple[float, ...] = IMAGENET_MEAN
     STD: tuple[float, ...] = IMAGENET_STD
 
@@ -65,6 +70,7 @@ class Images(LightningDataModule):
         second_augmentation: Augmentation | None = None,
         small_resolution: int | None = None,
         subset: Subset | None = None,
+        drop_last: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -79,16 +85,18 @@ class Images(LightningDataModule):
         self.second_augmentation = second_augmentation
         self.small_resolution = small_resolution
         self.subset = subset
+        self.drop_last = drop_last
         self.seed = seed
         self.broken: set[str] = set()
 
-    def check(self, world: int = 1, accumulate: int = 1, small_views: int = 0) -> None:
+    def check(self, world: int = 1, accumulate: int = 1, small_views: int = 0, partial: bool = True) -> None:
         """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`.
 
         Args:
             world: processes that will train together.
             accumulate: batches that make one step.
             small_views: how many of them the method asks for.
+            partial: whether the method takes a last step of fewer images.
         """
         sides = min(self.resolution, self.resolution if self.small_resolution is None else self.small_resolution)
         if sides < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
@@ -102,6 +110,10 @@ class Images(LightningDataModule):
         part_size(self.batch_size, world, accumulate)
         if small_views and self.small_resolution is None:
             raise UserError(f"the method asks for {small_views} small views; give data.small_resolution")
+        if not (self.drop_last or partial):
+            raise UserError(
+                "data.drop_last false makes a last step of fewer images, which this method does not take; leave it out"
+            )
 
     def images(self, part: Part) -> MemoryImages | EncodedImages:
         """One part's images; of train, the subset in use."""
@@ -132,6 +144,19 @@ class Images(LightningDataModule):
         training = self.trainer is not None and self.trainer.training
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0  # type: ignore[union-attr]
 
+    def weights(self) -> Tensor | None:
+        """Returns the weights (N,) of the images of the batch in training; None where all weigh the same.
+
+        Only a last step of fewer images has any (`train.order.last_weights`).
+        """
+        assert self.trainer is not None
+        accumulate = self.accumulate()
+        step, number = divmod(self.trainer.fit_loop.batch_idx, accumulate)
+        whole, left = divmod(self.count("train"), self.batch_size)
+        if step < whole:
+            return None
+        return torch.from_numpy(last_weights(left, self.batch_size, world_size(), rank(), accumulate, number))
+
     def accumulate(self) -> int:
         """Number of batches that make one step."""
         return self.trainer.accumulate_grad_batches if self.trainer else 1
@@ -152,16 +177,18 @@ class Images(LightningDataModule):
     def train_dataloader(self) -> Loader:
         """This process' share of an epoch; which epoch, and from where in it, is settled at its first batch."""
         images = self.images("train")
-        count = self._checked_count(images)
+        count = self._checked_count(images) if self.drop_last else len(images)
 
         def plan() -> Plan:
             epoch = self.epoch()
             order = epoch_order(count, self.seed, epoch)
-            batches = training_batches(order, self.batch_size, world_size(), rank(), self.accumulate())
+            shared = self.batch_size, world_size(), rank(), self.accumulate()
+            batches = training_batches(order, *shared, drop_last=self.drop_last)
             read = partial(images.drawn, views=self.views(), seed=self.seed, epoch=epoch)
             return read, batches[self.start_batch() :]
 
-        return Loader(plan, count // self.batch_size * self.accumulate(), self.workers, self.broken)
+        steps = count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        return Loader(plan, steps * self.accumulate(), self.workers, self.broken)
 
     def fixed_train_dataloader(self, *, shuffled: bool = False) -> Loader:
         """The training images as evaluation sees them, in order, shared among the processes.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from edgebnn.checkpoint import read_labels
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
@@ -28,6 +30,8 @@ class Method(LightningModule):
         small_views: how many small views besides, after the others (SwAV's multi-crop).
         external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
             times the student and stays out of `last.ckpt`.
+        takes_partial: whether `data.drop_last: false` may give it a last step of fewer images, whose weights
+            (`Images.weights`) it heeds.
         trains: False where there is nothing to train, as in kNN: `fit` then validates and writes records, no model.
         may_collapse: whether outputs that hardly differ between images are worth a warning (`train.monitor`).
         network: the network that leaves training.
@@ -40,6 +44,7 @@ class Method(LightningModule):
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
+    takes_partial: ClassVar[bool] = False
     may_collapse: ClassVar[bool] = True
     network: Network
 
@@ -126,6 +131,20 @@ class Method(LightningModule):
     def records(self, name: str, epochs: int) -> list[Record]:
         """The facts that a run of so many finished epochs measured about the model `name`."""
         return []
+
+
+def match_classes(path: str | Path, data: Images, what: str) -> None:
+    """Raises `UserError` if the classifier in one of our checkpoints has the data's classes in another order.
+
+    Class folders named by numbers were in the order of text in older versions.
+    """
+    labels = read_labels(path)
+    if labels != data.labels and sorted(labels) == sorted(data.labels):
+        first = next(number for number, pair in enumerate(zip(labels, data.labels)) if len(set(pair)) > 1)
+        raise UserError(
+            f"{what} calls class {first} {labels[first]}, the data call it {data.labels[first]}: the same classes in "
+            "another order, as older versions sorted folders named by numbers; train it again"
+        )
 
 
 def match_normalisation(info: ModelInfo, data: Images, what: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn, optim
 
 from edgebnn.errors import UserError
@@ -12,6 +13,9 @@ from edgebnn.ssl.schedules import half_cosine, warm_up
 
 Group = Mapping[str, Any]
 """`params`, and what of them differs from the configuration: `lr`, `weight_decay`."""
+
+NO_DECAY = torch.finfo(torch.float32).tiny
+"""A weight decay that is none, and not 0."""
 
 
 @dataclass(frozen=True)
@@ -128,4 +132,5 @@ class OptimizerConfig:
             return optim.SGD(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
         from lightly.utils.lars import LARS
 
-        return LARS(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        # Lightly's takes no decay as a word for plain steps, which `_groups` says of the tensors that take them.
+        return LARS(groups, self.lr, momentum=self.momentum, weight_decay=max(self.weight_decay, NO_DECAY))

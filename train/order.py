@@ -30,17 +30,57 @@ def part_size(batch_size: int, world: int, accumulate: int) -> int:
 
 
 def training_batches(
-    order: np.ndarray, batch_size: int, world: int = 1, rank: int = 0, accumulate: int = 1
-) -> np.ndarray:
-    """The batches (batches, images) that process `rank` loads one after the other.
+    order: np.ndarray, batch_size: int, world: int = 1, rank: int = 0, accumulate: int = 1, *, drop_last: bool = True
+) -> list[np.ndarray]:
+    """Returns the batches of image numbers that process `rank` loads one after the other.
 
     A step's batch is cut into `accumulate` parts, each of these into `world`: what the processes hold at a time
-    are consecutive images, in the order of their ranks (as `train.distributed.gather` restores them). Images
-    left over after the last whole batch are dropped, since BatchNorm should see batches of one size.
+    are consecutive images, in the order of their ranks (as `train.distributed.gather` restores them).
+
+    Args:
+        order: the epoch's images.
+        batch_size: images of a step.
+        world, rank: processes, and the number of this one.
+        accumulate: batches that make one step.
+        drop_last: whether the images left over after the last whole step are dropped. Otherwise they make a smaller
+            step. Images of that step are loaded again where they do not share out, and `last_weights` leaves those
+            copies out of the loss.
     """
     part = part_size(batch_size, world, accumulate)
     steps = len(order) // batch_size
-    return order[: steps * batch_size].reshape(steps * accumulate, world, part)[:, rank]
+    batches = list(order[: steps * batch_size].reshape(steps * accumulate, world, part)[:, rank])
+    left = order[steps * batch_size :]
+    if len(left) and not drop_last:
+        last = last_part_size(len(left), batch_size, world, accumulate)
+        batches += list(np.resize(left, (accumulate, world, last))[:, rank])
+    return batches
+
+
+def last_part_size(left: int, batch_size: int, world: int, accumulate: int) -> int:
+    """Returns how many images a process loads at a time in a last step of `left` images, fewer than `batch_size`.
+
+    Two at least where whole batches have as many: BatchNorm in training takes no single value a channel.
+    """
+    parts = world * accumulate
+    return min(batch_size // parts, max(2, -(-left // parts)))
+
+
+def last_weights(
+    left: int, batch_size: int, world: int = 1, rank: int = 0, accumulate: int = 1, number: int = 0
+) -> np.ndarray:
+    """Returns the weights of the images of one batch in a last step of `left` images.
+
+    The mean over a batch of weight times loss, averaged over processes and accumulated batches as the trainer does,
+    is the mean loss of the `left` images, each counted once.
+
+    Args:
+        left: images of the step, fewer than `batch_size`.
+        batch_size, world, rank, accumulate: as `training_batches` has them.
+        number: which of the accumulated batches.
+    """
+    part = last_part_size(left, batch_size, world, accumulate)
+    places = (number * world + rank) * part + np.arange(part)
+    return np.where(places < left, part * world * accumulate / left, 0.0)
 
 
 def evaluation_batches(count: int, part: int, world: int = 1, rank: int = 0) -> list[np.ndarray]:

@@ -33,6 +33,7 @@ from train import inputs
 from train.callbacks import CONFIG, LAST, MODEL
 from train.cli import fit
 from train.launch import is_first
+from train.resume import differences
 from train.stages import Stage, check_order, read, relative, resolve
 
 INPUTS = "inputs.json"
@@ -99,9 +100,9 @@ def is_finished(stage: Stage) -> bool:
         others = inputs.changed(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
     except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
-    changed = sorted(key for key in was.keys() | stage.config.keys() if was.get(key) != stage.config.get(key))
+    changed = differences(was, stage.config)
     if changed:
-        shown = ", ".join(f"{key} (was {was.get(key)}, is {stage.config.get(key)})" for key in changed)
+        shown = ", ".join(changed.values())
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
     if others:
         raise UserError(f"stage {stage.name} was trained from another {' and '.join(others)}; {remedy}")
@@ -127,6 +128,8 @@ def train(stage: Stage) -> None:
 
 def accuracies(folder: Path) -> list[str]:
     """The accuracies measured in a run folder, the newest of each model and protocol, with both."""
-    found = [record for record in records.read_all(folder) if record.kind == "accuracy"]
-    newest = {(record.model, record.context.get("protocol")): record.values["top1"] for record in found}
-    return [f"{top1:.1f} %  {model}: {protocol}" for (model, protocol), top1 in newest.items()]
+    measured = {"accuracy": ("top1", "%"), "map": ("map", "% mAP")}
+    found = [record for record in records.read_all(folder) if record.kind in measured]
+    newest = {(record.model, record.context.get("protocol")): record for record in found}
+    shown = {who: (record.values[measured[record.kind][0]], measured[record.kind][1]) for who, record in newest.items()}
+    return [f"{value:.1f} {unit}  {model}: {protocol}" for (model, protocol), (value, unit) in shown.items()]

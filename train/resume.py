@@ -33,6 +33,9 @@ DECIDES = (
 FREE = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
 """Keys among them that only say how it gets there."""
 
+NEW = {"data.init_args.drop_last": True, "model.init_args.initial": "kaiming"}
+"""Keys that runs of older versions do not have, and the values that those runs went by."""
+
 
 def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: int) -> None:
     """Raises `UserError` unless the run folder is unused, or `start` is a checkpoint of the same run.
@@ -59,14 +62,28 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
     if not complete:
         raise damaged
     now = flat(config)
-    changed = [key for key in sorted(was.keys() | now.keys()) if decides(key) and was.get(key) != now.get(key)]
+    changed = {key: shown for key, shown in differences(was, now).items() if decides(key)}
     if was and changed:
-        shown = ", ".join(f"{key} (was {was.get(key)}, is {now.get(key)})" for key in changed)
+        shown = ", ".join(changed.values())
         raise UserError(f"ckpt_path {start} is of a run with another {shown}; give it the same, or start a new run")
     if 0 <= max_steps <= found["global_step"]:
         raise UserError(
             f"ckpt_path {start} has taken {found['global_step']} steps, trainer.max_steps ends at {max_steps}; raise it"
         )
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Returns the keys whose values differ between two flat configurations, in order, each with words that say how.
+
+    A configuration that an older version wrote lacks the keys in `NEW`, and means their values.
+    """
+    meant = {key: value for key, value in NEW.items() if key in was or key in now}
+    was, now = meant | was, meant | now
+    return {
+        key: f"{key} (was {was.get(key)}, is {now.get(key)})"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key)
+    }
 
 
 def decides(key: str) -> bool:

@@ -10,8 +10,9 @@ from edgebnn.errors import UserError
 from edgebnn.layouts_source import Hints
 from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
-from train.evaluation import Classification
+from train.evaluation import Classification, check_single_label
 from train.images import Images
+from train.method import match_classes
 from train.optim import OptimizerConfig
 from train.student import Student, start_from
 from train.teacher import load_teacher
@@ -37,6 +38,7 @@ class Supervised(Classification):
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
     protocol = "supervised"
+    takes_partial: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Supervised(Classification):
 
     def prepare(self, data: Images) -> None:
         assert self.student is not None
+        check_single_label(data)
         classes = len(data.labels)
         if not 0 <= self.teacher_share <= 1:
             raise UserError(f"a teacher_share of {self.teacher_share} is not from 0 to 1; ReActNet has 1")
@@ -69,6 +72,9 @@ class Supervised(Classification):
                     f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
                     "classes; give a classifier trained on them"
                 )
+        for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
+            if path is not None:
+                match_classes(path, data, f"{what} {path}")
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
         if self.init is not None:

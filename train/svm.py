@@ -16,7 +16,7 @@ from edgebnn.layouts_source import Hints
 from edgebnn.records import Record
 from train.data import Images
 from train.distributed import rank, world_size
-from train.evaluation import accuracies, images_of_classes, right_answers
+from train.evaluation import accuracies, check_single_label, images_of_classes, right_answers
 from train.features import FeatureEvaluation, Features
 from train.optim import OptimizerConfig
 from train.student import Student
@@ -29,8 +29,8 @@ class LowShotSVM(FeatureEvaluation):
 
     The SVMs are those of the published benchmark: features of length 1, squared hinge loss, errors on
     the class itself weighing twice, at most 2,000 iterations. It was made for VOC07, whose images have
-    several classes each, and gives mean average precision; here every image has one class, and the
-    highest of the SVMs' scores names it.
+    several classes each, and gives mean average precision (`train.voc_svm`); here every image has one class,
+    and the highest of the SVMs' scores names it.
 
     The published codes report the cost that is best on the test images. Here the cost is chosen on the
     drawn images alone, by cross-validation in up to three folds; of one image a class there is nothing to
@@ -66,6 +66,7 @@ class LowShotSVM(FeatureEvaluation):
                 f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} make no SVM; "
                 "give at least one of each, shots and draws of 1 or more, positive costs"
             )
+        check_single_label(data)
         check_shots(self.shots, images_of_classes(data), data.labels)
         super().prepare(data)
 

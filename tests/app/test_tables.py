@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from app import page, summary, tables
-from edgebnn.records import Kind, Record
+from app import main, page, summary, tables
+from edgebnn.records import NEEDED, Kind, Record
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, accuracy, date, latency, write_all
 from train.linear import LinearEvaluation
 
@@ -213,3 +213,11 @@ def test_a_file_exported_anew_is_not_verified() -> None:
     (row,) = tables.overview(second).to_dict("records")
     assert row["bytes"] == 6
     assert pd.isna(row["parity"])
+
+
+@pytest.mark.parametrize("kind", NEEDED)
+def test_records_of_every_kind_are_shown(kind: Kind) -> None:
+    record = Record(kind, "m", dict.fromkeys(NEEDED[kind], 50.0), {"protocol": "any", "artifact": "a.onnx"})
+    assert tables.newest([record, record]) == [record]
+    assert len(tables.overview([record])) == 1
+    assert main.TITLES[kind]

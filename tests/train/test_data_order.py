@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebnn.errors import UserError
-from train.order import epoch_order, evaluation_batches, training_batches
+from train.order import epoch_order, evaluation_batches, last_weights, training_batches
 
 sizes = st.integers(1, 4)
 
@@ -25,6 +25,34 @@ def test_shares_put_together_are_the_steps_of_a_single_process(
         # What `gather` gives at each moment, one after the other.
         assert [image for moment in moments for share in shares for image in share[moment]] == expected.tolist()
         assert expected.tolist() == order[step * batch : (step + 1) * batch].tolist()
+
+
+@given(st.integers(1, 60), sizes, sizes, sizes)
+def test_a_last_step_of_what_is_left_counts_every_image_once(
+    count: int, part: int, world: int, accumulate: int
+) -> None:
+    order = epoch_order(count, 7, 2)
+    batch = part * world * accumulate
+    shares = [training_batches(order, batch, world, rank, accumulate, drop_last=False) for rank in range(world)]
+    steps, left = divmod(count, batch)
+    # All processes load as much at a time, or those that have nothing to load would keep the others waiting.
+    assert len({tuple(map(len, share)) for share in shares}) == 1
+    assert len(shares[0]) == (steps + (left > 0)) * accumulate
+    for rank, share in enumerate(shares):
+        whole = training_batches(order, batch, world, rank, accumulate)
+        assert [row.tolist() for row in share[: steps * accumulate]] == [row.tolist() for row in whole]
+    if not left:
+        return
+    assert 1 <= len(shares[0][-1]) <= part
+    assert len(shares[0][-1]) > 1 or part == 1
+    loss = np.random.default_rng(count).random(count)
+    # As the trainer does it: the mean over a batch, then over the processes and the accumulated batches.
+    means = [
+        (loss[share[steps * accumulate + number]] * last_weights(left, batch, world, rank, accumulate, number)).mean()
+        for number in range(accumulate)
+        for rank, share in enumerate(shares)
+    ]
+    assert np.mean(means) == pytest.approx(loss[order[steps * batch :]].mean(), rel=1e-12)
 
 
 @given(st.integers(0, 60), sizes, st.integers(1, 7))

@@ -35,12 +35,19 @@ class Watched(LightningModule):
 
 
 def seen(
-    module: Watched, ckpt_path: Path | None = None, workers: int = 0, batch_size: int = 8, **trainer: Any
+    module: Watched,
+    ckpt_path: Path | None = None,
+    workers: int = 0,
+    batch_size: int = 8,
+    drop_last: bool = True,
+    **trainer: Any,
 ) -> list[Any]:
     """What `module` saw of two epochs, five steps each."""
     options = {"max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": False}
     options |= {"enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
-    data = Digits(batch_size=batch_size, resolution=8, subset=Subset(per_class=4), workers=workers, seed=5)
+    data = Digits(
+        batch_size=batch_size, resolution=8, subset=Subset(per_class=4), workers=workers, drop_last=drop_last, seed=5
+    )
     Trainer(**{**options, **trainer}).fit(module, datamodule=data, ckpt_path=ckpt_path)
     return module.seen
 
@@ -66,6 +73,35 @@ def test_a_resumed_run_sees_what_is_left(tmp_path: Path, stop: int, accumulate: 
     # A fresh process would begin with other random numbers.
     torch.manual_seed(stop)
     assert_same(seen(Watched(), first.path, **how), whole[stop:])
+
+
+class Weighed(Watched):
+    """Keeps the weights of the images besides."""
+
+    def training_step(self, batch: Any) -> torch.Tensor:
+        weights = self.trainer.datamodule.weights()  # type: ignore[attr-defined]
+        return super().training_step((*batch, weights))
+
+
+@pytest.mark.parametrize(("stop", "accumulate"), [(5, 1), (6, 1), (8, 1), (14, 2)])
+def test_a_resumed_run_has_the_last_step_of_what_is_left(tmp_path: Path, stop: int, accumulate: int) -> None:
+    # 40 images: three steps of 12 and one of 4.
+    how = {"accumulate_grad_batches": accumulate, "batch_size": 12, "drop_last": False}
+    run = seen(Weighed(), **how)
+    assert len(run) == 8 * accumulate
+    sizes = [len(labels) for _, labels, _ in run]
+    assert sizes == ([12 // accumulate] * 3 * accumulate + [4 // accumulate] * accumulate) * 2
+    for number, (_, _, weights) in enumerate(run):
+        if number // accumulate % 4 < 3:
+            assert weights is None
+        else:
+            assert weights.tolist() == [1.0] * (4 // accumulate)
+    first = Weighed(stop, tmp_path / "middle.ckpt")
+    with pytest.raises(InterruptedError):
+        seen(first, **how)
+    rest = seen(Weighed(), first.path, **how)
+    assert_same([one[:2] for one in rest], [one[:2] for one in run[stop:]])
+    assert [one[2] is None for one in rest] == [one[2] is None for one in run[stop:]]
 
 
 def test_every_epoch_shows_every_image_anew() -> None:

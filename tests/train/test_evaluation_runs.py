@@ -9,6 +9,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.records import Record
 from tests.train.conftest import REAL
+from tests.train.runs import assert_equal_runs, last, write_config
 from train.__main__ import main
 from train.cli import Reader
 from train.data import Digits
@@ -52,6 +53,40 @@ def test_two_processes_measure_what_one_does(model: list[str], pretrained: str, 
     assert (tmp_path / "2/model.safetensors").exists() == (kind == "LinearEvaluation")
 
 
+def test_two_processes_take_the_last_step_of_what_is_left_as_one_does(pretrained: str, tmp_path: Path) -> None:
+    """110 images in steps of 44, 44 and 22, which two processes of two batches each do not share out evenly."""
+    config = write_config(
+        tmp_path / "linear.yaml", "LinearEvaluation", {"max_epochs": 1, "precision": "64-true"}, checkpoint=pretrained
+    )
+    options = [
+        "fit",
+        "--config",
+        str(config),
+        "--data.batch_size",
+        "44",
+        "--data.subset.per_class",
+        "11",
+        "--data.drop_last",
+        "false",
+    ]
+    options += [
+        "--trainer.limit_train_batches",
+        "1.0",
+        "--trainer.accumulate_grad_batches",
+        "2",
+        "--trainer.logger",
+        "false",
+    ]
+    one, two = tmp_path / "one", tmp_path / "two"
+    main([*options, "--run", str(one)])
+    assert last(one)["global_step"] == 3
+    # Two processes go on in the middle of the epoch, before its last step.
+    main([*options, "--run", str(two), "--trainer.max_steps", "2"])
+    main([*options, "--run", str(two), "--ckpt_path", f"{two}/last.ckpt", "--trainer.devices", "2"])
+    assert last(two)["global_step"] == 3
+    assert_equal_runs(two, one, rtol=1e-9, atol=1e-9)
+
+
 def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
     recipe = TRAIN / "recipes/evaluate.yaml"
     values = {"checkpoint": "some.safetensors", "name": "tiny", "method": "ours, two steps"}
@@ -72,7 +107,9 @@ def test_a_recipe_shows_every_accuracy_of_a_stage_and_of_each_the_newest(tmp_pat
     for date, shots, top1 in (("2026-01-01", 1, 20.0), ("2026-01-02", 1, 30.0), ("2026-01-03", 2, 40.04)):
         context = {"protocol": f"low-shot SVM, {shots} a class"}
         records.write(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
+    records.write(Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path)
     assert accuracies(tmp_path) == [
         "30.0 %  tiny: low-shot SVM, 1 a class",
         "40.0 %  tiny: low-shot SVM, 2 a class",
+        "61.3 % mAP  tiny: VOC07 SVM",
     ]

@@ -40,6 +40,16 @@ def test_everything_moves_and_stays_binary(pretrained: str, digits: Digits, tmp_
     torch.testing.assert_close(found(images), method.network.eval()(images), rtol=1e-5, atol=1e-6)
 
 
+def test_a_single_image_left_over_is_a_step_that_batchnorm_takes(pretrained: str) -> None:
+    # The last maps are of one pixel: a single image would give BatchNorm a single value a channel.
+    data = Digits(batch_size=23, subset=Subset(per_class=7), drop_last=False)
+    data.setup()
+    method = FineTune(pretrained)
+    method.prepare(data)
+    train_one_step(method, data, max_epochs=1, max_steps=-1)
+    assert method.global_step == 4
+
+
 def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -> None:
     sgd = OptimizerConfig(name="sgd", lr=1e-3, momentum=0.0, schedule="constant")
     steps = []

@@ -1,5 +1,6 @@
 """Linear evaluations: what moves, what is counted, how other data are normalised, and what the record says."""
 
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ import yaml
 from edgebnn import checkpoint, records
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
+from edgebnn.ssl.views import Augmentation
 from tests.train.conftest import BINARY, REAL, moved, snapshot, train_one_step
 from train.__main__ import main
 from train.data import Digits
 from train.evaluation import accuracies, data_name, pretraining_data, right_answers
 from train.linear import BurnLinearEvaluation, LinearEvaluation
 from train.method import match_normalisation
+from train.optim import OptimizerConfig
+from train.order import epoch_order
+from train.subset import Subset
 
 
 def saved(path: Path, head: tuple[int, ...], *, relu: bool = False, mean: float = 0.3053) -> str:
@@ -103,6 +108,42 @@ def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) ->
     }
     assert {key: record.context[key] for key in expected} == expected
     assert checkpoint.load(tmp_path / "linear/model.safetensors").info.mean == (0.5,) * 3
+
+
+STILL = Augmentation(crop=(1, 1), jitter_probability=0, gray_probability=0, blur_probability=0, flip_probability=0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_images_left_over_make_a_last_step_of_their_mean_loss(accumulate: int) -> None:
+    # Steps of 4, 4 and 3 images, of which the last does not share out among two batches.
+    data = Digits(batch_size=4, subset=Subset(per_class=2), drop_last=False, augmentation=STILL, seed=3)
+    data.setup()
+    images, labels = data.parts["train"]
+    kept = [*range(0, 20, 2), 1]
+    data.parts["train"] = images[kept], labels[kept]
+    method = LinearEvaluation(student=REAL, optimizer=OptimizerConfig(name="sgd", lr=0.5, schedule="constant"))
+    method.prepare(data)
+    ((images,), labels) = next(iter(whole(data).fixed_train_dataloader()))
+    weight, bias = (tensor.detach().clone().requires_grad_() for tensor in method.network.head[0].parameters())
+    sgd = torch.optim.SGD([weight, bias], lr=0.5, momentum=0.9)
+    with torch.no_grad():
+        features = method.network.eval().features(images)
+    order = torch.from_numpy(epoch_order(11, 3, 0))
+    for step in (order[:4], order[4:8], order[8:]):
+        sgd.zero_grad()
+        torch.nn.functional.cross_entropy(features[step] @ weight.T + bias, labels[step]).backward()
+        sgd.step()
+    train_one_step(method, data, max_epochs=1, max_steps=-1, accumulate_grad_batches=accumulate)
+    assert method.global_step == 3
+    torch.testing.assert_close(method.network.head[0].weight, weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(method.network.head[0].bias, bias, rtol=1e-4, atol=1e-5)
+
+
+def whole(data: Digits) -> Digits:
+    """The same data in one batch."""
+    one = copy(data)
+    one.batch_size = 100
+    return one
 
 
 def test_one_class_is_no_classification(digits: Digits) -> None:

@@ -149,6 +149,28 @@ def test_burn_code_leaves_the_target_classifier_as_it_was_drawn(teacher: str, di
     assert changed == trained | {f"target_classifier.{name}" for name in buffers(method.target_classifier)}
 
 
+@pytest.mark.parametrize("kind", [BURN, BURNCode])
+def test_burn_starts_as_the_stages_of_its_code_do(kind: type[BURN], teacher: str, digits: Digits) -> None:
+    for initial in ("kaiming", "torch"):
+        method = kind(STEP1, teacher, classes=200, initial=initial)
+        method.prepare(digits)
+        weights = {name: tensor for name, tensor in method.network.named_parameters() if tensor.ndim == 4}
+        assert {"stem.weight", "units.0.conv.weight", "units.25.conv.weight"} <= weights.keys()
+        heads = (method.classifier, method.target_classifier)
+        weights |= {f"{number}.{layer}": head[layer].weight for number, head in enumerate(heads) for layer in (0, 3)}
+        for name, weight in weights.items():
+            inputs = weight[0].numel()
+            # A variance of 2 / n, or that of a uniform number within 1 / sqrt(n): a third of 1 / n.
+            variance = 2 / inputs if initial == "kaiming" else 1 / (3 * inputs)
+            if weight.numel() > 1000:
+                assert weight.var().item() == pytest.approx(variance, rel=0.2), name
+            assert (weight.abs().max() <= inputs**-0.5) == (initial == "torch"), name
+        for head in heads:
+            for layer in (0, 3):
+                bound = head[layer].in_features ** -0.5 if initial == "torch" else 0
+                assert bound / 2 <= head[layer].bias.abs().max() <= bound
+
+
 def test_burn_matches_features_of_other_widths(teacher: str, digits: Digits) -> None:
     method = BURN(Student(width=1 / 8), teacher, classes=40)
     method.prepare(digits)

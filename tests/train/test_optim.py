@@ -136,6 +136,24 @@ def test_lars_scales_a_weights_step_by_its_length_and_takes_plain_steps_elsewher
     assert bias.item() == pytest.approx(2 - 2 * 0.5, rel=1e-6)
 
 
+def test_lars_without_decay_scales_the_step_of_every_tensor_as_simsiams_evaluation_does() -> None:
+    weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([0.0]))
+    optimizer = OptimizerConfig(name="lars", lr=1.6, momentum=0.9, schedule="cosine").build([weight, bias], 1, 1)[
+        "optimizer"
+    ]
+    expected, velocity = [3.0, 4.0, 0.0], [0.0] * 3
+    for slope in ([0.0, 2.0, 0.5], [1.0, -1.0, 0.25]):
+        weight.grad, bias.grad = torch.tensor([slope[:2]]), torch.tensor(slope[2:])
+        optimizer.step()
+        # LARC without clipping: g <- 0.001 |w| / |g| g where neither is 0, then SGD with momentum.
+        for tensor in (slice(0, 2), slice(2, 3)):
+            long, steep = (math.hypot(*values[tensor]) for values in (expected, slope))
+            scale = 0.001 * long / steep if long and steep else 1
+            velocity[tensor] = [0.9 * v + scale * g for v, g in zip(velocity[tensor], slope[tensor])]
+            expected[tensor] = [w - 1.6 * v for w, v in zip(expected[tensor], velocity[tensor])]
+        assert [*weight[0].tolist(), *bias.tolist()] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from edgebnn.errors import UserError
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 from train.__main__ import main
+from train.data import Digits
 from train.resume import check_start
 
 ARGUMENTS = {
@@ -72,6 +74,34 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> Non
         torch.save({key: value for key, value in whole.items() if key != missing}, tmp_path / "some.ckpt")
         with pytest.raises(UserError, match="no last.ckpt of a run"):
             check_start("run", str(tmp_path / "some.ckpt"), {}, -1)
+
+
+def test_a_run_of_an_older_version_goes_on_under_the_keys_added_since(tmp_path: Path) -> None:
+    old = {"model": {"init_args": {"classes": 8}}, "data": {"init_args": {"batch_size": 4}}}
+    path = tmp_path / "last.ckpt"
+    torch.save(
+        {"state_dict": {}, "loops": {}, "optimizer_states": [], "global_step": 3, "config": yaml.safe_dump(old)}, path
+    )
+
+    def now(drop_last: bool, initial: str) -> dict[str, Any]:
+        model = {"init_args": {**old["model"]["init_args"], "initial": initial}}
+        return {"model": model, "data": {"init_args": {**old["data"]["init_args"], "drop_last": drop_last}}}
+
+    check_start("run", str(path), now(True, "kaiming"), -1)
+    with pytest.raises(UserError, match=r"another data.init_args.drop_last \(was True, is False\); give"):
+        check_start("run", str(path), now(False, "kaiming"), -1)
+    with pytest.raises(UserError, match=r"another model.init_args.initial \(was kaiming, is torch\); give"):
+        check_start("run", str(path), now(True, "torch"), -1)
+
+
+def test_a_classifier_goes_on_with_the_classes_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(tmp_path / "s.yaml", "Supervised", {"max_epochs": 1}, student={"width": WIDTH})
+    options = ["fit", "--config", str(config)]
+    main([*options, "--trainer.max_steps", "1"])
+    # As class folders named by numbers are now, which older versions sorted as text.
+    monkeypatch.setattr(Digits, "labels", tuple("1023456789"))
+    with pytest.raises(UserError, match=r"last.ckpt calls class 0 0, the data call it 1: the same classes in another"):
+        main([*options, "--ckpt_path", f"{tmp_path}/s/last.ckpt"])
 
 
 @pytest.fixture
