@@ -40,7 +40,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # An editable install builds the library into edgebnn/kernels, with a CMake of its own where the machine has none.
 kernels: $(VENV)/kernels
 
-$(VENV)/kernels: edgebnn/kernels/CMakeLists.txt $(wildcard edgebnn/kernels/*.cpp edgebnn/kernels/*.h edgebnn/kernels/*.map) | $(VENV)/installed
+$(VENV)/kernels: edgebnn/kernels/CMakeLists.txt $(wildcard edgebnn/kernels/*/*.cpp edgebnn/kernels/*/*.h edgebnn/kernels/*.map) | $(VENV)/installed
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
@@ -115,7 +115,7 @@ test-sanitize: setup
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
 	  EDGEBNN_LIBRARY=$(CURDIR)/build/sanitize/libedgebnn.so \
 	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
-	    tests/export/test_packed.py tests/export/test_packed_verify.py
+	    tests/export/onnx/test_packed.py tests/export/verify/test_packed_verify.py
 
 # The logic of avx512.cpp, its instructions computed by others.
 test-simde: setup

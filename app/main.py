@@ -16,8 +16,9 @@ import streamlit as st
 # `streamlit run` puts this file's folder on the path, not the clone's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app import page, tables
 from edgebnn.records import Record
+
+from . import page, tables
 
 COLOURS = ["#2f6fde", "#d9772b", "#4b9b6a", "#8b5fbf"]
 

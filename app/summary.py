@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from app import tables
 from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.records import Record
 from edgebnn.text import columns
+
+from . import tables
 
 MISSING = "-"
 

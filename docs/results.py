@@ -16,18 +16,21 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from edgebnn.app.summary import markdown, markdown_table
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import packed
+from edgebnn.export.onnx import portable as onnx
+from edgebnn.export.tflite import file as tflite_file
+from edgebnn.export.tflite import lce
+from edgebnn.export.verify.parity import verify
 from tqdm import tqdm
 
-from app.summary import markdown, markdown_table
 from edgebnn import checkpoint, records
 from edgebnn.files import write_bytes
 from edgebnn.graph import InferenceGraph, ModelInfo, ops, reference
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig, ReActNetConfig
-from edgebnn.runtime import machine
-from export import lce, onnx, packed, tflite_file
-from export.fold import fold
-from export.verify import verify
+from edgebnn.runtime.system import machine
 from tests.export.test_fold import CASES
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
@@ -85,7 +88,7 @@ def exports() -> Iterator[str]:
     yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
     yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
-    yield "equals the reference's (`export/verify.py`). Bits and logits are compared with PyTorch's; a random network"
+    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's; a random network"
     yield "has no margins, so bits at a threshold flip more readily than in a trained one."
     yield ""
     rows, kinds = [], []

@@ -104,7 +104,9 @@ def _grouped(number: float) -> str:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here so that `edgebnn ops` starts without onnxruntime.
-    from edgebnn.runtime import Latency, load, machine, onnx_file, peak_memory, single_runs
+    from edgebnn.runtime import Latency, load, peak_memory, single_runs
+    from edgebnn.runtime.formats import onnx_file
+    from edgebnn.runtime.system import machine
 
     models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
     for model in models if arguments.record else []:

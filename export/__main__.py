@@ -5,6 +5,6 @@ from edgebnn.errors import exit_on_user_error
 if __name__ == "__main__":
     # Importing takes seconds, and Ctrl-C should be answered in them as well.
     with exit_on_user_error():
-        from export.cli import main
+        from edgebnn.export.cli import main
 
         main()

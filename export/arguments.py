@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from edgebnn import checkpoint as checkpoints
-from edgebnn import hint_arguments
 from edgebnn.checkpoint import Checkpoint
+from edgebnn.checkpoint import arguments as hint_arguments
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
-from export.trace import describe
+
+from .verify.trace import describe
 
 IMAGES = ("resolution", "mean", "std")
 """What `Hints` and `ModelInfo` both say of the images."""

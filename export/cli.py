@@ -9,9 +9,16 @@ from edgebnn import records
 from edgebnn.errors import check, exit_on_user_error
 from edgebnn.files import sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
-from export import arguments, device_cli, images, lce, onnx, packed, tflite
-from export.fold import fold
-from export.verify import Limits, Parity, verify
+
+from . import arguments
+from .device import cli as device_cli
+from .fold import fold
+from .onnx import packed
+from .onnx import portable as onnx
+from .tflite import lce
+from .tflite import plain as tflite
+from .verify import images
+from .verify.parity import Limits, Parity, verify
 
 SUFFIXES = {"onnx": ".onnx", "lce": ".tflite", "tflite": ".tflite"}
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edgebnn.train.parallel.launch import one_voice
+
 from edgebnn.errors import UserError, exit_on_user_error
-from train.launch import one_voice
 
 # OpenMP's threads otherwise wait by spinning, and where another program has a core, each of the hundreds of small
 # operations of a step waits for the scheduler: 100 times slower, measured. It is read when torch is imported.
@@ -25,15 +26,15 @@ def main(arguments: list[str]) -> None:
     command, *rest = arguments or [""]
     if command == "fit":
         with uncollected():
-            from train.cli import fit
+            from edgebnn.train.cli import fit
         fit(rest)
     elif command == "recipe":
         with uncollected():
-            from train.recipe import main as recipe
+            from edgebnn.train.pipeline.recipe import main as recipe
         recipe(rest)
     elif command == "evaluate":
         with uncollected():
-            from train.evaluate import main as evaluate
+            from edgebnn.train.evaluate import main as evaluate
         evaluate(rest)
     elif command in ("-h", "--help"):
         print(USAGE)

@@ -16,32 +16,33 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
-from train import launch
-from train.burn import BURN
-from train.burn_code import BURNCode
-from train.byol import BYOL
-from train.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
-from train.data import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
-from train.distill import Distill
-from train.distributed import alone
-from train.evaluation import Classification
-from train.failures import one_line_errors
-from train.finetune import FineTune
-from train.hub import HuggingFace
-from train.knn import KNN
-from train.linear import BurnLinearEvaluation, LinearEvaluation
-from train.method import Method, match_classes
-from train.moco import MoCoV2
-from train.moco_distill import MoCoV2Distill
-from train.monitor import Flips, Spread, Throughput
-from train.processes import EndAtOnce, cluster, devices_and_nodes, strategy
-from train.resume import check_start
-from train.supervised import Supervised
-from train.svm import LowShotSVM
-from train.swav import SwAV
-from train.sync_batchnorm import BatchNormSync
-from train.voc import Voc2007
-from train.voc_svm import VocSVM
+
+from .data.hugging_face import HuggingFace
+from .data.sources import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
+from .data.voc import Voc2007
+from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
+from .engine.failures import one_line_errors
+from .engine.monitor import Flips, Spread, Throughput
+from .engine.resume import check_start
+from .evaluation.base import Classification
+from .evaluation.finetune import FineTune
+from .evaluation.knn import KNN
+from .evaluation.linear import BurnLinearEvaluation, LinearEvaluation
+from .evaluation.svm import LowShotSVM
+from .evaluation.voc_svm import VocSVM
+from .methods.base import Method, match_classes
+from .methods.burn import BURN
+from .methods.burn_code import BURNCode
+from .methods.byol import BYOL
+from .methods.distill import Distill
+from .methods.moco import MoCoV2
+from .methods.moco_distill import MoCoV2Distill
+from .methods.supervised import Supervised
+from .methods.swav import SwAV
+from .parallel import launch
+from .parallel.distributed import alone
+from .parallel.processes import EndAtOnce, cluster, devices_and_nodes, strategy
+from .parallel.sync_batchnorm import BatchNormSync
 
 METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
@@ -52,7 +53,7 @@ DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace, Voc2007)
 
 DEFAULTS = {
     "num_sanity_val_steps": 0,
-    # Each process takes its part of a batch itself (train/data.py).
+    # Each process takes its part of a batch itself (train/data/sources.py).
     "use_distributed_sampler": False,
     "log_every_n_steps": 10,
     "enable_model_summary": False,

@@ -17,21 +17,22 @@ from typing import Any
 import torch
 
 from edgebnn import records, runtime
+from edgebnn.checkpoint.arguments import add_arguments, load_checkpoint, read_hints
 from edgebnn.cli import positive
 from edgebnn.errors import check
 from edgebnn.files import sha256
-from edgebnn.hint_arguments import add_arguments, load_checkpoint, read_hints
 from edgebnn.records import Record
-from edgebnn.runtime import onnx_file
+from edgebnn.runtime.formats import onnx_file
 from edgebnn.runtime.load import LOADERS
 from edgebnn.text import columns, printable
-from train.accuracy import Tally, count_answers
-from train.class_order import match_classes
-from train.classifier import Classifier, from_checkpoint, from_export
-from train.data_source import HELP, open_data
-from train.evaluation import data_name
-from train.failures import one_line_errors
-from train.images import Images
+
+from .data.by_name import HELP, open_data
+from .data.module import Images
+from .engine.failures import one_line_errors
+from .evaluation.base import data_name
+from .evaluation.class_order import match_classes
+from .evaluation.classifier import Classifier, from_checkpoint, from_export
+from .evaluation.tally import Tally, count_answers
 
 PROTOCOL = "own classifier"
 """What records call it: nothing was trained for the evaluation."""

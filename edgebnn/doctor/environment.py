@@ -1,4 +1,4 @@
-"""What of a machine makes a binary network slow, from `edgebnn.runtime.machine.describe`'s words."""
+"""What of a machine makes a binary network slow, from `edgebnn.runtime.system.machine.describe`'s words."""
 
 from typing import Any
 

@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from edgebnn.doctor import convolutions, environment, findings, onnx_reader, sizes, speed, tflite_reader
+from edgebnn.doctor import environment, findings, sizes, speed
+from edgebnn.doctor.analysis import convolutions
 from edgebnn.doctor.network import Network
+from edgebnn.doctor.readers import onnx as onnx_reader
+from edgebnn.doctor.readers import tflite as tflite_reader
 from edgebnn.doctor.report import Report
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
-from edgebnn.runtime import machine, tflite
+from edgebnn.runtime.formats import tflite
+from edgebnn.runtime.system import machine
 
 LARGEST = 2 << 30
 """Bytes: neither format's files are larger."""

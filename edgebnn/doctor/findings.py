@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgebnn.doctor.convolutions import Convolution
+from edgebnn.doctor.analysis.convolutions import Convolution
 from edgebnn.doctor.network import Network
 from edgebnn.doctor.report import Finding, Severity
 

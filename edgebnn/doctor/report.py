@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from edgebnn.doctor.convolutions import Convolution
+from edgebnn.doctor.analysis.convolutions import Convolution
 from edgebnn.text import columns, printable
 
 Severity = Literal["problem", "note"]

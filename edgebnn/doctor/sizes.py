@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
-from edgebnn.doctor.convolutions import BINARY as BINARY_KINDS
-from edgebnn.doctor.convolutions import CONVOLUTIONS, PRODUCTS, Convolution
+from edgebnn.doctor.analysis.convolutions import BINARY as BINARY_KINDS
+from edgebnn.doctor.analysis.convolutions import CONVOLUTIONS, PRODUCTS, Convolution
 from edgebnn.doctor.network import Network, Tensor
 from edgebnn.doctor.report import Finding, Part, Uncounted
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebnn.doctor.convolutions import Convolution
+from edgebnn.doctor.analysis.convolutions import Convolution
 from edgebnn.doctor.report import Speed, Work
 from edgebnn.errors import UserError
 from edgebnn.runtime import kernels

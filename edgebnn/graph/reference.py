@@ -23,7 +23,7 @@ def stem(part: Stem, images: np.ndarray) -> np.ndarray:
 
     To the bias the products are added one after the other, by channel, row and column of the kernel, those with the
     border's zeros like all others. In float32 a product and its addition are rounded once, together: the very floats of
-    the kernels (edgebnn/kernels/image_conv.h).
+    the kernels (edgebnn/kernels/core/image_conv.h).
     """
     windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
     outputs, *taps = part.weight.shape

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgebnn.errors import check
-from edgebnn.runtime.facts import read_file
 from edgebnn.runtime.model import Model
+from edgebnn.runtime.system.facts import read_file
 
 
 @dataclass(frozen=True)

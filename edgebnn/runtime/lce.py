@@ -22,7 +22,7 @@ import numpy as np
 
 from edgebnn.errors import UserError, check
 from edgebnn.graph.info import METADATA_KEY
-from edgebnn.runtime import tflite
+from edgebnn.runtime.formats import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
 LCE = "Lce"

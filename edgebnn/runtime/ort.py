@@ -9,7 +9,8 @@ import onnxruntime
 
 from edgebnn.errors import UserError, check
 from edgebnn.graph.info import METADATA_KEY
-from edgebnn.runtime import kernels, onnx_file
+from edgebnn.runtime import kernels
+from edgebnn.runtime.formats import onnx_file
 from edgebnn.runtime.model import Model, image_input, make_info
 
 DOMAIN, DOMAIN_VERSION = "ai.edgebnn", 2

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from edgebnn.app.page import ABSENT
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from app.page import ABSENT
 from tests.app.sample import RECORDS, SUPERSEDED, write_all
 
 ROOT = Path(__file__).parents[2]

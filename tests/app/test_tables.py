@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from edgebnn.app import main, page, summary, tables
+from edgebnn.train.evaluation.linear import LinearEvaluation
 
-from app import main, page, summary, tables
 from edgebnn.records import NEEDED, Kind, Record
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, accuracy, date, latency, write_all
-from train.linear import LinearEvaluation
 
 
 def test_every_row_is_what_the_records_say(tmp_path: Path) -> None:

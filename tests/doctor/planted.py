@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-
-from export.tflite_file import quietly
-from export.tflite_graph import load_triton
+from edgebnn.export.tflite.file import quietly
+from edgebnn.export.tflite.graph import load_triton
 
 SIDE, CHANNELS, UNITS = 16, 32, 2
 

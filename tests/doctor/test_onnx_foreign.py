@@ -8,16 +8,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from edgebnn.export.baselines import onnx as baselines
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
-from edgebnn.doctor import examine, onnx_tensors
-from edgebnn.doctor.levels import of_network
+from edgebnn.doctor import examine
+from edgebnn.doctor.analysis.levels import of_network
 from edgebnn.doctor.network import Network, Node
 from edgebnn.doctor.network import Tensor as Laid
+from edgebnn.doctor.readers import onnx_tensors
 from edgebnn.errors import UserError
-from export import baselines
 
 SIDE, CHANNELS = 8, 16
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebnn.doctor import environment, speed
-from edgebnn.doctor.convolutions import Convolution
-from edgebnn.doctor.flexbuffer import read_map
-from edgebnn.doctor.levels import of_network
+from edgebnn.doctor.analysis.convolutions import Convolution
+from edgebnn.doctor.analysis.levels import of_network
 from edgebnn.doctor.network import Network, Node, Tensor
+from edgebnn.doctor.readers.flexbuffer import read_map
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=9)
 whole = st.integers(-(1 << 63), (1 << 63) - 1)

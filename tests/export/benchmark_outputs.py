@@ -3,7 +3,7 @@
 Lines that are no figures are shortened. Where each text stands is written above it.
 """
 
-from export.device_parse import Statistics
+from edgebnn.export.device.parse import Statistics
 
 # lce_benchmark_model v0.4.0, QuickNet on a Raspberry Pi 4: larq/docs, compute-engine/end_to_end.ipynb.
 LCE_0_4 = """STARTING!

@@ -10,13 +10,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from edgebnn.export.cli import main
+from edgebnn.export.verify import images
 from PIL import Image
 
 from edgebnn import checkpoint, records
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
-from export import images
-from export.cli import main
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 

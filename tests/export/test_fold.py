@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from edgebnn.export.fold import fold
 
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo, reference
 from edgebnn.nn import BiRealConfig, ReActNetConfig, ResNetConfig
-from export.fold import fold
 from tests.networks import noise, random_network
 
 BASE = ReActNetConfig(width=0.125, head=(10,))

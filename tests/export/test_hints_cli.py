@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from edgebnn.export.cli import main
 
 from edgebnn import checkpoint, records, runtime
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
-from export.cli import main
 from tests.export.test_export_cli import fails
 from tests.networks import random_network
 from tests.published import make_state

@@ -53,7 +53,7 @@ exec qemu-aarch64-static '$root/usr/bin/python3.11' "\$@"
 END
 chmod +x "$folder/python3"
 EDGEBNN_DEVICE_PYTHON=$folder/python3 EDGEBNN_DEVICE_MODEL=$folder/model/model.onnx \
-  "$python" -m pytest -p no:cacheprovider tests/export/test_device_aarch64.py
+  "$python" -m pytest -p no:cacheprovider tests/export/device/test_device_aarch64.py
 
 export PYTHONPATH=$root/site EDGEBNN_LIBRARY=$folder/kernels/libedgebnn.so EDGEBNN_MODEL=$folder/model
 export QEMU_LD_PREFIX=$root QEMU_CPU=cortex-a72 EDGEBNN_EMULATOR=qemu-aarch64-static

@@ -16,10 +16,10 @@ MODEL, ARRAYS = "model.onnx", "arrays.npz"
 def make(folder: Path, *, resolution: int = 64) -> Path:
     """Writes the model, images and the outputs of the reference into `folder`; gives that."""
     import onnx
+    from edgebnn.export.onnx import packed
     from onnx import helper
 
     from edgebnn.graph import reference
-    from export import packed
     from tests.export.random_graph import random_graph
 
     rng = np.random.default_rng(0)

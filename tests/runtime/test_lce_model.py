@@ -31,7 +31,7 @@ def graph() -> InferenceGraph:
 
 @pytest.fixture(scope="module")
 def path(graph: InferenceGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from export.lce import convert
+    from edgebnn.export.tflite.lce import convert
 
     path = tmp_path_factory.mktemp("lce") / "one.tflite"
     path.write_bytes(convert(graph))

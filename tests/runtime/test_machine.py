@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import onnxruntime
 
-from edgebnn.runtime import machine
+from edgebnn.runtime.system import machine
 
 PI_4 = """processor\t: 3
 BogoMIPS\t: 108.00

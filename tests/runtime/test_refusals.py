@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgebnn import runtime
 from edgebnn.errors import UserError
-from edgebnn.runtime import kernels, library_path, onnx_file
+from edgebnn.runtime import kernels, library_path
+from edgebnn.runtime.formats import onnx_file
 from tests.runtime import packed_models
 from tests.runtime.models import INFO, write_onnx
 

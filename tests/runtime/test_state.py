@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgebnn.runtime import facts, machine
-from edgebnn.runtime.state import BUSY_SCRIPT, FIRMWARE_FILE, State, busy_share, state, throttling
+from edgebnn.runtime.system import facts, machine
+from edgebnn.runtime.system.state import BUSY_SCRIPT, FIRMWARE_FILE, State, busy_share, state, throttling
 
 # A Raspberry Pi 5 as it describes itself (files shortened), with 32-bit programs.
 PI_5 = {

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgebnn.errors import UserError
-from edgebnn.runtime import tflite
+from edgebnn.runtime.formats import tflite
 from tests.runtime.models import tflite_bytes
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=1000), min_size=1, max_size=12)

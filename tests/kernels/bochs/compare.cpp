@@ -3,10 +3,10 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "image_conv.h"
-#include "isa.h"
+#include "core/image_conv.h"
+#include "core/isa.h"
 #include "machine.h"
-#include "path.h"
+#include "core/path.h"
 
 namespace {
 

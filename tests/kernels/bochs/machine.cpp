@@ -6,7 +6,7 @@
 #include <new>
 #include <string>
 
-#include "pages.h"
+#include "core/pages.h"
 
 extern std::uint8_t heap[];  // image.ld
 

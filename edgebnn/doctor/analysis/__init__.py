@@ -1,0 +1,1 @@
+"""What a network computes: the values that tensors take, its convolutions and their padding."""

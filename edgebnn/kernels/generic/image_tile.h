@@ -1,0 +1,121 @@
+// The inner loop of an image convolution, for all paths. Included inside a path's file, like tile.h.
+//
+// A tile is kPixels pixels by kVectors vectors of output channels, whose sums stay in registers: each weight is
+// loaded once for all pixels, each value of the image spread over a vector once for all channels. Its sums must be
+// many enough to hide the latency of a multiply-add, since those of one sum wait for each other.
+#pragma once
+
+#include "generic/tile.h"
+
+namespace edgebnn {
+namespace {
+
+// `count` channels of one pixel, which fill no whole block, from their values. All pointers begin at the first one.
+inline void store_image_plainly(const float* values, std::size_t count, const float* next_threshold, float* y,
+                                std::uint8_t* next_bits) {
+  std::memcpy(y, values, count * sizeof(float));
+  if (!next_bits) return;
+  std::memset(next_bits, 0, rounded_up(count, 8) / 8);
+  for (std::size_t i = 0; i < count; ++i) {
+    next_bits[i / 8] |= static_cast<std::uint8_t>((values[i] >= next_threshold[i] ? 1u : 0u) << (i % 8));
+  }
+}
+
+// A block of output channels of a row; all pointers but `image` begin at the block's first channel. A copy of what the
+// row says, since for all a compiler knows a byte of next_bits may lie anywhere.
+struct ImageBlock {
+  const float* weight;
+  const float* bias;
+  const float* next_threshold;
+  std::size_t channels, stride, line, plane;
+  std::size_t count;           // channels of the block that there are
+  std::size_t outputs, bytes;  // from a pixel of y, of next_bits, to the next
+};
+
+// Tile: `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
+// `keep(vector)`, which does nothing, but not before and not after its turn: GCC would else compute sum after sum, each
+// waiting for itself, and keep the image in memory on the stack.
+template <class Tile, int kPixels, bool kWhole>
+EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* image, float* y,
+                                        std::uint8_t* next_bits) {
+  using V = typename Tile::Vector;
+  constexpr int kVectors = Tile::kVectors;
+  constexpr std::size_t kBlock = kVectors * V::kLanes;
+  typename V::Floats sums[kPixels * kVectors];
+  repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) {
+    sums[i] = V::load(block.bias + i % kVectors * V::kLanes);
+  });
+  const float* weight = block.weight;
+  for (std::size_t c = 0; c < block.channels; ++c, image += block.plane, weight += 9 * kBlock) {
+    repeat<9>([&](auto tap) __attribute__((always_inline)) {
+      const float* seen = image + tap / 3 * block.line + tap % 3;
+      typename V::Floats values[kPixels];
+      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { values[p] = V::all(seen[p * block.stride]); });
+      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+        typename V::Floats factor = V::load(weight + tap * kBlock + v * V::kLanes);
+        Tile::keep(factor);
+        repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+          typename V::Floats& sum = sums[p * kVectors + v];
+          sum = V::multiply_add(values[p], factor, sum);
+          Tile::keep(sum);
+        });
+      });
+    });
+  }
+  repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+    typename V::Floats results[kVectors];
+    float plain[kBlock];
+    float* to = kWhole ? y + p * block.outputs : plain;
+    repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+      results[v] = sums[p * kVectors + v];
+      V::store(to + v * V::kLanes, results[v]);
+    });
+    std::uint8_t* bits = next_bits + p * block.bytes;
+    if constexpr (!kWhole) {
+      store_image_plainly(plain, block.count, block.next_threshold, y + p * block.outputs, bits);
+    } else if (next_bits) {
+      Tile::bits(results, block.next_threshold, bits);
+    }
+  });
+}
+
+template <class Tile, bool kWhole>
+EDGEBNN_INLINE void convolve_image_block(const ImageBlock& block, const float* image, std::size_t pixels, float* y,
+                                         std::uint8_t* next_bits) {
+  constexpr std::size_t kPixels = Tile::kPixels;
+  for (; pixels >= kPixels; pixels -= kPixels) {
+    convolve_image_tile<Tile, Tile::kPixels, kWhole>(block, image, y, next_bits);
+    image += kPixels * block.stride;
+    y += kPixels * block.outputs;
+    next_bits += kPixels * block.bytes;
+  }
+  for (; pixels; --pixels) {
+    convolve_image_tile<Tile, 1, kWhole>(block, image, y, next_bits);
+    image += block.stride;
+    y += block.outputs;
+    next_bits += block.bytes;
+  }
+}
+
+template <class Tile>
+void convolve_image_with(const ImageRow& row) {
+  constexpr std::size_t kBlock = Tile::kVectors * Tile::Vector::kLanes;
+  ImageBlock block{row.weight, row.bias, row.next_threshold, row.channels, row.stride, row.line, row.plane, 0,
+                   row.outputs, row.next_bits ? rounded_up(row.outputs, 8) / 8 : 0};
+  for (std::size_t first = 0; first < row.outputs; first += kBlock) {
+    const std::size_t left = row.outputs - first;
+    block.weight = row.weight + first * row.channels * 9;
+    block.bias = row.bias + first;
+    block.next_threshold = row.next_bits ? row.next_threshold + first : nullptr;
+    block.count = left < kBlock ? left : kBlock;
+    std::uint8_t* next_bits = row.next_bits ? row.next_bits + first / 8 : nullptr;
+    if (left < kBlock) {
+      convolve_image_block<Tile, false>(block, row.image, row.pixels, row.y + first, next_bits);
+    } else {
+      convolve_image_block<Tile, true>(block, row.image, row.pixels, row.y + first, next_bits);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace edgebnn

@@ -1,0 +1,169 @@
+// What the operators for ONNX Runtime share: a node while it runs, and the table by which an operator is known.
+//
+// Constants are read once, when a session is created, and kept in the kernels' own order. Whatever does not fit is
+// refused there with a message that names the node and the input; what only a run shows is refused in the run. No
+// exception leaves an operator: `guarded` turns them into a status.
+//
+// There are no functions for shape inference: ONNX Runtime 1.17 dereferences a null pointer before it calls one for a
+// node that leaves an optional input out before one it gives, as a unit that compares does (`bits`).
+//
+// ONNX Runtime takes a node of a newer domain version for the newest it knows. `edgebnn.runtime` refuses such files;
+// for those who use the library alone, what follows an operator and differs must take another name.
+#pragma once
+
+#include <atomic>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "ort/api.h"
+#include "ort/node.h"
+#include "core/unit.h"
+
+namespace edgebnn::ort {
+
+// An operator, and the versions of its domain that have it.
+struct Operator {
+  const char* name;
+  int first_version, last_version;
+  const Argument* inputs;
+  std::size_t input_count;
+  const Argument* outputs;
+  std::size_t output_count;
+};
+
+// The operators, for the version of the interface that ONNX Runtime has; one that claims a later one is refused.
+Op unit_op(std::uint32_t version);        // ort_unit.cpp
+Op image_conv_op(std::uint32_t version);  // ort_image_conv.cpp
+
+// Runs `body`; gives a status with the operator and the node's name before the message if it throws.
+template <class Body>
+Status* guarded(const Api& api, const char* operator_name, const std::string& node, Body body) noexcept {
+  try {
+    try {
+      body();
+      return nullptr;
+    } catch (const std::exception& error) {
+      const std::string message = std::string(operator_name) + " '" + node + "': " + error.what();
+      return api.CreateStatus(kInvalidArgument, message.c_str());
+    }
+  } catch (...) {
+    return api.CreateStatus(kFail, "an operator of edgebnn failed");
+  }
+}
+
+// A node while it runs.
+class Run {
+ public:
+  Run(const Api& api, KernelContext* context, const Operator& declared)
+      : api_(api), context_(context), declared_(declared) {}
+
+  // Null where it is absent.
+  const Value* input(std::size_t place) const {
+    std::size_t count = 0;
+    check(api_, api_.KernelContext_GetInputCount(context_, &count));
+    const Value* value = nullptr;
+    if (place < count) check(api_, api_.KernelContext_GetInput(context_, place, &value));
+    return value;
+  }
+
+  // A value of an input's type.
+  Tensor tensor(const Value* value, std::size_t place) const {
+    const Argument& argument = declared_.inputs[place];
+    if (!value) throw std::runtime_error(std::string(argument.name) + " is missing");
+    return Tensor(api_, value, argument);
+  }
+
+  // Room for an output of that shape.
+  void* output(std::size_t place, const Shape& sizes) const {
+    Value* value = nullptr;
+    check(api_, api_.KernelContext_GetOutput(context_, place, sizes.data(), sizes.size(), &value));
+    if (!value) throw std::runtime_error(std::string(declared_.outputs[place].name) + " is missing");
+    void* data = nullptr;
+    check(api_, api_.GetTensorMutableData(value, &data));
+    return data;
+  }
+
+  // The threads of the session, for as long as this lives.
+  Parallel parallel() { return {this, run_on_pool}; }
+
+ private:
+  // A task may run on a thread of ONNX Runtime, which ends the process if an exception reaches it.
+  struct Tasks {
+    Parallel::Task task;
+    void* state;
+    std::atomic<bool> failed{false};
+
+    static void run(void* tasks, std::size_t index) noexcept {
+      Tasks& self = *static_cast<Tasks*>(tasks);
+      try {
+        self.task(self.state, index);
+      } catch (...) {
+        self.failed = true;
+      }
+    }
+  };
+
+  static void run_on_pool(void* run, std::size_t count, Parallel::Task task, void* state) {
+    const Run& self = *static_cast<Run*>(run);
+    Tasks tasks{task, state};
+    check(self.api_, self.api_.KernelContext_ParallelFor(self.context_, Tasks::run, count, 0, &tasks));
+    if (tasks.failed) throw std::runtime_error("a task failed; there may be too little memory");
+  }
+
+  const Api& api_;
+  KernelContext* context_;
+  const Operator& declared_;
+};
+
+// A node's kernel with what guards it. `Kernel` is made of a Node, runs with a Run, and has an Operator, `kOperator`.
+template <class Kernel>
+struct Held {
+  const Api& api;
+  const std::string name;
+  const Kernel kernel;
+
+  Held(const Api& given, const KernelInfo* info)
+      : api(given), name(Node::name(given, info)), kernel(Node(given, info, Kernel::kOperator.inputs)) {}
+};
+
+template <class Kernel>
+Status* create_kernel(const Op*, const Api* api, const KernelInfo* info, void** kernel) {
+  std::string name = "?";
+  return guarded(*api, Kernel::kOperator.name, name, [&] {
+    name = Node::name(*api, info);
+    *kernel = new Held<Kernel>(*api, info);
+  });
+}
+
+template <class Kernel>
+Status* run_kernel(void* kernel, KernelContext* context) {
+  const Held<Kernel>& held = *static_cast<Held<Kernel>*>(kernel);
+  return guarded(held.api, Kernel::kOperator.name, held.name, [&] {
+    Run run(held.api, context, Kernel::kOperator);
+    held.kernel.run(run);
+  });
+}
+
+template <class Kernel>
+Op make_op(std::uint32_t version) {
+  Op op{};
+  op.version = version;
+  op.GetName = [](const Op*) { return Kernel::kOperator.name; };
+  op.GetExecutionProviderType = [](const Op*) -> const char* { return nullptr; };  // the processor
+  op.GetInputTypeCount = [](const Op*) -> std::size_t { return Kernel::kOperator.input_count; };
+  op.GetInputType = [](const Op*, std::size_t place) { return Kernel::kOperator.inputs[place].type; };
+  op.GetInputCharacteristic = [](const Op*, std::size_t place) { return Kernel::kOperator.inputs[place].presence; };
+  op.GetInputMemoryType = [](const Op*, std::size_t) { return 0; };
+  op.GetOutputTypeCount = [](const Op*) -> std::size_t { return Kernel::kOperator.output_count; };
+  op.GetOutputType = [](const Op*, std::size_t place) { return Kernel::kOperator.outputs[place].type; };
+  op.GetOutputCharacteristic = [](const Op*, std::size_t place) { return Kernel::kOperator.outputs[place].presence; };
+  op.GetStartVersion = [](const Op*) { return Kernel::kOperator.first_version; };
+  op.GetEndVersion = [](const Op*) { return Kernel::kOperator.last_version; };
+  op.CreateKernelV2 = create_kernel<Kernel>;
+  op.KernelComputeV2 = run_kernel<Kernel>;
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Held<Kernel>*>(kernel); };
+  return op;
+}
+
+}  // namespace edgebnn::ort

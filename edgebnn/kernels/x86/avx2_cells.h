@@ -1,0 +1,166 @@
+// Cells, weights and tables of the AVX2 path (avx2.cpp says what they are). Included there alone.
+#pragma once
+
+#include <immintrin.h>
+
+#include "generic/words.h"
+
+namespace edgebnn {
+namespace {
+
+constexpr std::size_t kBlock = 128;
+
+std::size_t block(std::size_t outputs) { return outputs > 64 ? kBlock : outputs > 32 ? 64 : 32; }
+
+struct Tables {
+  alignas(64) std::uint8_t mismatches[256][16];
+};
+
+constexpr unsigned count_bits(unsigned value) {
+  unsigned count = 0;
+  for (; value; value &= value - 1) ++count;
+  return count;
+}
+
+constexpr Tables make_tables() {
+  Tables tables{};
+  for (unsigned pair = 0; pair < 256; ++pair) {
+    for (unsigned weight = 0; weight < 16; ++weight) {
+      const unsigned first = count_bits((pair & 15) ^ weight), second = count_bits((pair >> 4) ^ weight);
+      tables.mismatches[pair][weight] = static_cast<std::uint8_t>(first + 16 * second);
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = make_tables();
+
+// Groups of 4 channels in a cell. A row of a 3x3 window is three cells, so it is triples of groups in any case.
+std::size_t cell_groups(const UnitShape& shape) {
+  const std::size_t groups = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 4;
+  return shape.kernel == 1 ? rounded_up(groups, 3) : groups;
+}
+
+std::size_t cell_bytes(const UnitShape& shape) { return 2 * cell_groups(shape); }
+
+// Of bytes of bits of two pixels the even and the odd groups, those of both pixels in one byte: the number of a table.
+struct Halves {
+  __m128i even, odd;
+};
+EDGEBNN_INLINE Halves pair_halves(__m128i first, __m128i second) {
+  const __m128i low = _mm_set1_epi8(15), high = _mm_set1_epi8(static_cast<char>(0xf0));
+  return {_mm_or_si128(_mm_and_si128(first, low), _mm_and_si128(_mm_slli_epi16(second, 4), high)),
+          _mm_or_si128(_mm_and_si128(_mm_srli_epi16(first, 4), low), _mm_and_si128(second, high))};
+}
+
+// Eight bytes, each the number of a table, to where the tables begin.
+EDGEBNN_INLINE void store_places(std::uint8_t* to, __m128i bytes_above_zeros) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_srli_epi16(bytes_above_zeros, 4));
+}
+
+// The cells of `bytes` bytes of packed bits and of their partners.
+EDGEBNN_INLINE void pair_bytes(const std::uint8_t* first, const std::uint8_t* second, std::size_t bytes,
+                               std::uint8_t* cells) {
+  const __m128i zero = _mm_setzero_si128();
+  std::size_t i = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first + i)),
+                                      _mm_loadu_si128(reinterpret_cast<const __m128i*>(second + i)));
+    const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
+    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, low));
+    store_places(cells + 4 * i + 16, _mm_unpackhi_epi8(zero, low));
+    store_places(cells + 4 * i + 32, _mm_unpacklo_epi8(zero, high));
+    store_places(cells + 4 * i + 48, _mm_unpackhi_epi8(zero, high));
+  }
+  for (; i + 4 <= bytes; i += 4) {
+    std::int32_t four, partners;
+    std::memcpy(&four, first + i, 4);
+    std::memcpy(&partners, second + i, 4);
+    const Halves halves = pair_halves(_mm_cvtsi32_si128(four), _mm_cvtsi32_si128(partners));
+    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, _mm_unpacklo_epi8(halves.even, halves.odd)));
+  }
+  for (; i < bytes; ++i) {
+    const unsigned even = (first[i] & 15u) | (second[i] & 15u) << 4, odd = first[i] >> 4 | (second[i] & 0xf0u);
+    const std::uint16_t places[2] = {static_cast<std::uint16_t>(16 * even), static_cast<std::uint16_t>(16 * odd)};
+    std::memcpy(cells + 4 * i, places, sizeof places);
+  }
+}
+
+// Cells of pixels of `bytes` bytes, which end on kEmpty groups without inputs.
+template <std::size_t kEmpty>
+void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels, std::size_t bytes,
+                 std::uint8_t* cells) {
+  constexpr std::uint8_t kNone[2 * kEmpty] = {};
+  if (bytes == 4) {  // four pixels fill a vector; each is stored over the zeros of the one before, that come after it
+    for (; pixels >= 4; pixels -= 4, bits += 16, partners += 16, cells += 4 * (16 + sizeof kNone)) {
+      const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)),
+                                        _mm_loadu_si128(reinterpret_cast<const __m128i*>(partners)));
+      const __m128i zero = _mm_setzero_si128();
+      const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
+      const __m128i places[4] = {_mm_unpacklo_epi8(zero, low), _mm_unpackhi_epi8(zero, low),
+                                 _mm_unpacklo_epi8(zero, high), _mm_unpackhi_epi8(zero, high)};
+      repeat<4>([&](auto i) __attribute__((always_inline)) {
+        std::uint8_t* to = cells + static_cast<std::size_t>(i) * (16 + sizeof kNone);
+        store_places(to, places[i]);
+        std::memcpy(to + 16, kNone, sizeof kNone);
+      });
+    }
+  }
+  for (; pixels; --pixels, bits += bytes, partners += bytes, cells += 4 * bytes + sizeof kNone) {
+    pair_bytes(bits, partners, bytes, cells);
+    std::memcpy(cells + 4 * bytes, kNone, sizeof kNone);
+  }
+}
+
+// Rows of odd length would leave a pixel alone in each.
+std::size_t seam(const UnitShape& shape, std::size_t out_width) {
+  return shape.kernel == 3 && out_width % 2 ? static_cast<std::size_t>(shape.kernel) : 0;
+}
+
+void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
+              std::uint8_t* cells) {
+  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
+  switch (cell_groups(shape) - 2 * bytes) {
+    case 0: return pair_bytes(bits, partners, pixels * bytes, cells);
+    case 1: return pair_pixels<1>(bits, partners, pixels, bytes, cells);
+    default: return pair_pixels<2>(bits, partners, pixels, bytes, cells);
+  }
+}
+
+// The channels of the block that begins with channel `first`, rounded up to what is counted together.
+std::size_t block_channels(const UnitShape& shape, std::size_t first) {
+  const std::size_t left = static_cast<std::size_t>(shape.outputs) - first;
+  return left > 64 ? kBlock : left > 32 ? 64 : 32;
+}
+
+std::size_t weight_bytes(const UnitShape& shape) {
+  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
+  const std::size_t last = static_cast<std::size_t>(shape.outputs - 1) / kBlock * kBlock;
+  return (last + block_channels(shape, last)) * taps * cell_groups(shape);
+}
+
+void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed) {
+  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel), groups = cell_groups(shape);
+  const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
+  const std::size_t bytes = rounded_up(inputs, 8) / 8;
+  std::memset(packed, 0, weight_bytes(shape));
+  // Channel by channel within, since that is how they lie side by side.
+  for (std::size_t first = 0; first < outputs; first += kBlock) {
+    const std::size_t channels = block_channels(shape, first);
+    const std::size_t held = outputs - first < channels ? outputs - first : channels;
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      for (std::size_t byte = 0; byte < bytes; ++byte) {
+        const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
+        std::uint8_t* to = packed + first * taps * groups + (tap * groups + 2 * byte) * channels;
+        for (std::size_t o = 0; o < held; ++o) {
+          const std::size_t place = o / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
+          to[place] = from[o * taps * bytes] & 15;
+          to[channels + place] = from[o * taps * bytes] >> 4;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace edgebnn

@@ -1,0 +1,1 @@
+"""Speed of the packed network beside what a user would deploy instead."""

@@ -1,0 +1,1 @@
+"""ONNX files: portable ones, and packed ones for edgebnn's operator."""

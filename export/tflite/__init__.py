@@ -1,0 +1,1 @@
+"""TFLite files: Larq Compute Engine's, and plain ones."""

@@ -1,0 +1,52 @@
+"""The inference graph as plain TFLite, no operator of LCE's: every convolution a float CONV_2D.
+
+It is what a binary network costs where nothing knows bits, and how a real-valued network runs beside a binary one
+under one tool, TFLite's `benchmark_model`. Scales are folded into the weights, so accumulators are rounded sums of
++scale and -scale and no longer whole numbers; `export verify` holds them to rounding.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from edgebnn.graph import InferenceGraph, Unit
+from edgebnn.graph.info import METADATA_KEY
+
+from . import file as tflite_file
+from .file import quietly
+from .graph import export_needed, floats, load_triton, pad_ones, rotated, saved_model, second_pixels
+
+
+def convert(graph: InferenceGraph) -> bytes:
+    """A TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+
+    The metadata entry "edgebnn" holds `graph.info` as JSON.
+    """
+    load_triton()
+    with quietly():
+        with export_needed("the TFLite export"):
+            import tensorflow as tf
+
+        with saved_model(tf, graph, _convolution) as folder:
+            data = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    return tflite_file.add_metadata(data, METADATA_KEY, graph.info.to_json())
+
+
+def real_valued(graph: InferenceGraph) -> InferenceGraph:
+    """The network's real-valued twin: its units see floats and hold floats. For timing; it is not trained so."""
+    units = (replace(unit, weight=floats(unit.weight), binary_input=False) for unit in graph.units)
+    return replace(graph, units=tuple(units), info=replace(graph.info, name=f"{graph.info.name}-real-valued"))
+
+
+def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
+    if part.border == 0 and part.stride == 2:
+        x = second_pixels(x)
+    seen = x + -floats(part.threshold) if part.threshold.any() else x
+    if part.binary_input:
+        # sign(0) is 0 and must be +1. A where() of the comparison is two operators as well, and takes six times as
+        # long (docs/lce.md).
+        seen = tf.sign(tf.sign(seen) + 0.5)
+    stride, padding = part.stride if part.border else 1, "SAME"
+    if part.border and part.padding == "one":
+        seen, padding = pad_ones(tf, seen, stride), "VALID"
+    kernel = rotated(part.weight) * floats(part.scale)
+    return tf.nn.conv2d(seen, floats(kernel), stride, padding) + floats(part.bias)

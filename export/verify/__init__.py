@@ -1,0 +1,1 @@
+"""Whether an exported file is the network that it was made from."""

@@ -1,0 +1,261 @@
+"""Data sets as Hugging Face keeps them: a name on its hub, a folder of Parquet files, or a saved data set."""
+
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from edgebnn.errors import UserError, check
+from edgebnn.ssl.views import fixed_view
+
+from .datasets import EncodedImages, MemoryImages, UnreadableError, read_rgb
+from .module import Images, Part
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+IN_MEMORY_SIDE = 64
+IN_MEMORY_BYTES = 1 << 30
+"""Images up to this side, of up to these bytes in all, are decoded once and held in memory."""
+
+DECODED_AT_ONCE = 1000
+
+
+class HuggingFace(Images):
+    """Labelled images of a Hugging Face data set, read by the `datasets` library.
+
+    Small images (CIFAR-10) are decoded once and held in memory as uint8. Others are decoded when a batch asks for
+    them. Rows are read by their number, so the order of the images, seeds and resuming are those of every data set.
+
+    Args (others as for `Images`):
+        path: a name on the hub ("uoft-cs/cifar10"), a folder of Parquet files, or a folder that
+            `Dataset.save_to_disk` wrote.
+        train: the training part: a split, or a slice of one ("train[:45000]").
+        val: the held-out part, likewise ("test", "validation", "train[45000:]").
+        config: which configuration of a data set that has several.
+        image: column of the images; None where one column alone can be it.
+        label: column of the class numbers; None where one column alone can be it.
+        classes: names of the classes by their numbers, for files that do not hold them.
+        in_memory: whether to hold decoded images in memory; None for those whose first image is small. All images
+            must then have one size.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        train: str = "train",
+        val: str = "test",
+        config: str | None = None,
+        image: str | None = None,
+        label: str | None = None,
+        classes: list[str] | None = None,
+        in_memory: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path, self.config = path, config
+        self.splits: dict[Part, str] = {"train": train, "val": val}
+        self.image, self.label, self.classes, self.in_memory = image, label, classes, in_memory
+        self.parts: dict[Part, RowImages | MemoryImages] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        # An evaluation of a finished classifier looks at no training image.
+        wanted: tuple[Part, ...] = ("val",) if stage == "validate" else ("train", "val")
+        if self.parts.keys() >= set(wanted):
+            return
+        rows = {part: self._rows(part) for part in wanted}
+        self.labels = self._class_names(rows)
+        if self.subset is not None and "train" in rows:
+            kept = self.subset.pick(rows["train"].class_numbers(), (), self.seed)
+            rows["train"] = RowImages(rows["train"].table.select(kept), rows["train"].names)
+        decoded = self.in_memory if self.in_memory is not None else _is_small(rows[wanted[0]])
+        self.parts = {part: _decode_all(found, self.resolution) if decoded else found for part, found in rows.items()}
+
+    def images(self, part: Part) -> "RowImages | MemoryImages":
+        return self.parts[part]
+
+    def fixed(self) -> v2.Transform:
+        held = isinstance(self.parts.get("val"), MemoryImages)
+        return fixed_view(self.resolution, self.mean, self.std, resize=not held)
+
+    def _rows(self, part: Part) -> "RowImages":
+        table = load_split(self.path, self.splits[part], self.config)
+        what = f"data set {self.path}"
+        image = self.image or _only(table, _may_be_image, f"{what}: data.image")
+        label = self.label or _only(table, _may_be_label, f"{what}: data.label")
+        for column in (image, label):
+            check(
+                column in table.column_names,
+                f"{what} has no column '{column}'; its columns are {', '.join(table.column_names)}",
+            )
+        check(len(table), f"{what}: {self.splits[part]} is empty; give another data.{part}")
+        return RowImages(table.select_columns([image, label]), f"row {{}} of {self.path}, {self.splits[part]}")
+
+    def _class_names(self, rows: dict[Part, "RowImages"]) -> tuple[str, ...]:
+        numbers = np.concatenate([found.class_numbers() for found in rows.values()])
+        first = next(iter(rows.values()))
+        feature = first.table.features[first.label]
+        names = self.classes or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
+        check(
+            numbers.min() >= 0 and numbers.max() < len(names),
+            f"data set {self.path} has class numbers from {numbers.min()} to {numbers.max()} and {len(names)} class "
+            "names; give data.classes that fit",
+        )
+        return tuple(names)
+
+
+class RowImages(EncodedImages):
+    """The rows of a table: an encoded image and a class number each.
+
+    Args:
+        table: two columns, images and class numbers.
+        names: what messages call a row, with {} for its number.
+    """
+
+    def __init__(self, table: "Dataset", names: str) -> None:
+        self.table, self.names = _undecoded(table), names
+        self.image, self.label = self.table.column_names
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def class_numbers(self) -> np.ndarray:
+        return np.asarray(self.table.with_format("numpy")[self.label][:], np.int64)
+
+    def name(self, index: int) -> str:
+        return self.names.format(index)
+
+    def encoded(self, index: int) -> tuple[BinaryIO, int]:
+        row = self.table[int(index)]
+        return open_image(row[self.image]), int(row[self.label])
+
+
+def load_split(path: str, split: str, config: str | None = None) -> "Dataset":
+    """Returns a split of a data set, or a slice of a split, as a table whose rows are read from disk.
+
+    Args:
+        path: as `HuggingFace` has it.
+        split: in the notation of the `datasets` library.
+        config: which configuration of the data set.
+
+    Raises:
+        UserError: the library is missing, the data cannot be found or read, or have no such split.
+    """
+    try:
+        import datasets
+        from huggingface_hub.utils import logging
+    except ImportError:
+        raise UserError("data.class_path HuggingFace needs the datasets library; pip install datasets") from None
+    # What went wrong is said below in one line; bars belong on a terminal.
+    logging.set_verbosity_error()
+    datasets.utils.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return _saved_split(path, split)
+        once = datasets.DownloadConfig(max_retries=0)
+        return datasets.load_dataset(path, config, split=split, download_config=once)
+    except ConnectionError:
+        raise UserError(
+            f"data set {path} is no folder here, and Hugging Face's hub cannot be reached; give the folder of its "
+            "Parquet files with data.path, or connect this machine"
+        ) from None
+    except Exception as error:  # the library raises whatever a file or a wrong name leads it to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"data set {path}, {split}: {reason}; check data.path, data.train and data.val") from None
+
+
+def _saved_split(path: str, split: str) -> "Dataset":
+    from datasets import ReadInstruction, load_from_disk
+
+    saved = load_from_disk(path)
+    parts = saved if isinstance(saved, dict) else {"train": saved}
+    name, _, _ = split.partition("[")
+    check(name in parts, f"it has the splits {', '.join(parts)}, not {name}")
+    sizes = {key: len(part) for key, part in parts.items()}
+    absolute = ReadInstruction.from_spec(split).to_absolute(sizes)
+    check(len(absolute) == 1, "give one split")
+    return parts[name].select(range(absolute[0].from_ or 0, sizes[name] if absolute[0].to is None else absolute[0].to))
+
+
+def open_image(value: Any) -> BinaryIO:
+    """Opens what a row holds of an image: its bytes, alone or with its path, or the path. Raises `UnreadableError`."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return BytesIO(value)
+    try:
+        return open(value, "rb")
+    except (OSError, TypeError, ValueError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+def source_name(path: str) -> str:
+    """What a record calls the data: the name on the hub, or the folder's last name."""
+    return Path(path).resolve().name if Path(path).exists() else path
+
+
+def _undecoded(table: "Dataset") -> "Dataset":
+    import datasets
+
+    for name, feature in table.features.items():
+        if isinstance(feature, datasets.Image):
+            table = table.cast_column(name, datasets.Image(decode=False))
+    return table
+
+
+def _only(table: "Dataset", fits: Any, what: str) -> str:
+    found = [name for name, feature in table.features.items() if fits(feature)]
+    check(len(found) == 1, f"{what} is not plain from the columns {', '.join(table.column_names)}; name one")
+    return found[0]
+
+
+def _may_be_image(feature: Any) -> bool:
+    import datasets
+
+    binary = getattr(feature, "dtype", None) in ("binary", "large_binary")
+    return isinstance(feature, datasets.Image) or binary
+
+
+def _may_be_label(feature: Any) -> bool:
+    import datasets
+
+    return isinstance(feature, datasets.ClassLabel) or "int" in str(getattr(feature, "dtype", ""))
+
+
+def _is_small(rows: RowImages) -> bool:
+    try:
+        width, height = read_rgb(rows.encoded(0)[0]).size
+    except UnreadableError:
+        return False
+    return max(width, height) <= IN_MEMORY_SIDE and 3 * width * height * len(rows) <= IN_MEMORY_BYTES
+
+
+def _decode_all(rows: RowImages, resolution: int) -> MemoryImages:
+    first = read_rgb(rows.encoded(0)[0])
+    images = torch.empty(len(rows), 3, first.height, first.width, dtype=torch.uint8)
+    for start in range(0, len(rows), DECODED_AT_ONCE):
+        values: Sequence[Any] = rows.table[start : start + DECODED_AT_ONCE][rows.image]
+        for index, value in enumerate(values, start):
+            images[index] = _pixels(value, rows.name(index), first.size)
+    return MemoryImages(images, torch.from_numpy(rows.class_numbers()), resolution)
+
+
+def _pixels(value: Any, name: str, size: tuple[int, int]) -> Tensor:
+    try:
+        image = read_rgb(open_image(value))
+    except UnreadableError as error:
+        raise UserError(f"the image in {name} cannot be read ({error}); set data.in_memory false to skip it") from None
+    check(
+        image.size == size,
+        f"the image in {name} is {image.width}x{image.height}, the first is {size[0]}x{size[1]}; "
+        "set data.in_memory false",
+    )
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

@@ -1,0 +1,1 @@
+"""What every run needs around a method: optimizers, checkpoints, logs, failures."""

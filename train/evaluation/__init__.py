@@ -1,0 +1,1 @@
+"""How good a trained network's features are."""

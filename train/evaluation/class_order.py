@@ -1,0 +1,58 @@
+"""Which output of a network stands for which class of the data."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from edgebnn.errors import UserError, check
+
+from .classifier import RUN_LINEAR, Classifier
+
+
+class ClassOrder(NamedTuple):
+    """How the classes of the data were matched with the outputs of a network.
+
+    Attributes:
+        outputs: the number of the output that stands for each class of the data, (classes,).
+        by: "name" where the network's class names are those of the data, "number" where the n-th class of the data is
+            taken to be output n.
+        warning: what the user should know, in one line; empty where there is nothing.
+    """
+
+    outputs: Tensor
+    by: Literal["name", "number"]
+    warning: str = ""
+
+
+def match_classes(classifier: Classifier, classes: Sequence[str], data: str) -> ClassOrder:
+    """Returns the order of the data's classes among the outputs of the network.
+
+    Args:
+        classifier: the network; a network that knows no class names takes those of the data in their order.
+        classes: names of the data's classes in the order of their numbers.
+        data: the data, for messages.
+
+    Raises:
+        UserError: the numbers of outputs, labels and classes differ.
+    """
+    path, outputs, labels = classifier.path, classifier.outputs, classifier.info.labels
+    if outputs != len(classes):
+        if classifier.projects:
+            remedy = f"the outputs look like a projection from pretraining: {RUN_LINEAR}"
+        else:
+            remedy = f"give the data that it classifies, or if it was pretrained only, {RUN_LINEAR}"
+        raise UserError(f"{path} has {outputs} outputs and {data} has {len(classes)} classes; {remedy}")
+    check(
+        len(labels) in (0, outputs), f"{path} has {len(labels)} labels for {outputs} outputs; export or train it again"
+    )
+    if labels and set(labels) == set(classes):
+        number = {label: output for output, label in enumerate(labels)}
+        return ClassOrder(torch.tensor([number[name] for name in classes]), "name")
+    # Names may be written in two ways ("n01440764" and "tench"), so other names are no error.
+    first = next((pair for pair in zip(labels, classes) if pair[0] != pair[1]), None)
+    warning = first and (
+        f"{path} names its classes otherwise than {data} ('{first[0]}', '{first[1]}'); they are matched by their order"
+    )
+    return ClassOrder(torch.arange(outputs), "number", warning or "")

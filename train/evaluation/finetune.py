@@ -1,0 +1,55 @@
+"""Fine-tuning: the whole network trained on labels, on a share of them in semi-supervised evaluation."""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import UserError
+
+from ..data.sources import Images
+from ..engine.optim import Group, OptimizerConfig
+from ..methods.student import Student
+from .base import Classification
+from .linear import with_classifier
+
+SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", milestones=(12, 16), step_factor=0.2)
+
+
+class FineTune(Classification):
+    """Trains a pretrained network and a new classifier on labels.
+
+    Every parameter moves, and BatchNorm's statistics with them; what is binary in the network stays
+    binary. With `data.subset` the labels of a share of every class are used: the semi-supervised
+    protocol of 1 % and 10 % (Zhai et al., ICCV 2019; the settings are OpenSelfSup's, on which BURN's
+    code builds).
+
+    Args:
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
+        optimizer: SGD 0.01, momentum 0.9, weight decay 1e-4, a fifth of it from epoch 12 and again from 16.
+        head_lr: factor on the classifier's learning rate.
+    """
+
+    protocol = "fine-tuned"
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        student: Student | None = None,
+        optimizer: OptimizerConfig = SGD,
+        head_lr: float = 10.0,
+        method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(checkpoint, student, optimizer, method, checkpoint_hints)
+        self.head_lr = head_lr
+
+    def prepare(self, data: Images) -> None:
+        if not self.head_lr > 0:
+            raise UserError(f"head_lr {self.head_lr} is no factor on the learning rate; give more than 0")
+        self.network = with_classifier(self.backbone(data), len(data.labels))
+
+    def trained(self) -> Iterable[nn.Parameter | Group]:
+        head = list(self.network.head.parameters())
+        rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("head.")]
+        return [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]

@@ -1,0 +1,91 @@
+"""Weighted k nearest neighbours on frozen features (Wu et al., CVPR 2018, section 3.4)."""
+
+import torch
+from lightly.utils.benchmarking import knn_predict
+from torch import Tensor
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import UserError
+from edgebnn.records import Record
+
+from ..data.module import Images
+from ..engine.optim import OptimizerConfig
+from ..methods.student import Student
+from .base import accuracies, right_answers
+from .features import FeatureEvaluation, Features
+
+FLOATS = 1 << 27
+"""Numbers that a chunk of queries may take besides the bank: half a gigabyte."""
+
+
+class KNN(FeatureEvaluation):
+    """Classifies a held-out image by the votes of its k nearest training images.
+
+    Nearness is the cosine similarity s of pooled features, a neighbour's vote exp(s / T). Nothing is
+    trained, so the accuracy has no setting but k and T.
+
+    Args:
+        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
+        k: number of neighbours; Wu et al. take 200 on ImageNet, a small data set wants fewer.
+        temperature: T.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        student: Student | None = None,
+        k: int = 200,
+        temperature: float = 0.07,
+        method: str = "unknown",
+        checkpoint_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(checkpoint, student, OptimizerConfig(), method, checkpoint_hints)
+        self.k = k
+        self.temperature = temperature
+
+    def prepare(self, data: Images) -> None:
+        check_neighbours(self.k, self.temperature, data)
+        super().prepare(data)
+
+    def measure(self, train: Features, val: Features) -> None:
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.values = knn_accuracies(train, val, len(data.labels), self.k, self.temperature)
+        self.counts = {"bank": len(train[1]), "images": len(val[1])}
+
+    def records(self, name: str, epochs: int) -> list[Record]:
+        more = {**self.counts, "temperature": self.temperature}
+        return [self.record(name, f"kNN, k = {self.k}", self.values, 0, **more)]
+
+
+def knn_accuracies(train: Features, val: Features, classes: int, k: int, temperature: float) -> dict[str, float]:
+    """`top1`, and of more than 5 classes `top5`, in percent; the arguments are those of `nearest`."""
+    ranked = nearest(val[0], *train, classes, k, temperature)
+    return accuracies(right_answers(ranked, val[1]), classes)
+
+
+def nearest(queries: Tensor, bank: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+    """The (up to) five classes with the most votes, the best first, (N, 5).
+
+    Classes without a vote fill the rest in no order.
+
+    Args:
+        queries: features (N, D) of length 1.
+        bank: features (M, D) of length 1; k <= M.
+        labels: class numbers (M,) of the bank.
+        classes: number of classes.
+        k: number of neighbours.
+        temperature: T of the votes.
+    """
+    chunk = max(1, FLOATS // (len(bank) + k * classes))
+    parts = [knn_predict(part, bank.T, labels, classes, k, temperature)[:, :5] for part in queries.split(chunk)]
+    return torch.cat(parts)
+
+
+def check_neighbours(k: int, temperature: float, data: Images) -> None:
+    """Raises `UserError` if there are not k neighbours to ask, or the votes make no sense."""
+    bank = data.count("train")
+    if not 1 <= k <= bank:
+        raise UserError(f"k {k} for a bank of {bank} training images; use 1 to {bank}, on small data about 20")
+    if not temperature > 1 / 80:
+        # exp(1 / T) has to stay a float32.
+        raise UserError(f"a temperature of {temperature} is not above 0.0125; Wu et al. have 0.07")

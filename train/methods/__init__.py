@@ -1,0 +1,1 @@
+"""The training methods, one a file, and the students and teachers that they train."""

@@ -1,0 +1,97 @@
+"""BYOL (Grill et al., NeurIPS 2020): predict a slowly following network's projection of another view."""
+
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import UserError
+from edgebnn.ssl.losses import unit_distance
+from edgebnn.ssl.momentum import follow
+from edgebnn.ssl.schedules import half_cosine
+
+from ..data.module import Images
+from ..engine.optim import OptimizerConfig
+from .heads import HeadedMethod
+from .student import Student, duplicate
+
+LARS = OptimizerConfig(
+    name="lars", lr=4.8, weight_decay=1e-6, decay="weights", schedule="cosine", warmup=10, warmup_from=1e-4
+)
+
+
+class BYOL(HeadedMethod):
+    """Trains network, projection and prediction; a target network and projection follow them.
+
+        mean_n || q(z(v))^ - z'(w)^ ||^2, for both ways of taking v and w from the two views, added
+
+    Args:
+        student: the network; what leaves training has no head.
+        init: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
+        optimizer: what BURN's repository has for its baselines: LARS 4.8, weight decay 1e-6 on weights alone, 10
+            epochs of warm-up, cosine by epoch, for 8192 images a step.
+        hidden: width of the heads' hidden layers.
+        dim: size of the projections compared.
+        momentum: m at the start; it rises to 1 by half a cosine over all steps.
+        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
+    """
+
+    views: ClassVar[int] = 2
+    heads: ClassVar[tuple[str, ...]] = ("projector", "predictor")
+
+    def __init__(
+        self,
+        student: Student,
+        init: str | None = None,
+        optimizer: OptimizerConfig = LARS,
+        hidden: int = 4096,
+        dim: int = 256,
+        momentum: float = 0.99,
+        init_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.student = student
+        self.init = init
+        self.init_hints = init_hints
+        self.hidden = hidden
+        self.dim = dim
+        self.momentum = momentum
+
+    def prepare(self, data: Images) -> None:
+        from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+
+        if not (0 <= self.momentum <= 1 and self.hidden >= 1 and self.dim >= 1):
+            raise UserError(
+                f"momentum {self.momentum}, hidden {self.hidden}, dim {self.dim} make no BYOL; "
+                "give a momentum from 0 to 1 and widths of 1 or more"
+            )
+        self.network = self.student.with_head(())
+        self.network.check_resolution(data.resolution)
+        self.projector = BYOLProjectionHead(self.network.num_features, self.hidden, self.dim)
+        self.predictor = BYOLPredictionHead(self.dim, self.hidden, self.dim)
+        self.start_from(self.init, data, self.init_hints)
+        self.target = nn.Sequential(duplicate(self.network), deepcopy(self.projector)).requires_grad_(False)
+
+    def synchronised(self) -> tuple[nn.Module, ...]:
+        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        return (self.projector, self.predictor, self.target[1])
+
+    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
+        (first, second), _ = batch
+        with torch.no_grad():
+            aim_first, aim_second = self.target(first), self.target(second)
+        loss = self.compare(first, aim_second) + self.compare(second, aim_first)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def compare(self, view: Tensor, aim: Tensor) -> Tensor:
+        """The loss of one crossing: the prediction from a view (N, 3, H, W), the other's projection (N, dim)."""
+        return unit_distance(self.predictor(self.projector(self.network(view))), aim)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # Once a step, however many batches its gradient comes from.
+        momentum = half_cosine(self.progress, self.momentum, 1)
+        super().optimizer_step(*args, **kwargs)
+        follow(self.target, nn.Sequential(self.network, self.projector), momentum)

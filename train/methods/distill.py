@@ -1,0 +1,69 @@
+"""S2-BNN's distillation (Shen et al., CVPR 2021): the student imitates a real-valued teacher's outputs.
+
+Distillation only: no queue, no contrastive loss. Step 1 is a student with binary activations and real
+weights; step 2 binarises both and starts from step 1 (`init`); one-step training is step 2 without `init`.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import check
+from edgebnn.ssl.losses import distillation
+
+from ..data.sources import Images
+from ..engine.optim import OptimizerConfig
+from .base import Method
+from .student import Student, start_from
+from .teacher import load_teacher
+
+ADAM = OptimizerConfig()
+
+
+class Distill(Method):
+    """Trains a student to give the outputs of a frozen teacher for the same view.
+
+    Args:
+        student: the network; its head is an MLP as MoCo v2's, with as many outputs as the teacher.
+        teacher: the teacher's checkpoint, with its projection head. It stays in eval.
+        init: checkpoint to take the student's weights from; None starts at random.
+        optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every step.
+        temperature: T of the loss.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
+    """
+
+    external: ClassVar[tuple[str, ...]] = ("teacher.",)
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: str,
+        init: str | None = None,
+        optimizer: OptimizerConfig = ADAM,
+        temperature: float = 0.2,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.student = student
+        self.teacher_path = teacher
+        self.init = init
+        self.teacher_hints = teacher_hints
+        self.init_hints = init_hints
+        self.temperature = temperature
+
+    def prepare(self, data: Images) -> None:
+        check(self.temperature > 0, f"a temperature of {self.temperature} is not positive; S2-BNN has 0.2")
+        self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints, projection=True)
+        self.network = self.student.with_projection(self.teacher.outputs)
+        self.network.check_resolution(data.resolution)
+        if self.init is not None:
+            start_from(self.network, self.init, data, self.init_hints)
+
+    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
+        (images,), _ = batch
+        loss = distillation(self.network(images), self.teacher(images), self.temperature)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss

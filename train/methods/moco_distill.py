@@ -1,0 +1,73 @@
+"""S2-BNN's MoCo v2 with distillation (Shen et al., CVPR 2021): the contrastive loss and the teacher's, 1:1."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.ssl.losses import distillation
+
+from ..data.sources import Images
+from ..engine.optim import OptimizerConfig
+from .moco import MoCoV2
+from .student import Student
+from .teacher import load_teacher
+
+ADAM = OptimizerConfig()
+
+
+class MoCoV2Distill(MoCoV2):
+    """Contrasts two views as MoCo v2, and gives a frozen teacher's outputs for the query's view.
+
+    Args:
+        student: the network; its head is an MLP as MoCo v2's, with as many outputs as the teacher.
+        teacher: the teacher's checkpoint, with its projection head. It stays in eval; it has no queue.
+        init: checkpoint to take the student's weights from (step 2); None starts at random.
+        optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay.
+        queue, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
+    """
+
+    external: ClassVar[tuple[str, ...]] = ("teacher.",)
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: str,
+        init: str | None = None,
+        optimizer: OptimizerConfig = ADAM,
+        queue: int = 65536,
+        momentum: float = 0.999,
+        temperature: float = 0.2,
+        key_groups: int = 8,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(
+            student,
+            init=init,
+            optimizer=optimizer,
+            queue=queue,
+            momentum=momentum,
+            temperature=temperature,
+            key_groups=key_groups,
+            init_hints=init_hints,
+        )
+        self.teacher_path = teacher
+        self.teacher_hints = teacher_hints
+
+    def prepare(self, data: Images) -> None:
+        self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints, projection=True)
+        self.dim = self.teacher.outputs
+        super().prepare(data)
+
+    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
+        (query_view, key_view), _ = batch
+        outputs = self.network(query_view)
+        contrastive = self.contrast(outputs, key_view)
+        imitation = distillation(outputs, self.teacher(query_view), self.temperature)
+        loss = contrastive + imitation
+        self.log_dict({"train/contrastive": contrastive, "train/distillation": imitation})
+        self.log("train/loss", loss, prog_bar=True)
+        return loss

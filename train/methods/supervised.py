@@ -1,0 +1,99 @@
+"""Supervised training, on labels, on a teacher's answers (ReActNet: Liu et al., ECCV 2020), or on both."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import UserError
+from edgebnn.records import Record
+from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
+
+from ..data.module import Images
+from ..engine.optim import OptimizerConfig
+from ..evaluation.base import Classification, check_single_label
+from .base import match_classes
+from .student import Student, start_from
+from .teacher import load_teacher
+
+ADAM = OptimizerConfig(lr=5e-4, decay="weights")
+
+
+class Supervised(Classification):
+    """Trains a network to classify, and measures its accuracy on the held-out images.
+
+        (1 - share) * cross-entropy(labels) + share * cross-entropy(teacher's softmax)
+
+    Args:
+        student: the network; its head is a linear classifier.
+        teacher: checkpoint of a classifier of the same classes, in eval; None trains on labels alone.
+        init: checkpoint to take the student's weights from (step 2); None starts at random.
+        optimizer: ReActNet's: Adam 5e-4, linear decay; weight decay on weights alone, 1e-5 in step 1 and 0 in step 2.
+        teacher_share: share of the teacher's answers in the loss; 1 is ReActNet's distributional loss. It counts only
+            where there is a teacher.
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        init_hints: the same of `init`.
+    """
+
+    external: ClassVar[tuple[str, ...]] = ("teacher.",)
+    protocol = "supervised"
+    takes_partial: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        student: Student,
+        teacher: str | None = None,
+        init: str | None = None,
+        optimizer: OptimizerConfig = ADAM,
+        teacher_share: float = 1.0,
+        teacher_hints: Hints | None = None,
+        init_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(None, student, optimizer, "supervised")
+        self.teacher_path = teacher
+        self.init = init
+        self.teacher_hints = teacher_hints
+        self.init_hints = init_hints
+        self.teacher_share = teacher_share
+
+    def prepare(self, data: Images) -> None:
+        assert self.student is not None
+        check_single_label(data)
+        classes = len(data.labels)
+        if not 0 <= self.teacher_share <= 1:
+            raise UserError(f"a teacher_share of {self.teacher_share} is not from 0 to 1; ReActNet has 1")
+        if self.teacher_path is not None:
+            # Records of other shares are of other methods.
+            self.method = f"supervised, {self.teacher_share:.0%} teacher's answers"
+            self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints)
+            if self.teacher.outputs != classes:
+                raise UserError(
+                    f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
+                    "classes; give a classifier trained on them"
+                )
+        for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
+            if path is not None:
+                match_classes(path, data, f"{what} {path}")
+        self.network = self.student.with_head((classes,))
+        self.network.check_resolution(data.resolution)
+        if self.init is not None:
+            start_from(self.network, self.init, data, self.init_hints)
+
+    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
+        (images,), labels = batch
+        outputs = self.network(images)
+        share = 0.0 if self.teacher_path is None else self.teacher_share
+        loss = outputs.new_zeros(())
+        if share < 1:
+            loss = loss + (1 - share) * F.cross_entropy(float32_at_least(outputs), labels)
+        if share > 0:
+            loss = loss + share * soft_cross_entropy(outputs, self.teacher(images))
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def records(self, name: str, epochs: int) -> list[Record]:
+        # The network was trained here: it comes from no checkpoint, and is not untrained for that.
+        found = super().records(name, epochs)
+        return [replace(record, context=record.context | {"method": self.method}) for record in found]

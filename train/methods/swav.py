@@ -1,0 +1,162 @@
+"""SwAV (Caron et al., NeurIPS 2020): predict one view's cluster assignment from another's."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from edgebnn.checkpoint.source import Hints
+from edgebnn.errors import UserError
+from edgebnn.ssl.losses import float32_at_least
+from edgebnn.ssl.queue import KeyQueue, check_queue
+
+from ..data.module import Images
+from ..engine.optim import OptimizerConfig
+from ..parallel.distributed import gather, rank, world_size
+from .heads import HeadedMethod
+from .student import Student
+
+LARS = OptimizerConfig(
+    name="lars",
+    lr=4.8,
+    weight_decay=1e-6,
+    schedule="cosine",
+    by="step",
+    warmup=10,
+    warmup_from=0.0625,
+    decay_from="warmup",
+    final=0.001,
+)
+
+
+class SwAV(HeadedMethod):
+    """Trains a network and prototypes: views of an image should be assigned to the prototypes alike.
+
+    The assignments of the two large views are made equal in size over the step's batch by Sinkhorn-Knopp
+    iterations (lightly's, over all processes); every other view predicts them.
+
+    Args:
+        student: the network; what leaves training has no head.
+        init: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
+        optimizer: SwAV's: LARS 4.8 from 0.3, weight decay 1e-6, 10 epochs of warm-up, cosine by step, for 4096
+            images a step.
+        small_views: smaller views besides, which predict only; SwAV has 6.
+        hidden: width of the projection's hidden layer.
+        dim: size of the projections.
+        prototypes: number of clusters.
+        temperature: T of the predictions.
+        epsilon: smoothness of the assignments.
+        iterations: of Sinkhorn-Knopp.
+        frozen_steps: steps at the start in which the prototypes stay.
+        queue: projections of earlier steps that join in the assignments, for small batches; a multiple of the
+            batch, 0 for none.
+        queue_from: epoch from which the queue is filled; it is used once it is full.
+        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
+    """
+
+    views: ClassVar[int] = 2
+    heads: ClassVar[tuple[str, ...]] = ("projector", "prototypes")
+    pushed: Tensor
+
+    def __init__(
+        self,
+        student: Student,
+        init: str | None = None,
+        optimizer: OptimizerConfig = LARS,
+        small_views: int = 6,
+        hidden: int = 2048,
+        dim: int = 128,
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        iterations: int = 3,
+        frozen_steps: int = 313,
+        queue: int = 0,
+        queue_from: int = 15,
+        init_hints: Hints | None = None,
+    ) -> None:
+        super().__init__(optimizer)
+        self.student = student
+        self.init = init
+        self.init_hints = init_hints
+        self.small_views = small_views
+        self.hidden = hidden
+        self.dim = dim
+        self.clusters = prototypes
+        self.temperature = temperature
+        self.epsilon = epsilon
+        self.iterations = iterations
+        self.frozen_steps = frozen_steps
+        self.queue_size = queue
+        self.queue_from = queue_from
+
+    def prepare(self, data: Images) -> None:
+        from lightly.loss import SwaVLoss
+        from lightly.models.modules.heads import SwaVProjectionHead
+
+        sizes = (self.hidden, self.dim, self.clusters, self.iterations)
+        if min(sizes) < 1 or self.small_views < 0 or min(self.temperature, self.epsilon) <= 0:
+            raise UserError(
+                f"hidden, dim, prototypes, iterations {sizes}, small_views {self.small_views}, temperature "
+                f"{self.temperature}, epsilon {self.epsilon} make no SwAV; give sizes of 1 or more and positive values"
+            )
+        self.network = self.student.with_head(())
+        self.network.check_resolution(data.resolution)
+        if self.small_views and data.small_resolution is not None:
+            self.network.check_resolution(data.small_resolution)
+        self.projector = SwaVProjectionHead(self.network.num_features, self.hidden, self.dim)
+        self.prototypes = nn.Linear(self.dim, self.clusters, bias=False)
+        self.start_from(self.init, data, self.init_hints)
+        self.criterion = SwaVLoss(self.temperature, self.iterations, self.epsilon, sinkhorn_gather_distributed=True)
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
+        if self.queue_size:
+            check_queue(self.queue_size, data.batch_size)
+            self.first_queue = KeyQueue(self.queue_size, self.dim)
+            self.second_queue = KeyQueue(self.queue_size, self.dim)
+
+    def synchronised(self) -> tuple[nn.Module, ...]:
+        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        return (self.projector,)
+
+    def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
+        views, _ = batch
+        with torch.no_grad():
+            self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
+        # Views of one size go through the network together, as in SwAV's code: BatchNorm sees them so.
+        large = self.project(views[: self.views])
+        small = self.project(views[self.views :]) if len(views) > self.views else []
+        remembered = self.remember(large) if self.queue_size else None
+        loss = self.criterion([*map(self.scores, large)], [*map(self.scores, small)], remembered).squeeze()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def project(self, views: list[Tensor]) -> list[Tensor]:
+        """Projections (N, dim) of length 1 of views (N, 3, R, R) that have one size."""
+        outputs = self.projector(self.network(torch.cat(views)))
+        return list(F.normalize(float32_at_least(outputs), dim=1).chunk(len(views)))
+
+    def scores(self, projections: Tensor) -> Tensor:
+        """Cosines (N, prototypes) of projections (N, dim), in float32: they are divided by 0.05 and exponentiated."""
+        with torch.autocast(projections.device.type, enabled=False):
+            return self.prototypes(projections)
+
+    @torch.no_grad()
+    def remember(self, projections: list[Tensor]) -> list[Tensor] | None:
+        """Scores of this process' part of the queues, if they are full; the projections join them."""
+        if self.current_epoch < self.queue_from:
+            return None
+        queues = (self.first_queue, self.second_queue)
+        remembered = None
+        if self.pushed >= self.queue_size:
+            parts = [queue.keys.unflatten(0, (world_size(), -1))[rank()] for queue in queues]
+            remembered = [self.scores(part) for part in parts]
+        for queue, rows in zip(queues, projections):
+            queue.push(gather(rows))
+        self.pushed += len(projections[0]) * world_size()
+        return remembered
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.global_step < self.frozen_steps:
+            self.prototypes.weight.grad = None

@@ -1,0 +1,1 @@
+"""Several processes: how they start, where they run, what they share."""

@@ -1,0 +1,1 @@
+"""Recipes: stages in order, resumed where they stopped."""
