@@ -1,24 +1,21 @@
 """The dashboard: what was measured, read from the records under `runs/`.
 
-    streamlit run app/main.py [-- --runs FOLDER]
+    edgebnn app [--runs FOLDER]                     streamlit run app/main.py [-- --runs FOLDER]
 
 `?model=NAME` is the page of one model. No figure is shown that is not in a record.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-# `streamlit run` puts this file's folder on the path, not the clone's root.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Streamlit runs this file as a script, so it names its own package in full.
+from edgebnn.app import page, tables
 
 from edgebnn.records import Record
-
-from . import page, tables
 
 COLOURS = ["#2f6fde", "#d9772b", "#4b9b6a", "#8b5fbf"]
 

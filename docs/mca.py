@@ -1,7 +1,7 @@
 """What llvm-mca predicts for the inner loop of the NEON path: python -m docs.mca
 
-Compiles edgebnn/kernels/arm/neon.cpp for 64-bit ARM, takes the loop that counts a whole tile out of the object file, and
-prints cycles a 128-bit step and what they come to for ReActNet-A. Needs Debian's g++-aarch64-linux-gnu and llvm.
+Compiles edgebnn/kernels/arm/neon.cpp for 64-bit ARM, takes the loop that counts a whole tile out of the object file,
+and prints cycles per 128-bit step and what they come to for ReActNet-A. Needs Debian's g++-aarch64-linux-gnu and llvm.
 """
 
 import re

@@ -18,8 +18,7 @@ import onnxruntime
 import torch
 from edgebnn.app.summary import markdown, markdown_table
 from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed
-from edgebnn.export.onnx import portable as onnx
+from edgebnn.export.onnx import packed, portable
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce
 from edgebnn.export.verify.parity import verify
@@ -88,8 +87,8 @@ def exports() -> Iterator[str]:
     yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
     yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
-    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's; a random network"
-    yield "has no margins, so bits at a threshold flip more readily than in a trained one."
+    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's; a random"
+    yield "network has no margins, so bits at a threshold flip more readily than in a trained one."
     yield ""
     rows, kinds = [], []
     sizes: list[tuple[int, Padding]] = [(224, "zero"), (224, "one"), (32, "zero"), (32, "one")]
@@ -104,8 +103,8 @@ def exports() -> Iterator[str]:
             makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
                 "packed": ("onnx", packed.convert),
                 "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
-                "portable": ("onnx", onnx.convert),
-                "portable, floats": ("onnx", partial(onnx.convert, floats=True)),
+                "portable": ("onnx", portable.convert),
+                "portable, floats": ("onnx", partial(portable.convert, floats=True)),
                 "LCE": ("tflite", lce.convert),
             }
             for form, (format_, convert) in makers.items():

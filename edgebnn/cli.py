@@ -13,6 +13,7 @@ from edgebnn import records
 from edgebnn.errors import check, exit_on_user_error
 from edgebnn.files import sha256
 from edgebnn.graph import ops
+from edgebnn.programs import PROGRAMS, run_program
 from edgebnn.records import Record
 from edgebnn.text import columns
 
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command. Exits with code 2 on a user's mistake."""
-    parsed = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with exit_on_user_error():
+        if given and given[0] in PROGRAMS:
+            return run_program(given[0], given[1:])
+        parsed = _parser().parse_args(given)
         parsed.command(parsed)
 
 
@@ -69,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--top", type=positive, default=5, help="classes to print an image (default 5)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_predict)
+
+    for name, program in PROGRAMS.items():
+        commands.add_parser(name, help=program.text, add_help=False)
     return parser
 
 

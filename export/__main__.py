@@ -1,4 +1,6 @@
-"""`python -m export`."""
+"""`python -m export` in a clone, `python -m edgebnn.export` where edgebnn is installed."""
+
+import sys
 
 from edgebnn.errors import exit_on_user_error
 
@@ -7,4 +9,4 @@ if __name__ == "__main__":
     with exit_on_user_error():
         from edgebnn.export.cli import main
 
-        main()
+        main(sys.argv[1:])

@@ -13,10 +13,8 @@ from edgebnn.graph import InferenceGraph, ops
 from . import arguments
 from .device import cli as device_cli
 from .fold import fold
-from .onnx import packed
-from .onnx import portable as onnx
-from .tflite import lce
-from .tflite import plain as tflite
+from .onnx import packed, portable
+from .tflite import lce, plain
 from .verify import images
 from .verify.parity import Limits, Parity, verify
 
@@ -51,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    parser = argparse.ArgumentParser(prog="edgebnn export", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     texts = {
         "onnx": "write an ONNX file: portable, or packed",
@@ -115,7 +113,7 @@ def _export(args: argparse.Namespace) -> None:
     loaded = arguments.load_to_export(args)
     graph = fold(loaded.model, loaded.info)
     if args.format == "tflite" and args.real_valued:
-        graph = tflite.real_valued(graph)
+        graph = plain.real_valued(graph)
     format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
@@ -134,10 +132,10 @@ def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, byte
     if args.format == "lce":
         return "lce", lce.convert(graph)
     if args.format == "tflite":
-        return "tflite", tflite.convert(graph)
+        return "tflite", plain.convert(graph)
     if args.packed:
         return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
-    return "onnx", onnx.convert(graph, floats=args.floats, int8_head=args.int8_head)
+    return "onnx", portable.convert(graph, floats=args.floats, int8_head=args.int8_head)
 
 
 def _verify(args: argparse.Namespace) -> None:

@@ -29,10 +29,10 @@ from edgebnn.text import columns, printable
 from .data.by_name import HELP, open_data
 from .data.module import Images
 from .engine.failures import one_line_errors
-from .evaluation.base import data_name
 from .evaluation.class_order import match_classes
 from .evaluation.classifier import Classifier, from_checkpoint, from_export
 from .evaluation.tally import Tally, count_answers
+from .methods.measured import data_name
 
 PROTOCOL = "own classifier"
 """What records call it: nothing was trained for the evaluation."""
@@ -95,7 +95,7 @@ def evaluate(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m train evaluate",
+        prog="edgebnn train evaluate",
         description="Measures the accuracy of networks with their own classifiers, and of the files made from them.",
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoint, ours or published; .onnx; .tflite")

@@ -1,4 +1,4 @@
-"""The packed kernels: where their library lies, and its C functions (edgebnn/kernels/core/c_api.h) for tests and benchmarks.
+"""The packed kernels: where their library lies, and its C functions for tests and benchmarks (kernels/core/c_api.h).
 
 EDGEBNN_LIBRARY names another build of the library (with sanitizers, for another processor); EDGEBNN_ISA forces a path.
 """

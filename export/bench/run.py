@@ -31,8 +31,7 @@ from edgebnn.runtime.system import machine
 from ..baselines import onnx as baselines
 from ..baselines.random_networks import reactnet
 from ..fold import fold
-from ..onnx import packed
-from ..onnx import portable as onnx
+from ..onnx import packed, portable
 from ..tflite import lce
 from .node_profile import profile
 from .report import ALONE, PACKED, PathRow, Row, report, to_records
@@ -133,13 +132,13 @@ def _write(
 
     def twin() -> bytes:
         real = replace(setting.config, binary_activations=False, binary_weights=False)
-        return onnx.convert(fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting)))
+        return portable.convert(fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting)))
 
     makers: list[tuple[str, str, Callable[[], bytes]]] = [
         (PACKED, "packed.onnx", lambda: packed.convert(graph)),
         (INT8_HEAD, "packed-int8-head.onnx", lambda: packed.convert(graph, int8_head=True)),
-        (PORTABLE, "portable.onnx", lambda: onnx.convert(graph)),
-        (NAIVE, "floats.onnx", lambda: onnx.convert(graph, floats=True)),
+        (PORTABLE, "portable.onnx", lambda: portable.convert(graph)),
+        (NAIVE, "floats.onnx", lambda: portable.convert(graph, floats=True)),
         (TWIN, "real.onnx", twin),
     ]
     for label, name, convert in makers:
@@ -209,7 +208,3 @@ def _time_path(
     rate = float(np.median([kernels.popcount_ceiling(isa) for _ in range(setting.runs)]))
     macs = sum(layer.bops for layer in ops.count(network, setting.resolution))
     return PathRow(isa, dict(zip(BESIDE_PATHS, latencies)), rate / 1e9, 1e3 * macs / rate)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,8 @@ from edgebnn.files import write_bytes
 
 from ..baselines import onnx as baselines
 from ..fold import fold
-from ..onnx import portable as onnx
-from ..tflite import plain as tflite
+from ..onnx import portable
+from ..tflite import plain
 from .measure import Subject, subject
 
 
@@ -50,6 +50,6 @@ def steps(subjects: Sequence[Subject], *, twin: bool) -> int:
 
 def _twin(loaded: Checkpoint, resolution: int, path: Path) -> Subject:
     """The checkpoint's network with real-valued activations and weights (`export.tflite.plain.real_valued`)."""
-    graph = tflite.real_valued(fold(loaded.model, replace(loaded.info, resolution=resolution)))
-    write_bytes(path, onnx.convert(graph) if path.suffix == ".onnx" else tflite.convert(graph))
+    graph = plain.real_valued(fold(loaded.model, replace(loaded.info, resolution=resolution)))
+    write_bytes(path, portable.convert(graph) if path.suffix == ".onnx" else plain.convert(graph))
     return subject(path, baseline=True)

@@ -1,8 +1,8 @@
 """What every ONNX file of an inference graph shares: names, the stem, the head, the metadata.
 
-The units lie between, as standard operators (`export.onnx.portable`) or as one operator each (`export.onnx.packed`). They
-read and write maps with channels first, as the image has them, or last: then one Transpose follows a stem of standard
-operators.
+The units lie between, as standard operators (`export.onnx.portable`) or as one operator each (`export.onnx.packed`).
+They read and write maps with channels first, as the image has them, or last: then one Transpose follows a stem of
+standard operators.
 """
 
 from collections.abc import Callable, Iterable

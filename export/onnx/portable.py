@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from edgebnn.graph import InferenceGraph, Unit
 
-from . import float_units as onnx_float
+from . import float_units
 from .builder import INPUT, OPSET, OUTPUT, Builder, add_stem, assemble, stem_output_name, unit_output_name
 
 __all__ = ["INPUT", "OPSET", "OUTPUT", "convert", "stem_output_name", "unit_output_name"]
@@ -32,7 +32,7 @@ def convert(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = Fa
         int8_head: whether the linear layers' weights are kept as int8, a scale an output.
     """
     if floats or not graph.binary:
-        return assemble(graph, onnx_float.body, channels_last=False, int8_head=int8_head)
+        return assemble(graph, float_units.body, channels_last=False, int8_head=int8_head)
     return assemble(graph, _body, channels_last=True, int8_head=int8_head)
 
 

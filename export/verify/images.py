@@ -1,16 +1,17 @@
 """Images to verify an exported file with."""
 
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 
+from edgebnn.bundled import BundledName
 from edgebnn.errors import UserError, check
 from edgebnn.graph import ModelInfo
 from edgebnn.runtime import preprocess
 
 NOISE = "noise"
-BUNDLED = ("mnist5k", "digits")
+BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 
 
@@ -30,8 +31,9 @@ def load(source: str, info: ModelInfo, count: int) -> np.ndarray:
     if source == NOISE:
         shape = (count, 3, info.resolution, info.resolution)
         return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    if source in BUNDLED:
-        return _bundled(source, count, info)
+    for name in BUNDLED:
+        if source == name:
+            return _bundled(name, count, info)
     folder = Path(source)
     check(folder.is_dir(), f"data folder {folder} does not exist; give a folder of images, {NOISE}, or a bundled set")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -42,12 +44,14 @@ def load(source: str, info: ModelInfo, count: int) -> np.ndarray:
     return np.concatenate([preprocess.image(path, info) for path in chosen])
 
 
-def _bundled(source: str, count: int, info: ModelInfo) -> np.ndarray:
-    """The first held-out images of a data set that ships inside a package, as training evaluates on them."""
-    from edgebnn.train.data import sources as data
+def _bundled(source: BundledName, count: int, info: ModelInfo) -> np.ndarray:
+    """The first held-out images of a bundled set, as training evaluates on them."""
+    # Imported here, since torchvision takes seconds.
+    from torchvision.transforms.v2 import functional as TF
 
-    kinds: dict[str, Any] = {"mnist5k": data.Mnist5k, "digits": data.Digits}
-    module = kinds[source](resolution=info.resolution, mean=info.mean, std=info.std)
-    module.setup()
-    views = [views[0].numpy() for views, _ in module.val_dataloader()]
-    return np.concatenate(views)[:count]
+    from edgebnn.bundled import read_bundled
+    from edgebnn.ssl.views import fixed_view
+
+    images, _ = read_bundled(source).val
+    resized = TF.resize(images[:count], [info.resolution] * 2, antialias=True)
+    return fixed_view(info.resolution, info.mean, info.std, resize=False)(resized).numpy()

@@ -166,8 +166,8 @@ def verify(
             unrounded = reference.head(graph.head, run.outputs[-1])
             head_rounding = max(head_rounding, rounding.largest(np.abs(run.logits - unrounded)))
     if trace.format == "onnx-packed":
-        # The kernels promise the reference's very floats (edgebnn/kernels/core/unit.h, image_conv.h), so nothing is left to
-        # rounding but in a stem of standard operators, where a shortcut is a convolution, and in the head.
+        # The kernels promise the reference's very floats (edgebnn/kernels/core/), so nothing is left
+        # to rounding but in a stem of standard operators, where a shortcut is a convolution, and in the head.
         exact = [trace.own_stem, *(unit.downsample is None for unit in graph.units), False]
         errors[exact] = np.where(identical[exact], 0.0, np.maximum(errors[exact], MORE_THAN_ROUNDING))
     stem_error, *unit_errors, head_error = errors.tolist()

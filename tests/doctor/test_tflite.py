@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce
-from edgebnn.export.tflite import plain as tflite
+from edgebnn.export.tflite import lce, plain
 from edgebnn.export.tflite.graph import load_triton
 
 from edgebnn.doctor import Report, examine
@@ -75,7 +74,7 @@ def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: 
     report = examined(lce.convert(graph))
     assert report.findings == ()
     assert sum(each.lopsided for each in report.convolutions) == 2
-    real = examined(tflite.convert(tflite.real_valued(graph)))
+    real = examined(plain.convert(plain.real_valued(graph)))
     assert real.findings == ()
     assert {each.kind for each in real.convolutions} == {"float", "linear"}
 
@@ -131,7 +130,7 @@ def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: P
 
 
 def test_a_binary_network_without_lce_is_named(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
-    (finding,) = examined(tflite.convert(graph)).findings
+    (finding,) = examined(plain.convert(graph)).findings
     assert (finding.code, len(finding.where)) == ("floats", len(SHAPES))
     assert "export lce" in finding.remedy
 

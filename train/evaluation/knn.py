@@ -10,8 +10,8 @@ from edgebnn.records import Record
 
 from ..data.module import Images
 from ..engine.optim import OptimizerConfig
+from ..methods.measured import accuracies, right_answers
 from ..methods.student import Student
-from .base import accuracies, right_answers
 from .features import FeatureEvaluation, Features
 
 FLOATS = 1 << 27

@@ -17,9 +17,10 @@ from edgebnn.records import Record
 
 from ..data.sources import Images
 from ..engine.optim import OptimizerConfig
+from ..methods.measured import accuracies, check_single_label, right_answers
 from ..methods.student import Student
 from ..parallel.distributed import rank, world_size
-from .base import accuracies, check_single_label, images_of_classes, right_answers
+from .base import images_of_classes
 from .features import FeatureEvaluation, Features
 
 FOLDS = 3

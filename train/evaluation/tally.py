@@ -12,7 +12,7 @@ from tqdm import tqdm
 from edgebnn.errors import UserError, check
 
 from ..data.module import Images
-from .base import accuracies, right_answers
+from ..methods.measured import accuracies, right_answers
 from .class_order import ClassOrder
 from .classifier import Classifier
 

@@ -1,27 +1,25 @@
 """Supervised training, on labels, on a teacher's answers (ReActNet: Liu et al., ECCV 2020), or on both."""
 
-from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
-from edgebnn.records import Record
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 
 from ..data.module import Images
 from ..engine.optim import OptimizerConfig
-from ..evaluation.base import Classification, check_single_label
 from .base import match_classes
+from .measured import Counted, check_single_label
 from .student import Student, start_from
 from .teacher import load_teacher
 
 ADAM = OptimizerConfig(lr=5e-4, decay="weights")
 
 
-class Supervised(Classification):
+class Supervised(Counted):
     """Trains a network to classify, and measures its accuracy on the held-out images.
 
         (1 - share) * cross-entropy(labels) + share * cross-entropy(teacher's softmax)
@@ -51,7 +49,9 @@ class Supervised(Classification):
         teacher_hints: Hints | None = None,
         init_hints: Hints | None = None,
     ) -> None:
-        super().__init__(None, student, optimizer, "supervised")
+        super().__init__(optimizer)
+        self.student = student
+        self.method = "supervised"
         self.teacher_path = teacher
         self.init = init
         self.teacher_hints = teacher_hints
@@ -59,7 +59,6 @@ class Supervised(Classification):
         self.teacher_share = teacher_share
 
     def prepare(self, data: Images) -> None:
-        assert self.student is not None
         check_single_label(data)
         classes = len(data.labels)
         if not 0 <= self.teacher_share <= 1:
@@ -93,7 +92,6 @@ class Supervised(Classification):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def records(self, name: str, epochs: int) -> list[Record]:
-        # The network was trained here: it comes from no checkpoint, and is not untrained for that.
-        found = super().records(name, epochs)
-        return [replace(record, context=record.context | {"method": self.method}) for record in found]
+    def origin(self) -> dict[str, Any]:
+        """What a record says of the network: it was trained here, and comes from no checkpoint."""
+        return {"method": self.method, "checkpoint": None, "sha256": None, "pretrained_on": None}

@@ -76,7 +76,7 @@ def is_first() -> bool:
 
 
 def start(processes: int, arguments: list[str]) -> None:
-    """Runs `python -m train ARGUMENTS` in so many processes on this machine and waits for them.
+    """Runs `edgebnn train ARGUMENTS` in so many processes on this machine and waits for them.
 
     Raises:
         UserError: a process was killed.
@@ -106,7 +106,7 @@ def start(processes: int, arguments: list[str]) -> None:
     # It reports every process that it stops; the one that failed has said why.
     logging.disable(logging.CRITICAL)
     try:
-        elastic_launch(config, sys.executable)("-m", "train", *arguments)
+        elastic_launch(config, sys.executable)("-m", "edgebnn.train", *arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:

@@ -16,8 +16,7 @@ from edgebnn.export.bench import run as bench
 from edgebnn.export.bench.node_profile import KERNEL_TIME, Profile, profile, summarise
 from edgebnn.export.bench.report import PACKED, PathRow, Row
 from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed
-from edgebnn.export.onnx import portable as onnx
+from edgebnn.export.onnx import packed, portable
 
 from edgebnn import records
 from edgebnn.errors import UserError
@@ -177,7 +176,7 @@ def test_a_file_of_another_network_is_no_subject(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no node unit_25"):
         summarise(events([f"unit_{number:02d}" for number in range(25)], 1), [1e12], ops.reactnet_a(), 224, "avx2")
     files = {}
-    for seed, (label, convert) in enumerate([(PACKED, packed.convert), (bench.PORTABLE, onnx.convert)]):
+    for seed, (label, convert) in enumerate([(PACKED, packed.convert), (bench.PORTABLE, portable.convert)]):
         graph = fold(reactnet(ReActNetConfig(width=0.125), 32, seed=seed), ModelInfo(resolution=32))
         files[label] = tmp_path / f"{seed}.onnx"
         files[label].write_bytes(convert(graph))

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce
-from edgebnn.export.tflite import plain as tflite
+from edgebnn.export.tflite import lce, plain
 from edgebnn.export.verify import rounding
 from edgebnn.export.verify.parity import Limits, verify
 
@@ -50,6 +49,6 @@ def test_every_part_is_the_references_within_rounding(
 def test_the_plain_tflite_file_verifies(tmp_path: Path) -> None:
     model = random_network(6, config_of("reactnet-18", "zero", 2))
     graph = fold(model, ModelInfo(resolution=64))
-    (tmp_path / "model.tflite").write_bytes(tflite.convert(graph))
+    (tmp_path / "model.tflite").write_bytes(plain.convert(graph))
     found = verify(model, graph, tmp_path / "model.tflite", noise(3, 4, 64))
     assert found.failures(Limits()) == []

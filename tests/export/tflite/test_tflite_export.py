@@ -9,8 +9,7 @@ import pytest
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce
-from edgebnn.export.tflite import plain as tflite
+from edgebnn.export.tflite import lce, plain
 from edgebnn.export.verify import rounding
 
 from edgebnn import checkpoint, runtime
@@ -38,9 +37,9 @@ def small(padding: Padding) -> InferenceGraph:
 @pytest.mark.parametrize("padding", ["zero", "one"])
 @pytest.mark.parametrize("twin", [False, True])
 def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) -> None:
-    graph = tflite.real_valued(small(padding)) if twin else small(padding)
+    graph = plain.real_valued(small(padding)) if twin else small(padding)
     images = noise(0, 4, 8)
-    data = tflite.convert(graph)
+    data = plain.convert(graph)
     taps, logits = lce.open_trace(data)(images)
     assert np.allclose(taps[0], reference.stem(graph.stem, images), rtol=0, atol=1e-5)
     for unit, x, y in zip(graph.units, taps, taps[1:]):
@@ -59,7 +58,7 @@ def test_bits_at_the_threshold_are_plus_one() -> None:
     stem = replace(graph.stem, weight=np.zeros_like(graph.stem.weight), bias=np.zeros_like(graph.stem.bias))
     first = replace(graph.units[0], threshold=np.zeros(8, np.float32))
     graph = replace(graph, stem=stem, units=(first, *graph.units[1:]))
-    taps, _ = lce.open_trace(tflite.convert(graph))(noise(0, 1, 8))
+    taps, _ = lce.open_trace(plain.convert(graph))(noise(0, 1, 8))
     assert not taps[0].any()
     assert np.allclose(taps[1], reference.unit(first, taps[0]), rtol=0, atol=1e-5)
 
@@ -80,7 +79,7 @@ def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture
 
     main(["tflite", str(trained), str(twin), "--real-valued"])
     loaded = runtime.load(twin)
-    graph = tflite.real_valued(fold(model, ModelInfo(name="m", resolution=32)))
+    graph = plain.real_valued(fold(model, ModelInfo(name="m", resolution=32)))
     images = noise(1, 2, 32)
     assert loaded.info.name == "m-real-valued"
     wanted: Any = reference.run(graph, images)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce
-from edgebnn.export.tflite import plain as tflite
+from edgebnn.export.tflite import lce, plain
 
 from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph
@@ -54,7 +53,7 @@ def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
     assert capfd.readouterr().err == shown
 
 
-@pytest.mark.parametrize("convert", [lce.convert, tflite.convert])
+@pytest.mark.parametrize("convert", [lce.convert, plain.convert])
 def test_a_full_disk_is_told_in_one_line(
     convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:

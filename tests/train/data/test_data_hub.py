@@ -11,7 +11,8 @@ import pytest
 import torch
 from edgebnn.train.data.hugging_face import HuggingFace
 from edgebnn.train.data.subset import Subset
-from edgebnn.train.evaluation.base import data_name, images_of_classes
+from edgebnn.train.evaluation.base import images_of_classes
+from edgebnn.train.methods.measured import data_name
 from PIL import Image
 
 from edgebnn.errors import UserError

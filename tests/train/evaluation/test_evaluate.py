@@ -10,8 +10,7 @@ import pytest
 import torch
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import packed, portable
-from edgebnn.export.tflite import lce
-from edgebnn.export.tflite import plain as tflite
+from edgebnn.export.tflite import lce, plain
 from edgebnn.export.verify.parity import Limits
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.sources import Digits
@@ -90,7 +89,7 @@ def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "portable.onnx": portable.convert(graph),
         "packed.onnx": packed.convert(graph),
         "lce.tflite": lce.convert(graph),
-        "plain.tflite": tflite.convert(graph),
+        "plain.tflite": plain.convert(graph),
     }
     checkpoint.save(folder / "model.safetensors", network, info)
     for name, data in made.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.by_name import open_data
-from edgebnn.train.evaluation.base import data_name
+from edgebnn.train.methods.measured import data_name
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError

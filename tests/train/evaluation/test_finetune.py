@@ -7,8 +7,9 @@ import torch
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import images_of_classes, label_share
+from edgebnn.train.evaluation.base import images_of_classes
 from edgebnn.train.evaluation.finetune import FineTune
+from edgebnn.train.methods.measured import label_share
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError

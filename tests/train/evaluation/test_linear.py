@@ -11,9 +11,10 @@ from edgebnn.train.data.order import epoch_order
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import accuracies, data_name, pretraining_data, right_answers
+from edgebnn.train.evaluation.base import pretraining_data
 from edgebnn.train.evaluation.linear import BurnLinearEvaluation, LinearEvaluation
 from edgebnn.train.methods.base import match_normalisation
+from edgebnn.train.methods.measured import accuracies, data_name, right_answers
 
 from edgebnn import checkpoint, records
 from edgebnn.errors import UserError

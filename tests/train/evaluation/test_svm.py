@@ -5,9 +5,9 @@ import pytest
 import torch
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation import svm
-from edgebnn.train.evaluation.base import accuracies
 from edgebnn.train.evaluation.features import Features
 from edgebnn.train.evaluation.svm import LowShotSVM, check_shots, choose_cost, draw, svm_answers
+from edgebnn.train.methods.measured import accuracies
 from sklearn.svm import LinearSVC
 
 from edgebnn.errors import UserError

@@ -1,0 +1,128 @@
+"""Methods that measure something on held-out images: right answers counted, and what a record says about them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from edgebnn.errors import UserError
+from edgebnn.records import Kind, Record
+
+from ..data.datasets import Batch
+from ..data.hugging_face import HuggingFace, source_name
+from ..data.module import Images
+from ..data.sources import ImageFolder
+from .base import Method
+
+
+class Measured(Method):
+    """A method whose run ends in records of what it measured on the held-out images.
+
+    Attributes:
+        kind: of its records.
+    """
+
+    may_collapse: ClassVar[bool] = False
+    kind: ClassVar[Kind] = "accuracy"
+
+    def origin(self) -> dict[str, Any]:
+        """What a record says of where the measured network comes from."""
+        raise NotImplementedError
+
+    def on_validation_end(self) -> None:
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.skipped = len(data.skipped())
+
+    def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
+        """Returns a record of the model `name`; `more` is added to its context."""
+        data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
+        context = {
+            "protocol": protocol + label_share(data),
+            "data": data_name(data),
+            "epochs": epochs,
+            "seed": data.seed,
+            "trained_on": data.count("train"),
+            "skipped": self.skipped,
+            **self.origin(),
+        }
+        listed = getattr(data, "train_list", None)
+        if listed is not None:
+            context["train_list"] = Path(listed).name
+        return Record(self.kind, name, {key: round(value, 4) for key, value in values.items()}, context | more)
+
+
+class Counted(Measured):
+    """Counts a classifier's right answers on the held-out images. A subclass builds `network` and names `protocol`."""
+
+    protocol: ClassVar[str]
+
+    def on_validation_epoch_start(self) -> None:
+        # Whole numbers, so that the sum over batches and processes is exact: right, right within five, all.
+        self.counts = torch.zeros(3, dtype=torch.long, device=self.device)
+
+    def validation_step(self, batch: Batch) -> None:
+        (images,), labels = batch
+        scores = self.network(images)
+        self.counts += right_answers(scores.topk(min(5, scores.shape[1]), dim=1).indices, labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self.counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
+        self.values = accuracies(self.counts, self.network.outputs)
+        for name, value in self.values.items():
+            self.log(f"val/{name}", value, prog_bar=name == "top1", sync_dist=True)
+
+    def records(self, name: str, epochs: int) -> list[Record]:
+        trained = sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+        more = {"images": int(self.counts[2]), "trained_parameters": trained}
+        return [self.record(name, self.protocol, self.values, epochs, **more)]
+
+
+def right_answers(ranked: Tensor, labels: Tensor) -> Tensor:
+    """Counts (3,): images whose class is ranked first, images whose class is ranked at all, images.
+
+    Args:
+        ranked: class numbers (N, min(5, classes)), the best first.
+        labels: the right ones, (N,).
+    """
+    hits = ranked == labels[:, None]
+    return torch.stack([hits[:, 0].sum(), hits.any(dim=1).sum(), hits.new_tensor(len(hits), dtype=torch.long)])
+
+
+def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
+    """`top1`, and of more than 5 classes `top5`, in percent, of the counts that `right_answers` gives."""
+    right, within_five, images = counts.tolist()
+    # Among five classes the right one is always within the first five.
+    return {"top1": 100 * right / images} | ({"top5": 100 * within_five / images} if classes > 5 else {})
+
+
+def check_single_label(data: Images) -> None:
+    """Raises `UserError` if an image of the data may have several classes."""
+    if data.multi_label:
+        raise UserError(f"images of {type(data).__name__} may have several classes; use VocSVM, or other data")
+
+
+def label_share(data: Images) -> str:
+    """What a protocol's name says of `data.subset`: ", 1% of labels"; nothing where all are used."""
+    if data.subset is None:
+        return ""
+    if data.subset.files is not None:
+        return f", labels of {Path(data.subset.files).name}"
+    each = data.subset.per_class
+    return f", {each} labels a class" if each else f", {100 * (data.subset.share or 0):g}% of labels"
+
+
+def data_name(data: Images) -> str:
+    """What a record calls the data: the kind, and where the data can be anything their name."""
+    kind = ImageFolder if isinstance(data, ImageFolder) else type(data)
+    return described_data(kind.__name__, {key: getattr(data, key, None) for key in ("root", "path")})
+
+
+def described_data(kind: str, arguments: Mapping[str, Any]) -> str:
+    """`data_name` of data of the class `kind` with those arguments."""
+    if kind == ImageFolder.__name__ and arguments.get("root"):
+        return f"{kind} {Path(arguments['root']).resolve().name}"
+    if kind == HuggingFace.__name__ and arguments.get("path"):
+        return f"{kind} {source_name(arguments['path'])}"
+    return kind
