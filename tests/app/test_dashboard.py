@@ -2,11 +2,7 @@
 
 import os
 import re
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +12,7 @@ from edgebnn.app.page import ABSENT
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.app.sample import RECORDS, SUPERSEDED, write_all
+from tests.app.server import free_port, running
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -26,29 +23,13 @@ PATIENCE_MS = 60_000
 @contextmanager
 def served(runs: Path) -> Iterator[str]:
     """The address of a dashboard on the records under `runs`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"server.port": port, "server.address": "127.0.0.1", "server.headless": "true"}
+    port = free_port()
+    options = {"server.port": port, "server.address": "localhost", "server.headless": "true"}
     options |= {"browser.gatherUsageStats": "false", "server.fileWatcherType": "none"}
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
     command += [f"--{name}={value}" for name, value in options.items()] + ["--", "--runs", str(runs)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + PATIENCE_MS / 1000
-        while True:
-            try:
-                with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):  # noqa: S310
-                    break
-            except OSError:
-                assert process.poll() is None, "streamlit ended"
-                assert time.monotonic() < end, "streamlit does not answer"
-                time.sleep(0.1)
+    with running(command, port, ROOT) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
