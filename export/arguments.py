@@ -11,9 +11,10 @@ from typing import Any
 
 from edgebnn import checkpoint as checkpoints
 from edgebnn.checkpoint import Checkpoint
-from edgebnn.checkpoint import arguments as hint_arguments
+from edgebnn.checkpoint import report as checkpoint_report
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
+from edgebnn.hints import read_hints
 
 from .verify.trace import describe
 
@@ -24,16 +25,6 @@ SHOWN = 80
 """Characters of a value in a message."""
 
 
-def add_checkpoint(command: argparse.ArgumentParser, *, artifact: bool = False) -> None:
-    """Adds what describes the checkpoint; `artifact`: whether an exported file describes it as well."""
-    names = " (default: ARTIFACT's, where the checkpoint has none)" if artifact else ""
-    command.add_argument("checkpoint", metavar="CHECKPOINT", help="ours (.safetensors), or a published file as it is")
-    command.add_argument("--name", help=f"the model's name in the file and in records{names}")
-    command.add_argument("--labels", type=Path, help=f"text file with one class name a line{names}")
-    command.add_argument("--record", metavar="RUN", type=Path, help="folder to write records of what was found to")
-    hint_arguments.add_arguments(command, otherwise="ARTIFACT's" if artifact else None)
-
-
 def load_to_export(args: argparse.Namespace) -> Checkpoint:
     """Reads the checkpoint as the options say and reports what was assumed.
 
@@ -41,7 +32,7 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
         UserError: a file cannot be read, or contradicts the options.
     """
     given = _given(args)
-    loaded = hint_arguments.load_checkpoint(args.checkpoint, args)
+    loaded = checkpoint_report.load_checkpoint(args.checkpoint, args)
     return replace(loaded, info=replace(loaded.info, **given))
 
 
@@ -51,7 +42,7 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
     Raises:
         UserError: one of the two files cannot be read, or an option contradicts the artifact.
     """
-    hints, given = hint_arguments.read_hints(args), _given(args)
+    hints, given = read_hints(args), _given(args)
     loaded = checkpoints.load(args.checkpoint, hints=hints)
     said = describe(args.artifact)
     check(
@@ -69,9 +60,9 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
                 f"{args.artifact} says {name} {_shown(getattr(said, name))}, --{name} {_shown(given[name])}; "
                 f"leave --{name} out, or export the file again with it",
             )
-        assumed = hint_arguments.not_assumed(loaded.assumed, checkpoints.RESOLUTION, checkpoints.NORMALISATION)
+        assumed = checkpoint_report.not_assumed(loaded.assumed, checkpoints.RESOLUTION, checkpoints.NORMALISATION)
         found = replace(loaded, info=replace(said, **given), assumed=assumed)
-    hint_arguments.report(args.checkpoint, found, keys=args.keys)
+    checkpoint_report.report(args.checkpoint, found, keys=args.keys)
     return found
 
 

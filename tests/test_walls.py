@@ -46,10 +46,10 @@ def first_names(names: set[str]) -> set[str]:
 
 FLOORS = {
     "train": [
-        *("parallel", "data", "engine", "methods", "evaluation", "shipped", "evaluate", "cli"),
+        *("parallel", "data", "engine", "methods", "evaluation", "shipped", "options", "evaluate", "cli"),
         *("pipeline bench", "command", "__main__"),
     ],
-    "export": ["fold", "onnx tflite", "verify baselines", "arguments", "device bench", "cli", "__main__"],
+    "export": ["fold", "onnx tflite", "verify baselines", "arguments", "device bench", "commands", "cli", "__main__"],
 }
 """The rooms of each program from the ground up; a room imports from lower floors alone."""
 

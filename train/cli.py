@@ -43,7 +43,6 @@ from .parallel import launch
 from .parallel.distributed import alone
 from .parallel.processes import EndAtOnce, cluster, devices_and_nodes, strategy
 from .parallel.sync_batchnorm import BatchNormSync
-from .shipped import with_shipped_configs
 
 METHODS = (
     *(MoCoV2, MoCoV2Distill, Distill, BURN, BURNCode, BYOL, SwAV, Supervised),
@@ -167,7 +166,7 @@ def fit(arguments: list[str]) -> None:
         UserError: the configuration, a file it names, or the fit between network and data is wrong.
     """
     with one_line_errors():
-        cli = Cli(with_shipped_configs(arguments))
+        cli = Cli(arguments)
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
         if trainer.world_size > 1 and launch.place() is None:
             return launch.start(trainer.world_size, ["fit", *arguments])

@@ -2,28 +2,52 @@
 
 import gc
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgebnn.errors import UserError
+from edgebnn.files import existing_file
 
+from .options import evaluate_parser, read_values, recipe_parser
 from .parallel.launch import one_voice
+from .shipped import config_paths, find_shipped, shipped_names, with_shipped_configs
 
 # OpenMP's threads otherwise wait by spinning, and where another program has a core, each of the hundreds of small
 # operations of a step waits for the scheduler: 100 times slower, measured. It is read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-USAGE = """usage: {0} fit --config FILE.yaml [--key value ...]        train one stage
-       {0} recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]
+USAGE = """usage: edgebnn train fit --config FILE.yaml [--key value ...]        train one stage
+       edgebnn train recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]
                                                              run stages in order; finished stages are skipped
-       {0} evaluate FILE... --data DATA                    measure checkpoints and exported files as they are
-       {0} fit --help                                      all keys
+       edgebnn train evaluate FILE... --data DATA            measure checkpoints and exported files as they are
 
-FILE.yaml may be the name of a configuration or recipe that comes with edgebnn, as in `recipe demo`."""
+FILE.yaml may be the name of a file that comes with edgebnn, as in `edgebnn train recipe demo`.
+`edgebnn train COMMAND --help` lists the options of a command."""
+
+FIT_USAGE = """usage: edgebnn train fit --config FILE.yaml [--key value ...]
+
+Trains one stage, or runs one evaluation, and writes everything into its run folder. Every key of the configuration may
+follow as an option: --trainer.max_epochs 10, --data.init_args.root FOLDER.
+
+  --config FILE          a configuration, or the name of one that comes with edgebnn:
+{configs}
+  --run FOLDER           folder of everything the run writes
+  --name NAME            the model's name in records and files
+  --ckpt_path LAST       the last.ckpt of a stopped run, to go on from
+  --seed_everything N    what everything random is drawn from
+  --checkpoint_minutes N, --checkpoint_steps N
+                         how often last.ckpt is written within an epoch
+
+The keys of each part, with their defaults and meanings:
+  edgebnn train fit --model.help METHOD        such as Distill, BURN, MoCoV2, LinearEvaluation
+  edgebnn train fit --data.help DATA           such as ImageFolder, HuggingFace, Cifar10, Mnist5k
+  edgebnn train fit --help=all                 all others, the trainer's among them
+  edgebnn train fit --config FILE.yaml --print_config      the whole configuration"""
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the command in `arguments`; Lightning is imported only where it is needed.
+    """Runs the command in `arguments`. What takes seconds to import is imported once the options are read.
 
     Raises:
         UserError: there is no such command, or the command says what is wrong.
@@ -31,21 +55,47 @@ def main(arguments: list[str]) -> None:
     command, *rest = arguments or [""]
     with one_voice():
         if command == "fit":
-            with uncollected():
-                from .cli import fit
-            fit(rest)
+            _fit(rest)
         elif command == "recipe":
-            with uncollected():
-                from .pipeline.recipe import main as recipe
-            recipe(rest)
+            _recipe(rest)
         elif command == "evaluate":
-            with uncollected():
-                from .evaluate import main as evaluate
-            evaluate(rest)
+            _evaluate(rest)
         elif command in ("-h", "--help"):
-            print(USAGE.format("edgebnn train"))
+            print(USAGE)
         else:
             raise UserError(f"unknown command '{command}'; use `edgebnn train fit`, `recipe` or `evaluate`")
+
+
+def _fit(arguments: list[str]) -> None:
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        names = ", ".join(shipped_names("configs"))
+        indent = " " * 25
+        listed = textwrap.fill(names, 110, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+        return print(FIT_USAGE.format(configs=listed))
+    given = with_shipped_configs(["--help" if argument == "--help=all" else argument for argument in arguments])
+    for path in config_paths(given):
+        existing_file(path, "configuration")
+    with uncollected():
+        from .cli import fit
+    fit(given)
+
+
+def _recipe(arguments: list[str]) -> None:
+    chosen = recipe_parser().parse_args(arguments)
+    values = read_values(chosen.set)
+    path = existing_file(find_shipped(chosen.recipe, "recipes"), "recipe")
+    with uncollected():
+        from .pipeline.recipe import run_recipe
+    run_recipe(path, chosen.runs, values)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    chosen = evaluate_parser().parse_args(arguments)
+    for path in chosen.files:
+        existing_file(path, "model")
+    with uncollected():
+        from .evaluate import main as evaluate
+    evaluate(chosen)
 
 
 @contextmanager

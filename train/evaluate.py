@@ -17,16 +17,16 @@ from typing import Any
 import torch
 
 from edgebnn import records, runtime
-from edgebnn.checkpoint.arguments import add_arguments, load_checkpoint, read_hints
-from edgebnn.cli import positive
+from edgebnn.checkpoint.report import load_checkpoint
 from edgebnn.errors import check
 from edgebnn.files import sha256
+from edgebnn.hints import read_hints
 from edgebnn.records import Record
 from edgebnn.runtime.formats import onnx_file
 from edgebnn.runtime.load import LOADERS
 from edgebnn.text import columns, printable
 
-from .data.by_name import HELP, open_data
+from .data.by_name import open_data
 from .data.module import Images
 from .engine.failures import one_line_errors
 from .evaluation.class_order import match_classes
@@ -38,9 +38,8 @@ PROTOCOL = "own classifier"
 """What records call it: nothing was trained for the evaluation."""
 
 
-def main(arguments: list[str]) -> None:
-    """Runs the command. Raises `UserError` on a user's mistake."""
-    chosen = _parser().parse_args(arguments)
+def main(chosen: argparse.Namespace) -> None:
+    """Runs the command with the options of `train.options.evaluate_parser`. Raises `UserError` on a user's mistake."""
     threads = chosen.threads or torch.get_num_threads()
     with one_line_errors():
         classifiers = [_load(path, chosen, threads) for path in chosen.files]
@@ -91,24 +90,6 @@ def evaluate(
             total, more = data.count("val"), f" and {len(skipped) - 1} more" * (len(skipped) > 1)
             _tell(f"warning: {len(skipped)} of {total} images cannot be read and are left out: {skipped[0]}{more}")
     return tallies
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="edgebnn train evaluate",
-        description="Measures the accuracy of networks with their own classifiers, and of the files made from them.",
-    )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoint, ours or published; .onnx; .tflite")
-    parser.add_argument("--data", required=True, help=HELP)
-    parser.add_argument("--threads", type=positive, help="threads that a network may use (default: torch's)")
-    text = "images at a time (default: what suits the resolution; a file may fix it)"
-    parser.add_argument("--batch", type=positive, help=text)
-    parser.add_argument("--workers", type=int, help="processes that load images (default: up to 8 for folders)")
-    parser.add_argument("--name", help="the model's name in records (default: what the file says)")
-    parser.add_argument("--record", metavar="RUN", type=Path, help="folder to write accuracy records to")
-    parser.add_argument("--json", action="store_true", help="print the records as JSON")
-    add_arguments(parser)
-    return parser
 
 
 def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:

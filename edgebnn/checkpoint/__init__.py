@@ -1,7 +1,7 @@
 """Checkpoints: this project's own files, and files published by others."""
 
 from edgebnn.checkpoint.file import KINDS, NORMALISATION, RESOLUTION, Checkpoint, build, load, read_labels, save
-from edgebnn.checkpoint.source import NO_HINTS, Hints
+from edgebnn.hints import NO_HINTS, Hints
 
 __all__ = [
     "KINDS",

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from edgebnn.checkpoint import layouts
 from edgebnn.checkpoint.hints import check_hints
-from edgebnn.checkpoint.source import NO_HINTS, Hints
 from edgebnn.errors import UserError, check
 from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
+from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from edgebnn.checkpoint.source import Hints, Source
+from edgebnn.checkpoint.source import Source
 from edgebnn.errors import UserError, check
+from edgebnn.hints import Hints
 
 STEM_STRIDE = 2
 """The stride of the first convolution in every published network."""

@@ -20,8 +20,9 @@ from edgebnn.checkpoint import resnet as layouts_resnet
 from edgebnn.checkpoint.contents import Bundle, find_bundles, refuse_last_ckpt
 from edgebnn.checkpoint.place import Place, choose_place, describe_others, find_places
 from edgebnn.checkpoint.reasons import explain
-from edgebnn.checkpoint.source import NO_HINTS, Hints, Published, Source
+from edgebnn.checkpoint.source import Published, Source
 from edgebnn.errors import UserError, check
+from edgebnn.hints import NO_HINTS, Hints
 
 _READERS = (
     # BURN's pretraining file holds its ResNet-50 besides the student, which is what the file is for.

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from edgebnn.checkpoint.contents import Bundle
 from edgebnn.checkpoint.reasons import explain, is_aside, is_averaged
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError, check
+from edgebnn.hints import Hints
 
 _USUAL_KEYS = ("state_dict", "model")
 _USUAL_PARTS = {"module", "encoder_q", "backbone", "model", "online_net", "0"}

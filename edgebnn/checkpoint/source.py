@@ -2,47 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgebnn.checkpoint.reasons import COUNTERS, explain
-from edgebnn.errors import UserError, check
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What a user says about a published file because the file does not say it. None: the user did not say.
-
-    Attributes:
-        stage: 1 where the weights are real-valued, 2 where they are binary.
-        stem_stride: stride of the first convolution, 1 or 2.
-        resolution: side of the input images in pixels.
-        mean: normalisation, per channel, of images scaled to [0, 1].
-        std: as `mean`.
-        ema: whether to read the averaged weights (EMA) that the file holds beside the trained ones.
-    """
-
-    stage: Literal[1, 2] | None = None
-    stem_stride: Literal[1, 2] | None = None
-    resolution: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    ema: bool = False
-
-    def check(self) -> None:
-        """Raises `UserError` if a value makes no sense."""
-        check(self.stage in (None, 1, 2), f"stage {self.stage} is no stage; give 1 (real weights) or 2 (binary)")
-        check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} is none a network has; give 1 or 2")
-        check((self.mean is None) == (self.std is None), "a normalisation is a mean and a std; give both or neither")
-        values = (*(self.mean or ()), *(self.std or ()))
-        sound = len(values) in (0, 6) and all(map(isfinite, values)) and all(value > 0 for value in self.std or ())
-        check(sound, f"mean {self.mean} and std {self.std} normalise no image; give three numbers each, std above 0")
-
-
-NO_HINTS = Hints()
+from edgebnn.errors import UserError
+from edgebnn.hints import NO_HINTS, Hints
 
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 

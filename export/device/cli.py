@@ -6,16 +6,14 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from tqdm import tqdm
 
 from edgebnn import records
-from edgebnn.checkpoint import arguments as hint_arguments
-from edgebnn.checkpoint.source import NO_HINTS
-from edgebnn.cli import positive
+from edgebnn.checkpoint import report as checkpoint_report
 from edgebnn.errors import check
 from edgebnn.files import existing_file, temporary_folder
+from edgebnn.hints import NO_HINTS, read_hints
 from edgebnn.text import printable
 
 from . import baselines as device_baselines
@@ -32,38 +30,12 @@ from .target import Target
 MAX_THREADS = 1024
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", type=Path, help=".onnx or .tflite files")
-    command.add_argument("--target", required=True, help=device_target.FORMS)
-    command.add_argument("--threads", type=positive, default=1, help="threads a run may use (default 1)")
-    text = "rounds; in each, every file is loaded, warmed up and run 3 times (default 10)"
-    command.add_argument("--rounds", type=positive, default=10, help=text)
-    tools = command.add_mutually_exclusive_group()
-    text = "lce_benchmark_model or benchmark_model on the device, a path or a name (default: whichever its PATH has)"
-    tools.add_argument("--runner", metavar="PATH", help=text)
-    text = "the same, a file here: copied to the device for the time"
-    tools.add_argument("--push-runner", metavar="FILE", type=Path, help=text)
-    text = "the device's Python that has edgebnn, for .onnx files (default: python3; local: this one)"
-    command.add_argument("--python", metavar="PATH", help=text)
-    text = "folder of the device to make a private one in (default: $TMPDIR or /tmp; adb: /data/local/tmp)"
-    command.add_argument("--folder", help=text)
-    command.add_argument("--limit", type=positive, default=300, help="seconds a call may take (default 300)")
-    text = "measure ResNet-18, MobileNetV2 and MobileNetV3-small too; with --checkpoint also the float twin"
-    command.add_argument("--with-baselines", action="store_true", help=text)
-    command.add_argument("--checkpoint", help="what the files were exported from: the float twin is made like it")
-    # The files that are measured say the resolution.
-    hint_arguments.add_arguments(command, images=False)
-    command.add_argument("--record", metavar="RUN", type=Path, help="folder to write latency and size records to")
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-
 def run(args: argparse.Namespace) -> None:
     """Measures, prints, and writes records."""
     target = device_target.parse(args.target)
     check(args.threads <= MAX_THREADS, f"{args.threads} threads cannot run a model; give 1 to {MAX_THREADS}")
     check(args.with_baselines or args.checkpoint is None, "--checkpoint is for the twin of --with-baselines; give both")
-    asked = args.checkpoint is None and (hint_arguments.read_hints(args) != NO_HINTS or args.keys)
+    asked = args.checkpoint is None and (read_hints(args) != NO_HINTS or args.keys)
     check(not asked, "--stage, --stem-stride, --ema and --keys are about --checkpoint; give it too")
     if args.push_runner is not None:
         existing_file(args.push_runner, "runner")
@@ -86,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         runners = find_runners(opened, target, subjects, args)
         if args.with_baselines:
             with tqdm.external_write_mode(sys.stderr):
-                checkpoint = args.checkpoint and hint_arguments.load_checkpoint(args.checkpoint, args)
+                checkpoint = args.checkpoint and checkpoint_report.load_checkpoint(args.checkpoint, args)
             folder = stack.enter_context(temporary_folder())
             subjects += device_baselines.write(subjects, checkpoint, folder, say)
         pairs = [(each, runners[each.suffix]) for each in subjects]

@@ -10,7 +10,8 @@ from edgebnn.errors import UserError, check
 from edgebnn.graph import ModelInfo
 from edgebnn.runtime import preprocess
 
-NOISE = "noise"
+from .limits import NOISE
+
 BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 

@@ -31,23 +31,11 @@ from edgebnn.nn.packed import torch_convolutions
 
 from ..onnx.builder import with_int8_weights
 from . import rounding
+from .limits import Limits
 from .trace import Run, open_trace
 
 MORE_THAN_ROUNDING = 2.0
 """The error, as a share of what rounding explains, of a unit that may not round and is off by less."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a verification must keep to, besides every part being exact.
-
-    Attributes:
-        bits_differing: percent of bits, over all units and images, that may differ from PyTorch's.
-        top1_agreement: percent of images whose first class must be PyTorch's.
-    """
-
-    bits_differing: float = 1.0
-    top1_agreement: float = 99.0
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from edgebnn.export.onnx import portable
 from torch import Tensor
 
 from edgebnn import checkpoint, runtime
-from edgebnn.checkpoint.arguments import unused_keys
-from edgebnn.checkpoint.source import Hints
+from edgebnn.checkpoint.report import unused_keys
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
+from edgebnn.hints import Hints
 from edgebnn.nn import ReActNetConfig
 from tests.networks import noise, random_network
 from tests.published import forward, make_state

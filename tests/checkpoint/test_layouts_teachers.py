@@ -9,8 +9,8 @@ from torch import Tensor
 
 from edgebnn.checkpoint import build, layouts
 from edgebnn.checkpoint.reasons import PROJECTOR
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.nn import BiRealConfig, ResNetConfig
 from tests.networks import noise
 from tests.published_resnet import binary, make_binary, make_resnet, resnet, resnet_features

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from edgebnn import checkpoint
 from edgebnn.checkpoint import layouts
-from edgebnn.checkpoint.source import Hints, Published
+from edgebnn.checkpoint.source import Published
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from tests.published import make_state
 from tests.published_resnet import make_binary, make_resnet
 

@@ -16,11 +16,6 @@ STORED: dict[str, type[Cifar10]] = {"cifar10": Cifar10, "cifar100": Cifar100}
 HUB = "hf:"
 """What the name of a data set on Hugging Face's hub comes after."""
 
-HELP = (
-    "folder with val/CLASS/FILE or CLASS/FILE, folder of Parquet files, hf:NAME (Hugging Face), "
-    "cifar10[:ROOT], cifar100[:ROOT], mnist5k, digits"
-)
-
 
 def open_data(source: str, **options: Any) -> Images:
     """Returns the data module of `source`, set up for its test images.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgebnn import checkpoint as checkpoints
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
 from edgebnn.files import sha256
+from edgebnn.hints import Hints
 from edgebnn.nn import Network
 
 from ..data.datasets import Batch

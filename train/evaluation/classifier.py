@@ -11,9 +11,9 @@ from torch import Tensor
 
 from edgebnn import runtime
 from edgebnn.checkpoint import Checkpoint
-from edgebnn.checkpoint.source import NO_HINTS, Hints
 from edgebnn.errors import UserError, check
 from edgebnn.graph import ModelInfo
+from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.nn.packed import torch_convolutions
 
 CPU_PIXELS = 16 * 224 * 224

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 
 from ..data.sources import Images
 from ..engine.optim import Group, OptimizerConfig

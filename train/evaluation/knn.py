@@ -4,8 +4,8 @@ import torch
 from lightly.utils.benchmarking import knn_predict
 from torch import Tensor
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.records import Record
 
 from ..data.module import Images

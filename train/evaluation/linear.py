@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.nn import Network
 
 from ..data.sources import Images

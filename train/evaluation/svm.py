@@ -11,8 +11,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.records import Record
 
 from ..data.sources import Images

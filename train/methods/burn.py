@@ -11,8 +11,8 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.nn.layers import BinaryConv2d
 from edgebnn.ssl.losses import divergence, unit_distance
 from edgebnn.ssl.schedules import half_cosine

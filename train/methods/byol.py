@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.ssl.losses import unit_distance
 from edgebnn.ssl.momentum import follow
 from edgebnn.ssl.schedules import half_cosine

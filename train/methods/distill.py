@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import check
+from edgebnn.hints import Hints
 from edgebnn.ssl.losses import distillation
 
 from ..data.sources import Images

@@ -12,9 +12,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path, existing_file
+from edgebnn.hints import Hints
 
 from ..data.module import Images
 from ..parallel.launch import is_first

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError, check
+from edgebnn.hints import Hints
 from edgebnn.nn import Network
 from edgebnn.ssl.losses import info_nce
 from edgebnn.ssl.momentum import follow

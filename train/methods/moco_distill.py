@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from edgebnn.checkpoint.source import Hints
+from edgebnn.hints import Hints
 from edgebnn.ssl.losses import distillation
 
 from ..data.sources import Images

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from edgebnn import checkpoint as checkpoints
 from edgebnn.checkpoint import NORMALISATION, RESOLUTION, Checkpoint
-from edgebnn.checkpoint.arguments import not_assumed
-from edgebnn.checkpoint.source import NO_HINTS, Hints
+from edgebnn.checkpoint.report import not_assumed
 from edgebnn.errors import UserError
+from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.text import printable
 
 from ..data.module import Images

@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from edgebnn.checkpoint import Checkpoint
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
 from edgebnn.graph.shapes import Padding
+from edgebnn.hints import Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 from edgebnn.nn.estimators import Gradient, WeightGradient
 from edgebnn.nn.resnet import ResNetArch

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 
 from ..data.module import Images

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.ssl.losses import float32_at_least
 from edgebnn.ssl.queue import KeyQueue, check_queue
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from edgebnn.checkpoint.reasons import PROJECTOR
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
+from edgebnn.hints import Hints
 from edgebnn.nn import Network
 
 from ..data.sources import Images

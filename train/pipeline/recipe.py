@@ -18,7 +18,6 @@ would not be what the recipe says.
 Started by torchrun or srun, all processes walk through the stages in step, and the first one writes.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 import yaml
 
 from edgebnn import records
-from edgebnn.errors import UserError, check
+from edgebnn.errors import UserError
 from edgebnn.files import existing_file, write_bytes
 from edgebnn.text import columns
 
@@ -34,7 +33,6 @@ from ..cli import fit
 from ..engine.callbacks import CONFIG, LAST, MODEL
 from ..engine.resume import differences
 from ..parallel.launch import is_first
-from ..shipped import find_shipped
 from . import inputs
 from .stages import Stage, check_order, read, relative, resolve
 
@@ -43,20 +41,6 @@ INPUTS = "inputs.json"
 
 FINISHED = "finished"
 """Written, empty, when a stage has ended."""
-
-
-def main(arguments: list[str]) -> None:
-    """The command line of `python -m train recipe`."""
-    parser = argparse.ArgumentParser(prog="edgebnn train recipe", description="Runs the stages of a recipe in order.")
-    parser.add_argument("recipe", help="a recipe file, or the name of one of train/recipes/")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="what ${NAME} stands for in it")
-    chosen = parser.parse_args(arguments)
-    for given in chosen.set:
-        check("=" in given, f"--set {given} lacks a value; write NAME=VALUE")
-    run_recipe(
-        Path(find_shipped(chosen.recipe, "recipes")), chosen.runs, dict(given.split("=", 1) for given in chosen.set)
-    )
 
 
 def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> None:

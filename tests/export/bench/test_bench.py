@@ -24,7 +24,7 @@ from edgebnn.graph import ModelInfo, ops
 from edgebnn.nn import ReActNetConfig
 from edgebnn.runtime import Latency, kernels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PUBLISHED_MACS = 4_816_896_000
 LABELS = [
     *("packed", "packed, int8 head", "portable", "naive float export", "float twin"),

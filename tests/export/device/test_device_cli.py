@@ -12,8 +12,8 @@ from edgebnn.export.device import baselines as device_baselines
 from edgebnn.export.device import measure as device
 
 from edgebnn import checkpoint, records
-from edgebnn.checkpoint.source import Hints
 from edgebnn.graph import ModelInfo
+from edgebnn.hints import Hints
 from edgebnn.nn import ReActNetConfig
 from tests.export.stand_ins import PRINTED, fails, prints, write_program
 from tests.networks import random_network

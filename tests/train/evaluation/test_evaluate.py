@@ -21,10 +21,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from edgebnn import checkpoint, records, runtime
 from edgebnn.checkpoint import Checkpoint
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
+from edgebnn.hints import Hints
 from edgebnn.nn import Network, ReActNetConfig
 from edgebnn.nn.packed import torch_convolutions
 from edgebnn.records import Record

@@ -22,9 +22,9 @@ from edgebnn.train.methods.swav import SwAV
 from torch import Tensor
 
 from edgebnn import records
-from edgebnn.checkpoint.source import Hints
 from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
+from edgebnn.hints import Hints
 from tests.networks import noise
 from tests.published import forward, make_state
 from tests.published_resnet import make_resnet

@@ -1,6 +1,6 @@
-"""The options by which a command asks what a published file does not say, and the lines in which it reports that file.
+"""The lines in which a command reports a published file: how it was read, what was assumed, which keys are unused.
 
-A command that takes a checkpoint calls `add_arguments` on its parser and `load_checkpoint` on what it parsed.
+A command calls `edgebnn.hints.add_hint_arguments` on its parser and `load_checkpoint` on what it parsed.
 """
 
 import argparse
@@ -12,8 +12,7 @@ from pathlib import Path
 
 from edgebnn import checkpoint as checkpoints
 from edgebnn.checkpoint import NORMALISATION, RESOLUTION, Checkpoint
-from edgebnn.checkpoint.source import Hints
-from edgebnn.errors import check
+from edgebnn.hints import read_hints
 from edgebnn.text import printable
 
 OPTIONS = {
@@ -28,57 +27,12 @@ NUMBERED = re.compile(r"(.*?)((?<![^.])\d+(?=\.)|$)(.*)")
 """What stands before, in and after the first number of a module's name."""
 
 
-def add_arguments(
-    command: argparse.ArgumentParser,
-    *,
-    images: bool = True,
-    otherwise: str | None = None,
-) -> None:
-    """Adds the options to a command's parser.
-
-    Args:
-        command: the parser.
-        images: whether the command needs to know the images' resolution and normalisation.
-        otherwise: whose resolution and normalisation are taken where neither the file nor the user says them, in the
-            help; None: 224 pixels and ImageNet's.
-    """
-    if images:
-        text = f"side of the images in pixels (default: the checkpoint's, or {otherwise or '224'})"
-        command.add_argument("--resolution", type=int, help=text)
-    group = command.add_argument_group("what a published CHECKPOINT does not say (edgebnn's own says it)")
-    text = "1: real weights, 2: binary weights (default: as the weights tell, or as is usual for the layout)"
-    group.add_argument("--stage", type=int, choices=[1, 2], help=text)
-    text = "stride of the first convolution (default: as its shape tells, or 2)"
-    group.add_argument("--stem-stride", type=int, choices=[1, 2], help=text)
-    for name in ("mean", "std") if images else ():
-        usual = otherwise or "ImageNet's"
-        text = f"{name} that normalises images scaled to [0, 1] (default: {usual})"
-        group.add_argument(f"--{name}", nargs=3, type=float, metavar=("R", "G", "B"), help=text)
-    text = "take the averaged weights (EMA) that the file holds beside the trained ones"
-    group.add_argument("--ema", action="store_true", help=text)
-    text = "list every key of CHECKPOINT that is not used, with the reason"
-    command.add_argument("--keys", action="store_true", help=text)
-
-
-def read_hints(args: argparse.Namespace) -> Hints:
-    """Returns what the user says by the options of `add_arguments`.
-
-    Raises:
-        UserError: one of --mean and --std is given, and the other is not.
-    """
-    said = {name: tuple(value) for name in ("mean", "std") if (value := getattr(args, name, None)) is not None}
-    check(len(said) != 1, "--mean and --std belong together; give both or neither")
-    return Hints(
-        stage=args.stage, stem_stride=args.stem_stride, resolution=getattr(args, RESOLUTION, None), ema=args.ema, **said
-    )
-
-
 def load_checkpoint(path: str | Path, args: argparse.Namespace) -> Checkpoint:
     """Reads a checkpoint with the user's hints and prints what `report` prints.
 
     Args:
         path: the file.
-        args: parsed by a parser with the options of `add_arguments`.
+        args: parsed by a parser with the options of `add_hint_arguments`.
 
     Raises:
         UserError: as `edgebnn.checkpoint.load` does.

@@ -1,0 +1,119 @@
+"""What `edgebnn export` does with a checkpoint: writes files, and proves that they are the network."""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from edgebnn import records
+from edgebnn.files import sha256, write_bytes
+from edgebnn.graph import InferenceGraph, ops
+
+from . import arguments
+from .fold import fold
+from .onnx import packed, portable
+from .tflite import lce, plain
+from .verify import images
+from .verify.limits import Limits
+from .verify.parity import Parity, verify
+
+NEEDS = {
+    "onnx": (
+        "any ONNX Runtime runs it",
+        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operator",
+    ),
+    "onnx-packed": (
+        "ONNX Runtime runs it with edgebnn's operator (edgebnn.runtime.library_path())",
+        "without --packed the file is larger and slower, and any ONNX Runtime runs it",
+    ),
+    "lce": (
+        "the Larq Compute Engine runs it",
+        "`export tflite` writes the network in floats, for any TFLite runtime",
+    ),
+    "tflite": (
+        "any TFLite runtime runs it, in floats",
+        "`export lce` writes the network in bits, for the Larq Compute Engine",
+    ),
+}
+"""By the kind of an exported file: what runs it, and what a binary network's other file is for."""
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes the file that the options ask for, and records of it."""
+    loaded = arguments.load_to_export(args)
+    graph = fold(loaded.model, loaded.info)
+    if args.format == "tflite" and args.real_valued:
+        graph = plain.real_valued(graph)
+    format_, data = _convert(args, graph)
+    write_bytes(args.out, data)
+    print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
+    print("; ".join(NEEDS[format_] if graph.binary else NEEDS[format_][:1]))
+    if args.record:
+        name, resolution = graph.info.name, graph.info.resolution
+        artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": format_}
+        records.write(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
+        totals = ops.totals(ops.count(graph.shape, resolution))
+        values = {key: totals[key] for key in ("flops", "bops", "ops", "parameters", "binary_weights")}
+        records.write(records.Record("ops", name, values, {"resolution": resolution}), args.record)
+
+
+def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
+    """What the file is, for records, and its content."""
+    if args.format == "lce":
+        return "lce", lce.convert(graph)
+    if args.format == "tflite":
+        return "tflite", plain.convert(graph)
+    if args.packed:
+        return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
+    return "onnx", portable.convert(graph, floats=args.floats, int8_head=args.int8_head)
+
+
+def verify_artifact(args: argparse.Namespace) -> None:
+    """Prints and records whether a file is the network. Exits with code 1 if it is not."""
+    loaded = arguments.load_to_verify(args)
+    graph = fold(loaded.model, loaded.info)
+    limits = Limits(args.bits_differing, args.top1_agreement)
+    pictures = images.load(args.data, graph.info, args.images)
+    found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
+    failures = found.failures(limits)
+    print(_report(args.artifact, args.data, found))
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    assumed = f" (assumed: {', '.join(loaded.assumed)})" if loaded.assumed else ""
+    if failures:
+        print(f"not verified{assumed}")
+    else:
+        print(f"verified: equals the network as read{assumed}" if assumed else "verified")
+    if args.record:
+        values = {**asdict(found), "ok": int(not failures)}
+        context = {
+            "artifact": args.artifact.name,
+            "sha256": sha256(args.artifact),
+            "format": values.pop("format"),
+            "int8_head": values.pop("int8_head"),
+            "data": args.data,
+            "limits": asdict(limits),
+        } | ({"assumed": list(loaded.assumed)} if loaded.assumed else {})
+        records.write(records.Record("parity", graph.info.name, values, context), args.record)
+    if failures:
+        raise SystemExit(1)
+
+
+def _verdict(error: float) -> str:
+    return "exact" if error <= 1 else "WRONG"
+
+
+def _report(artifact: Path, data: str, found: Parity) -> str:
+    rounded = f"  int8 weights move a logit by   {found.max_head_rounding:.4g} at most"
+    return "\n".join(
+        [
+            f"{artifact} on {found.images} images of {data}",
+            f"  units equal to the reference   {found.units_exact} of {found.units}"
+            f" ({found.units_identical} bit for bit, largest error {found.max_unit_error:.2g} of rounding)",
+            f"  stem and head                  {_verdict(found.stem_error)} and {_verdict(found.head_error)}",
+            f"  bits differing from PyTorch's  {found.bits_differing:.4f}%",
+            f"  largest logit difference       {found.max_logit_difference:.4g} (largest logit {found.max_logit:.4g})",
+            *([rounded] if found.int8_head else []),
+            f"  top-1 agreement                {found.top1_agreement:.2f}%",
+        ]
+    )
