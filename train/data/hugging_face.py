@@ -1,9 +1,7 @@
 """Data sets as Hugging Face keeps them: a name on its hub, a folder of Parquet files, or a saved data set."""
 
-import sys
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -16,6 +14,7 @@ from edgebnn.ssl.views import fixed_view
 
 from .datasets import EncodedImages, MemoryImages, UnreadableError, read_rgb
 from .module import Images, Part
+from .tables import image_column, label_column, load_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,8 +86,8 @@ class HuggingFace(Images):
     def _rows(self, part: Part) -> "RowImages":
         table = load_split(self.path, self.splits[part], self.config)
         what = f"data set {self.path}"
-        image = self.image or _only(table, _may_be_image, f"{what}: data.image")
-        label = self.label or _only(table, _may_be_label, f"{what}: data.label")
+        image = self.image or image_column(table, f"{what}: data.image")
+        label = self.label or label_column(table, f"{what}: data.label")
         for column in (image, label):
             check(
                 column in table.column_names,
@@ -136,55 +135,6 @@ class RowImages(EncodedImages):
         return open_image(row[self.image]), int(row[self.label])
 
 
-def load_split(path: str, split: str, config: str | None = None) -> "Dataset":
-    """Returns a split of a data set, or a slice of a split, as a table whose rows are read from disk.
-
-    Args:
-        path: as `HuggingFace` has it.
-        split: in the notation of the `datasets` library.
-        config: which configuration of the data set.
-
-    Raises:
-        UserError: the library is missing, the data cannot be found or read, or have no such split.
-    """
-    try:
-        import datasets
-        from huggingface_hub.utils import logging
-    except ImportError:
-        raise UserError("data.class_path HuggingFace needs the datasets library; pip install datasets") from None
-    # What went wrong is said below in one line; bars belong on a terminal.
-    logging.set_verbosity_error()
-    datasets.utils.logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        if any((Path(path) / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            return _saved_split(path, split)
-        once = datasets.DownloadConfig(max_retries=0)
-        return datasets.load_dataset(path, config, split=split, download_config=once)
-    except ConnectionError:
-        raise UserError(
-            f"data set {path} is no folder here, and Hugging Face's hub cannot be reached; give the folder of its "
-            "Parquet files with data.path, or connect this machine"
-        ) from None
-    except Exception as error:  # the library raises whatever a file or a wrong name leads it to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"data set {path}, {split}: {reason}; check data.path, data.train and data.val") from None
-
-
-def _saved_split(path: str, split: str) -> "Dataset":
-    from datasets import ReadInstruction, load_from_disk
-
-    saved = load_from_disk(path)
-    parts = saved if isinstance(saved, dict) else {"train": saved}
-    name, _, _ = split.partition("[")
-    check(name in parts, f"it has the splits {', '.join(parts)}, not {name}")
-    sizes = {key: len(part) for key, part in parts.items()}
-    absolute = ReadInstruction.from_spec(split).to_absolute(sizes)
-    check(len(absolute) == 1, "give one split")
-    return parts[name].select(range(absolute[0].from_ or 0, sizes[name] if absolute[0].to is None else absolute[0].to))
-
-
 def open_image(value: Any) -> BinaryIO:
     """Opens what a row holds of an image: its bytes, alone or with its path, or the path. Raises `UnreadableError`."""
     if isinstance(value, dict):
@@ -197,11 +147,6 @@ def open_image(value: Any) -> BinaryIO:
         raise UnreadableError(str(error)) from error
 
 
-def source_name(path: str) -> str:
-    """What a record calls the data: the name on the hub, or the folder's last name."""
-    return Path(path).resolve().name if Path(path).exists() else path
-
-
 def _undecoded(table: "Dataset") -> "Dataset":
     import datasets
 
@@ -209,25 +154,6 @@ def _undecoded(table: "Dataset") -> "Dataset":
         if isinstance(feature, datasets.Image):
             table = table.cast_column(name, datasets.Image(decode=False))
     return table
-
-
-def _only(table: "Dataset", fits: Any, what: str) -> str:
-    found = [name for name, feature in table.features.items() if fits(feature)]
-    check(len(found) == 1, f"{what} is not plain from the columns {', '.join(table.column_names)}; name one")
-    return found[0]
-
-
-def _may_be_image(feature: Any) -> bool:
-    import datasets
-
-    binary = getattr(feature, "dtype", None) in ("binary", "large_binary")
-    return isinstance(feature, datasets.Image) or binary
-
-
-def _may_be_label(feature: Any) -> bool:
-    import datasets
-
-    return isinstance(feature, datasets.ClassLabel) or "int" in str(getattr(feature, "dtype", ""))
 
 
 def _is_small(rows: RowImages) -> bool:

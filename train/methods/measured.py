@@ -11,9 +11,10 @@ from edgebnn.errors import UserError
 from edgebnn.records import Kind, Record
 
 from ..data.datasets import Batch
-from ..data.hugging_face import HuggingFace, source_name
+from ..data.hugging_face import HuggingFace
 from ..data.module import Images
 from ..data.sources import ImageFolder
+from ..data.tables import source_name
 from .base import Method
 
 
