@@ -239,7 +239,7 @@ def step_peak(setting: Setting, side: Side, teacher: str) -> int:
 
 
 def _peak_elsewhere(side: Side, teacher: str, arguments: list[str]) -> int:
-    command = [sys.executable, "-m", "edgebnn.train.bench.step", *arguments, "--peak", side, "--teacher", teacher]
+    command = [sys.executable, "-m", "edgebnn.train.bench", *arguments, "--peak", side, "--teacher", teacher]
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     check(done.returncode == 0, f"the memory of {NAMES[side]} could not be measured ({done.stderr.strip()[-300:]})")
     return int(done.stdout)
