@@ -19,7 +19,7 @@ FIGURES = ("top1", "threads", "median_ms", "p10_ms", "p90_ms", "ops", "bytes")
 
 
 COMPARED = "linear, frozen features"
-"""The protocol by which models are compared, where one was evaluated under several (docs/evaluation.md)."""
+"""The protocol by which models are compared, where one was evaluated under several (docs/reference/evaluations.md)."""
 
 
 def read_runs(root: str | Path) -> tuple[list[Record], list[str]]:

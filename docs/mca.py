@@ -41,7 +41,8 @@ def disassemble() -> list[tuple[int, str]]:
     """Address and text of each instruction of neon.cpp."""
     with tempfile.TemporaryDirectory() as folder:
         built = f"{folder}/neon.o"
-        subprocess.run([COMPILER, *FLAGS, "-c", KERNELS / "neon.cpp", "-o", built], check=True)  # noqa: S603
+        source = KERNELS / "arm" / "neon.cpp"
+        subprocess.run([COMPILER, *FLAGS, "-I", KERNELS, "-c", source, "-o", built], check=True)  # noqa: S603
         listing = [DISASSEMBLER, "--disassemble", "--no-show-raw-insn", built]
         text = subprocess.run(listing, check=True, capture_output=True, text=True).stdout  # noqa: S603
     found = re.findall(r"^ +([0-9a-f]+):\s+([^<\n]+)", text, re.MULTILINE)

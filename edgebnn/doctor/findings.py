@@ -8,7 +8,7 @@ from edgebnn.doctor.report import Finding, Severity
 
 EXPORT = (
     "export it from its checkpoint with `python -m export onnx --packed`, or for ARM with `python -m export lce`; "
-    "docs/checkpoints.md says which checkpoints"
+    "docs/reference/checkpoints.md says which checkpoints"
 )
 
 FELL_BACK: dict[str, tuple[str, str]] = {
@@ -19,11 +19,12 @@ FELL_BACK: dict[str, tuple[str, str]] = {
     "explicit zero pad": (
         "binary convolutions behind an explicit zero pad run as floats: LCE fuses no such pad (its converter may have "
         "merged it into SAME since)",
-        "leave the pad out and give the convolution padding='SAME', or pad the bits with +1; docs/lce.md has stride 2",
+        "leave the pad out and give the convolution padding='SAME', or pad the bits with +1; "
+        "docs/reference/lce.md has stride 2",
     ),
     "explicit pad": (
         "binary convolutions behind an explicit pad run as floats: the pad does not lie where SAME would put it",
-        "pad the bits with +1 where SAME pads: at stride 2 below and on the right alone; see docs/lce.md",
+        "pad the bits with +1 where SAME pads: at stride 2 below and on the right alone; see docs/reference/lce.md",
     ),
     "weights not constant": (
         "convolutions take weights that operators compute, so they cannot be packed and run as floats",

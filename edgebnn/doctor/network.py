@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 OPERATORS = {"BinaryUnit", "ImageConv"}
-"""Ours (docs/kernels.md): a file that has them is a packed one. What they give has channels last."""
+"""Ours (docs/reference/operators.md): a file that has them is a packed one. What they give has channels last."""
 
 LONGEST_CHAIN = 32
 """Operators between a constant and what is made of it; a damaged file may hold circles."""

@@ -12,7 +12,7 @@ from edgebnn.errors import UserError
 from edgebnn.runtime import kernels
 
 INT8_FACTOR = 2
-"""Products of int8 beside those of floats: 82 to 89 against 41 G a second on AVX2 (docs/onnx.md)."""
+"""Products of int8 beside those of floats: 82 to 89 against 41 G a second on AVX2 (docs/notes/exports.md)."""
 
 SIDE = 64
 """Of the float matrices multiplied: what NumPy's BLAS does on one thread, in the first cache."""
@@ -39,7 +39,7 @@ CORES = {
     "cortex-a72": Core("Cortex-A72 at 1.5 GHz (Raspberry Pi 4), llvm-mca's model", 1.5e9 * 128 / 1.69, 1.5e9 * 4),
     "cortex-a76": Core("Cortex-A76 at 2.4 GHz (Raspberry Pi 5), estimated", 2.4e9 * 128 / 1.5, 2.4e9 * 8),
 }
-"""Binary: docs/kernels.md, "On ARM". Floats: FMLA of 4 lanes, one a cycle on the A72 and two on the A76."""
+"""Binary: docs/notes/kernels.md, "On ARM". Floats: FMLA of 4 lanes, one a cycle on the A72 and two on the A76."""
 
 
 def this_machine() -> Core:

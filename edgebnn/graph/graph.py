@@ -1,6 +1,6 @@
-"""The inference graph, the one description every exporter and kernel starts from.
+"""The inference graph: the one description that every exporter and kernel starts from.
 
-    stem    convolution, 3x3 or 7x7, its zero border half as wide; BatchNorm folded in; perhaps a max pool
+    stem    convolution, 3x3 or 7x7, zero padding of half the kernel; BatchNorm folded in; perhaps a max pool
     unit    bit = +1 where x >= threshold, else -1
             acc = convolution of the bits with the weights
             z   = acc * scale + bias + shortcut(x)
@@ -22,13 +22,13 @@ from edgebnn.graph.shapes import Padding, Shortcut, UnitShape, check_resolution
 
 @dataclass(frozen=True, eq=False)
 class Stem:
-    """A convolution, its output as large as its input over the stride.
+    """The first convolution. Its output has the side of the image divided by the stride.
 
     Attributes:
         weight: (outputs, image channels, kernel, kernel), the kernel 3 or 7.
         bias: (outputs,).
         stride: 1 or 2.
-        pool: whether a 3x3 max pool of stride 2 follows, its border never the largest.
+        pool: whether a 3x3 max pool of stride 2 follows. Its padding is never the largest value.
     """
 
     weight: np.ndarray
@@ -57,20 +57,19 @@ class Stem:
 class Unit:
     """One unit: binarise, convolve, scale, add the shortcut, PReLU.
 
-    The units of a network's real-valued twin have `binary_input` false, and the convolution sees
-    `x - threshold` itself; float weights mark real-valued weights. One description thus serves a
-    network at every stage of binarisation.
+    The same class describes networks that are only partly binary. Float weights mark real-valued weights. In a
+    real-valued twin `binary_input` is false, and the convolution sees `x - threshold` in place of bits.
 
     Attributes:
         threshold: (inputs,).
         weight: (outputs, inputs, kernel, kernel); int8 of +1 and -1, or floats.
         scale, bias, slope: (outputs,).
         stride: 1 or 2.
-        padding: what a 3x3 convolution sees beyond the border, 0 or +1.
-        shortcut: the input itself, its 2x2 average pool, its channels twice over, or, as "downsample", a
-            1x1 convolution of its 2x2 average pool, whose bias is in `bias`; with "none", z = acc * scale + bias.
+        padding: the value around the map that a 3x3 convolution sees: "zero" for 0, "one" for +1.
+        shortcut: "identity" adds the input, "pool" its 2x2 average, "repeat" its channels twice over, and "downsample"
+            a 1x1 convolution of its 2x2 average, whose bias is part of `bias`. "none" adds nothing.
         binary_input: whether the convolution sees bits.
-        downsample: (outputs, inputs), floats: weights of that 1x1 convolution; None with other shortcuts.
+        downsample: (outputs, inputs), floats: weights of the shortcut's 1x1 convolution; None with other shortcuts.
     """
 
     threshold: np.ndarray
@@ -112,12 +111,12 @@ class Unit:
 
     @property
     def binary(self) -> bool:
-        """Whether the convolution is XNOR and popcount: bits by bits."""
+        """Whether activations and weights are both binary, so that the convolution is XNOR and popcount."""
         return self.binary_input and self.binary_weight
 
     @property
     def floats(self) -> str:
-        """What of it is not binary, for messages: "activations", "weights", both, or ""."""
+        """Returns the part that is not binary, for messages: "activations", "weights", both, or ""."""
         names = {"activations": self.binary_input, "weights": self.binary_weight}
         return " and ".join(name for name, binary in names.items() if not binary)
 
@@ -143,7 +142,7 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Global average pool, then `+ offset`, then the layers.
+    """Global average pool, then the addition of `offset`, then the linear layers.
 
     Attributes:
         offset: (channels,); zero wherever it could be folded into the first layer's bias.
@@ -156,7 +155,7 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class InferenceGraph:
-    """A stem, units, a head, and what a stranger must know to use them."""
+    """A stem, units, a head, and the facts that a user of the network needs (`info`)."""
 
     stem: Stem
     units: tuple[Unit, ...]
@@ -190,17 +189,17 @@ class InferenceGraph:
 
     @property
     def binary(self) -> bool:
-        """Whether every unit is bits by bits."""
+        """Whether activations and weights of every unit are binary."""
         return all(unit.binary for unit in self.units)
 
     @property
     def outputs(self) -> int:
-        """Length of the output vector of one image."""
+        """Returns the length of the output vector of one image."""
         return self.head.layers[-1].weight.shape[0] if self.head.layers else len(self.head.offset)
 
     @property
     def shape(self) -> NetworkShape:
-        """What counting needs to know."""
+        """Returns the network's shape, for counting operations (`edgebnn.graph.ops`)."""
         return NetworkShape(
             stem_channels=self.stem.weight.shape[0],
             stem_stride=self.stem.stride,

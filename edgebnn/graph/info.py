@@ -1,4 +1,4 @@
-"""What a model file must say about itself for a stranger to use it."""
+"""The facts that a model file holds about itself, so that anybody can use it."""
 
 import json
 import math
@@ -8,23 +8,23 @@ from edgebnn.errors import UserError, check
 from edgebnn.graph.shapes import MAX_RESOLUTION
 
 METADATA_KEY = "edgebnn"
-"""The key of the JSON text in an ONNX file's metadata, a TFLite file's metadata and a checkpoint's."""
+"""The metadata key of the JSON text in ONNX files, TFLite files and checkpoints."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 SMALL = 64
-"""Below this resolution (CIFAR, digits) a network sees whole images, and nothing is cropped away."""
+"""Below this resolution (CIFAR, digits) a network sees whole images. Nothing is cropped away."""
 
 
 def resize_side(resolution: int) -> int:
-    """The short side, in pixels, that evaluation resizes an image to before it cuts out the centre."""
+    """Returns the short side, in pixels, to which evaluation resizes an image before it cuts out the centre."""
     return round(resolution * 256 / 224) if resolution >= SMALL else resolution
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Travels with a network from training to every exported file.
+    """Facts about a network that are stored in its checkpoint and in every exported file.
 
     Attributes:
         name: the model's name in records and tables.
@@ -45,7 +45,11 @@ class ModelInfo:
 
     @staticmethod
     def from_json(text: str) -> "ModelInfo":
-        """Raises `UserError` when `text` is not what `to_json` writes, or its values make no sense."""
+        """Reads the JSON text that `to_json` wrote.
+
+        Raises:
+            UserError: the text is damaged, or its values make no sense.
+        """
         try:
             data = json.loads(text)
             info = ModelInfo(

@@ -1,12 +1,12 @@
-"""Operations, parameters and bytes of a network, as the binary-network papers count them.
+"""Counts operations, parameters and bytes of a network as the binary-network papers do.
 
     FLOPs  multiply-accumulates of the real-valued convolutions and linear layers
     BOPs   multiply-accumulates of the binary convolutions
     OPs    FLOPs + BOPs / 64
 
-Only convolutions and linear layers count (Bi-Real-Net, Liu et al., ECCV 2018, section 4.3; ReActNet's
-published table follows it). What the rule leaves out (thresholds, shortcuts, PReLUs, pooling) takes
-time too: compare latency, not OPs, when choosing for a device.
+Only convolutions and linear layers count (Bi-Real-Net, Liu et al., ECCV 2018, section 4.3; ReActNet's published table
+follows it). Thresholds, shortcuts, PReLUs and pooling do not count, but they take time. Compare latency, not OPs, to
+choose a network for a device.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class LayerOps:
 
     Attributes:
         name: "stem", "unit_00"..., "linear_0"....
-        kind: what it is, for people.
+        kind: a description of the layer, for people.
         output: its output's shape, channels first.
         flops, bops: multiply-accumulates, real-valued and binary.
         binary_weights: weights kept as one bit each.
@@ -39,7 +39,7 @@ class LayerOps:
 
     @property
     def bytes(self) -> int:
-        """Size with binary weights packed eight a byte and floats in four bytes."""
+        """Returns the size with eight binary weights per byte and four bytes per float."""
         return (self.binary_weights + 7) // 8 + 4 * self.floats
 
     @property
@@ -53,13 +53,13 @@ class LayerOps:
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """All that counting needs to know of a network.
+    """The shape of a network, without weights: all that counting needs.
 
     Attributes:
         stem_channels: outputs of the stem.
         stem_stride: stride of the stem.
         units: shapes of the units.
-        binary: for each unit, whether it is bits by bits.
+        binary: for each unit, whether its activations and weights are both binary.
         head: widths of the head's linear layers, one after the other.
         image_channels: channels of the image.
         stem_kernel: height and width of the stem's convolution.
@@ -77,13 +77,16 @@ class NetworkShape:
 
 
 def reactnet_a(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000, binary: bool = True) -> NetworkShape:
-    """ReActNet-A, or with `binary` false its real-valued twin."""
+    """Returns the shape of ReActNet-A, or of its real-valued twin if `binary` is false."""
     units = reactnet_units(width)
     return NetworkShape(reactnet_channels(width)[0], stem_stride, units, (binary,) * len(units), (classes,))
 
 
 def resnet18(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000) -> NetworkShape:
-    """Bi-Real-Net-18 or ReActNet-18; with a stem of stride 1, which suits small images, it is 3x3 and has no pool."""
+    """Returns the shape of Bi-Real-Net-18 and ReActNet-18.
+
+    A stem of stride 1 suits small images. It is a 3x3 convolution without a pool; other stems are 7x7 with a pool.
+    """
     units = resnet18_units(width)
     small = stem_stride == 1
     return NetworkShape(
@@ -98,7 +101,7 @@ def resnet18(*, width: float = 1.0, stem_stride: int = 2, classes: int = 1000) -
 
 
 def count(network: NetworkShape, resolution: int) -> list[LayerOps]:
-    """Figures of every layer for an image of `resolution` x `resolution` pixels.
+    """Returns the figures of every layer for an image of `resolution` x `resolution` pixels.
 
     Raises:
         UserError: the network cannot take that resolution.
@@ -117,7 +120,7 @@ def count(network: NetworkShape, resolution: int) -> list[LayerOps]:
         side //= unit.stride
         weights = unit.out_channels * unit.in_channels * unit.kernel**2
         work = weights * side * side
-        # Folded, a unit keeps a threshold an input and a scale, a bias and a slope an output.
+        # A folded unit has one threshold per input, and one scale, bias and slope per output.
         floats = unit.in_channels + 3 * unit.out_channels
         down = unit.in_channels * unit.out_channels if unit.shortcut == "downsample" else 0
         layers.append(
@@ -141,7 +144,7 @@ def count(network: NetworkShape, resolution: int) -> list[LayerOps]:
 
 
 def totals(layers: list[LayerOps]) -> dict[str, int | float]:
-    """Sums over the layers: flops, bops, ops, parameters, binary_weights, bytes."""
+    """Returns the sums over the layers: flops, bops, ops, parameters, binary_weights, bytes."""
     names = ("flops", "bops", "ops", "parameters", "binary_weights", "bytes")
     sums = {name: sum(getattr(layer, name) for layer in layers) for name in names}
     return {name: int(value) if value == int(value) else value for name, value in sums.items()}

@@ -1,7 +1,7 @@
-"""The inference graph run slowly and plainly: the oracle of every exporter and kernel.
+"""Runs the inference graph slowly and plainly: the oracle of every exporter and kernel.
 
-Floats are computed in the order of the formulas, one operation at a time, in the type of the graph's
-arrays; accumulators of binary units are integers. NCHW throughout.
+Floats are computed in the order of the formulas, one operation at a time, in the type of the graph's arrays.
+Accumulators of binary units are whole numbers. All arrays are NCHW.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from edgebnn.graph.graph import Head, InferenceGraph, Stem, Unit
 
 
 def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
-    """Logits (N, outputs) of normalised images (N, channels, height, width)."""
+    """Returns the logits (N, outputs) of normalised images (N, channels, height, width)."""
     x = stem(graph.stem, images)
     for part in graph.units:
         x = unit(part, x)
@@ -19,10 +19,10 @@ def run(graph: InferenceGraph, images: np.ndarray) -> np.ndarray:
 
 
 def stem(part: Stem, images: np.ndarray) -> np.ndarray:
-    """(N, channels, H, W) -> (N, outputs, H / reduction, W / reduction).
+    """Returns the stem's output (N, outputs, H / reduction, W / reduction) for images (N, channels, H, W).
 
-    To the bias the products are added one after the other, by channel, row and column of the kernel, those with the
-    border's zeros like all others. In float32 a product and its addition are rounded once, together: the very floats of
+    The products are added to the bias one after the other, by channel, row and column of the kernel. Products with
+    padding zeros are added like all others. In float32 a product and its addition are rounded once, together, as in
     the kernels (edgebnn/kernels/core/image_conv.h).
     """
     windows = _windows(images, part.weight.shape[2], part.stride, part.border, fill=0)
@@ -36,28 +36,28 @@ def stem(part: Stem, images: np.ndarray) -> np.ndarray:
 
 
 def unit(part: Unit, x: np.ndarray) -> np.ndarray:
-    """One unit on x (N, inputs, H, W); a NaN in x gives the bit -1."""
+    """Returns the output of one unit for x (N, inputs, H, W). A NaN in x makes the bit -1."""
     acc = accumulate(part, seen(part, x))
     z = acc * part.scale[:, None, None] + part.bias[:, None, None]
-    if part.shortcut != "none":  # to add 0 would make 0 of -0.0
+    if part.shortcut != "none":  # adding 0 would turn -0.0 into 0
         z = z + shortcut(part, x)
     return np.where(z >= 0, z, part.slope[:, None, None] * z)
 
 
 def seen(part: Unit, x: np.ndarray) -> np.ndarray:
-    """What a unit's convolution sees of x: bits as +1 and -1, or the shifted values."""
+    """Returns the input of a unit's convolution: bits as +1 and -1, or x - threshold."""
     threshold = part.threshold[:, None, None]
     return np.where(x >= threshold, 1, -1).astype(x.dtype) if part.binary_input else x - threshold
 
 
 def accumulate(part: Unit, values: np.ndarray) -> np.ndarray:
-    """The unit's convolution of what it sees, padding included."""
+    """Returns the unit's convolution of `values` (the result of `seen`), padding included."""
     fill = 0 if part.padding == "zero" else 1
     return _convolve(values, part.weight.astype(values.dtype), part.stride, part.border, fill)
 
 
 def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
-    """What a unit with a shortcut adds to its convolution."""
+    """Returns the values that the unit's shortcut adds to its convolution."""
     if part.shortcut == "repeat":
         return np.concatenate([x, x], axis=1)
     if part.shortcut in ("pool", "downsample"):
@@ -69,15 +69,15 @@ def shortcut(part: Unit, x: np.ndarray) -> np.ndarray:
 
 
 def pool(x: np.ndarray) -> np.ndarray:
-    """The 2x2 average: (N, channels, H, W) -> (N, channels, H / 2, W / 2)."""
-    # Row by row: the order decides the last bit, and runtimes differ (ONNX Runtime 1.31 adds so, 1.23 did not).
+    """Returns the 2x2 average (N, channels, H / 2, W / 2) of x (N, channels, H, W)."""
+    # Pixels are added row by row. The order decides the last bit: ONNX Runtime 1.31 adds so, 1.23 did not.
     total = x[:, :, 0::2, 0::2] + x[:, :, 0::2, 1::2] + x[:, :, 1::2, 0::2] + x[:, :, 1::2, 1::2]
     pooled: np.ndarray = total * x.dtype.type(0.25)
     return pooled
 
 
 def head(part: Head, x: np.ndarray) -> np.ndarray:
-    """(N, channels, H, W) -> (N, outputs)."""
+    """Returns the head's outputs (N, outputs) for x (N, channels, H, W)."""
     features = x.mean(axis=(2, 3)) + part.offset
     for layer in part.layers:
         features = features @ layer.weight.T + layer.bias
@@ -87,7 +87,7 @@ def head(part: Head, x: np.ndarray) -> np.ndarray:
 
 
 def _convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, fill: float) -> np.ndarray:
-    """Plain convolution. On bits it is exact: an accumulator is a whole number far below 2**24."""
+    """Returns a plain convolution. On bits it is exact: an accumulator is a whole number far below 2**24."""
     kernel = weight.shape[2]
     windows = _windows(x, kernel, stride, border, fill)
     n, channels, height, width = windows.shape[:4]
@@ -97,7 +97,7 @@ def _convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, fill:
 
 
 def _windows(x: np.ndarray, kernel: int, stride: int, border: int, fill: float) -> np.ndarray:
-    """What a kernel sees at each place: (N, channels, H, W) -> (N, channels, H', W', kernel, kernel)."""
+    """Returns the window of each output pixel (N, channels, H', W', kernel, kernel) of x (N, channels, H, W)."""
     padded: np.ndarray = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=fill)
     windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(2, 3))  # type: ignore[call-overload]
     return windows[:, :, ::stride, ::stride]

@@ -1,4 +1,4 @@
-"""Shapes of a binary network's units, without weights: what training, export and counting share."""
+"""Shapes of a binary network's units, without weights. Training, export and counting share them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ RESNET_CHANNELS = (64, 64, 128, 256, 512)
 
 MAX_WIDTH = 64
 MAX_RESOLUTION = 8192
-"""Far above any network's and any image's: a damaged file must not make a program allocate terabytes."""
+"""Far above any real network or image. A damaged file must not make a program allocate terabytes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class UnitShape:
 
 
 def scale_channels(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
-    """`channels`, the stem's first and least, times `width`.
+    """Returns `channels` times `width`. The first entry, the stem's, is the smallest.
 
     Raises:
         UserError: the stem would have no whole number of channels.
@@ -47,17 +47,17 @@ def scale_channels(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
 
 
 def reactnet_channels(width: float = 1.0) -> tuple[int, ...]:
-    """Channels of the stem and of each block of a ReActNet-A `width` times as wide."""
+    """Returns the channels of the stem and of each block of a ReActNet-A that is `width` times as wide."""
     return scale_channels(REACTNET_A_CHANNELS, width)
 
 
 def reactnet_units(width: float = 1.0) -> tuple[UnitShape, ...]:
-    """The 26 units of ReActNet-A, two a block.
+    """Returns the 26 units of ReActNet-A, two per block.
 
-    Each block is a 3x3 unit that keeps its channels and a 1x1 unit that may double them. Where
-    they double, the published network runs two 1x1 convolutions side by side; that is one unit with
-    twice the outputs, whose shortcut repeats its input's channels. The resolution is halved wherever
-    the channels double, but for the first block.
+    Each block is a 3x3 unit that keeps its channels and a 1x1 unit that may double them. Where they double, the
+    published network runs two 1x1 convolutions side by side. Here they are one unit with twice the outputs, whose
+    shortcut repeats its input's channels. The resolution is halved wherever the channels double, except in the first
+    block.
     """
     units = []
     channels = reactnet_channels(width)
@@ -69,10 +69,10 @@ def reactnet_units(width: float = 1.0) -> tuple[UnitShape, ...]:
 
 
 def resnet18_units(width: float = 1.0) -> tuple[UnitShape, ...]:
-    """The 16 units of Bi-Real-Net-18 and of ReActNet-18, four a stage, each a 3x3 convolution.
+    """Returns the 16 units of Bi-Real-Net-18 and ReActNet-18: four per stage, each a 3x3 convolution.
 
-    The first unit of every stage but the first halves the resolution and doubles the channels; its
-    shortcut is a 2x2 average pool, a real-valued 1x1 convolution and BatchNorm.
+    The first unit of each stage except the first stage halves the resolution and doubles the channels. Its shortcut
+    is a 2x2 average pool, a real-valued 1x1 convolution and a BatchNorm.
     """
     units = []
     stem, *stages = scale_channels(RESNET_CHANNELS, width)

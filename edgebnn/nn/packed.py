@@ -20,7 +20,7 @@ from edgebnn.runtime import kernels
 
 FEWEST_CHANNELS, FEWEST_TERMS, FEWEST_PRODUCTS = 32, 64, 1 << 23
 """Inputs and outputs, terms of an accumulator, and multiply-accumulates of a batch, from where on the kernels are the
-faster, but for few layers (docs/training-speed.md)."""
+faster, but for few layers (docs/notes/training-speed.md)."""
 
 _wanted = ContextVar("packed convolutions", default=True)
 

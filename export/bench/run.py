@@ -4,7 +4,7 @@
 
 Writes the files, times them in turns (`edgebnn.runtime.measure`) on each number of threads, then the packed model's
 nodes against the XOR-popcount ceiling, then the packed model on each path of the kernels, and prints three tables.
-OUT holds the files, bench.json with every figure, and records. docs/kernels.md says how to read it.
+OUT holds the files, bench.json with every figure, and records. docs/design/kernels.md says how to read it.
 """
 
 import argparse

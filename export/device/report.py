@@ -142,7 +142,7 @@ def moment(at: State) -> str:
 
 
 def to_records(found: Findings, target: str) -> Iterator[Record]:
-    """A latency and a size record of every file, as docs/records.md says."""
+    """A latency and a size record of every file, as docs/reference/records.md says."""
     signs, reasons = throttling(found.states), doubts(found)
     for each in found.measured:
         latency = asdict(each.latency)

@@ -149,7 +149,7 @@ def add_stem(builder: Builder, part: Stem, *, channels_last: bool) -> str:
 def _pool_channels_last(builder: Builder, x: str, side: int, channels: int) -> str:
     """Global average pool of (batch, side, side, channels), as the product with a row of 1 / side**2.
 
-    ReduceMean over two axes takes ONNX Runtime nine times as long, and rounds more (docs/onnx.md).
+    ReduceMean over two axes takes ONNX Runtime nine times as long, and rounds more (docs/notes/exports.md).
     """
     pixels = builder.add("Reshape", [x, builder.integers(0, side**2, channels)], "head.pixels")
     share = builder.constant("head.share", np.full((1, side**2), 1 / side**2, np.float32))

@@ -3,7 +3,7 @@
 A binary network's convolutions are products of small integers, and so exact in any order: the bits are the
 uint8 2 and 0 about the zero point 1, the weights the int8 +1 and -1, and a 3x3 convolution is a MatMulInteger
 of each pixel's nine neighbours laid side by side. Channels come last, so that a neighbour is copied whole. In
-ONNX Runtime this takes half the time of float convolutions and a quarter of their space (docs/onnx.md).
+ONNX Runtime this takes half the time of float convolutions and a quarter of their space (docs/notes/exports.md).
 
 A network with float activations or weights, or any at wish, keeps channels first and one Conv a unit.
 """

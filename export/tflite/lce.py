@@ -7,9 +7,9 @@ Two turns make the file exact, both forced by what LCE's converter does (v0.16):
 - Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out on both sides or
   reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the dense binary layer that it is.
 
-A unit is five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first has none of
-the five too many: `export.fold` makes the stem hand on its output with the threshold taken off. docs/lce.md says what
-else was tried.
+A unit is five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first unit needs
+no ADD of -threshold: `export.fold` subtracts that threshold in the stem's bias. docs/notes/exports.md lists the other
+forms that were tried.
 
 Batch 1, NHWC: LCE's converter sets a free batch to 1.
 """
@@ -124,7 +124,7 @@ def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
     elif part.border == 0 and stride == 2:
         x, stride = second_pixels(x), 1
     if threshold.any() or not plus_zero:
-        # TFLite's kernels for ADD are faster than those for SUB (docs/lce.md).
+        # TFLite's kernels for ADD are faster than those for SUB (docs/notes/exports.md).
         x = x + -_never_zero(threshold)
     bits, padding = tf.where(x >= 0, 1.0, -1.0), "SAME"
     if part.border and part.padding == "one":

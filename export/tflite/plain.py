@@ -43,7 +43,7 @@ def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
     seen = x + -floats(part.threshold) if part.threshold.any() else x
     if part.binary_input:
         # sign(0) is 0 and must be +1. A where() of the comparison is two operators as well, and takes six times as
-        # long (docs/lce.md).
+        # long (docs/notes/exports.md).
         seen = tf.sign(tf.sign(seen) + 0.5)
     stride, padding = part.stride if part.border else 1, "SAME"
     if part.border and part.padding == "one":

@@ -1,6 +1,6 @@
 """How far a runtime may lie from the reference by rounding alone, given the same input.
 
-Runtimes add the same floats in other orders, and LCE other floats (docs/lce.md). Whatever lies within
+Runtimes add the same floats in other orders, and LCE other floats (docs/reference/lce.md). Whatever lies within
 these bounds computes the same accumulators: one wrong bit moves a unit's output by
 `2 * scale * min(1, slope)`, hundreds of times as far at full size.
 """

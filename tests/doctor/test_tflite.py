@@ -167,7 +167,7 @@ def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes]
     assert parts["binary weights"] == ops.totals(layers)["binary_weights"] // 8
     assert parts["linear layers"] == 10 * 64 * 4
     (work,) = (work for work in report.speed.work if work.kind == "binary")
-    # 1.69 cycles a step of 128 at 1.5 GHz (docs/kernels.md).
+    # 1.69 cycles a step of 128 at 1.5 GHz (docs/notes/kernels.md).
     assert work.milliseconds == pytest.approx(macs["binary"] / 128 * 1.69 / 1.5e9 * 1e3)
 
 

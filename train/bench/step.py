@@ -5,7 +5,7 @@
 Student ReActNet-A, both binary; teacher ResNet-50 with MoCo v2's head, random weights, the same on both sides. A step
 is forward, backward and Adam on one batch of noise. Checks first that both sides compute the same loss and gradients,
 then times them in turns in one process, then measures the peak memory of each in a process of its own.
-docs/training-speed.md says how to read it.
+docs/notes/training-speed.md says how to read it.
 """
 
 import argparse

@@ -41,7 +41,7 @@ class Evaluation(Measured):
         student: shape of the untrained network.
         optimizer: of what the evaluation trains.
         method: how the network was trained, for the record.
-        checkpoint_hints: what the checkpoint, if it is a published file, does not say (docs/checkpoints.md).
+        checkpoint_hints: what the checkpoint, if it is a published file, does not say (docs/reference/checkpoints.md).
 
     Attributes:
         found: the checkpoint; None for the untrained baseline.

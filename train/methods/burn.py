@@ -1,9 +1,9 @@
 """BURN (Kim & Choi, CVPR 2022, arXiv 2110.08851), as its abstract describes it.
 
-A randomly initialised classifier on a frozen real-valued extractor is trained jointly with the binary network,
-which gives its distribution for another view; a feature similarity loss keeps both from agreeing on nothing. The
-paper's equations were not at hand, and its public code trains nothing (`train.methods.burn_code`): docs/methods.md says
-what is taken from where.
+A randomly initialised classifier on a frozen real-valued extractor is trained jointly with the binary network. The
+network learns to predict that classifier's distribution for another view. A feature similarity loss keeps the two from
+agreeing on a constant answer. The paper's equations were not at hand, and its public code trains nothing
+(`train.methods.burn_code`). docs/reference/methods.md says which part comes from which source.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ class BURN(HeadedMethod):
         classes: width of both classifiers.
         temperature: T of the divergence.
         balance: l at the first and at the last step; it moves by half a cosine.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
         init_hints: the same of `init`.
         initial: what convolutions and classifiers start as where `init` gives nothing: kaiming, as stage 1 of the
             public code has them, or torch, torch's own, as its single stage has them, which skips that.

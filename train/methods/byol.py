@@ -35,7 +35,7 @@ class BYOL(HeadedMethod):
         hidden: width of the heads' hidden layers.
         dim: size of the projections compared.
         momentum: m at the start; it rises to 1 by half a cosine over all steps.
-        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
+        init_hints: what `init`, if it is a published file, does not say (docs/reference/checkpoints.md).
     """
 
     views: ClassVar[int] = 2

@@ -30,7 +30,7 @@ class Distill(Method):
         init: checkpoint to take the student's weights from; None starts at random.
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every step.
         temperature: T of the loss.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
         init_hints: the same of `init`.
     """
 

@@ -40,7 +40,7 @@ class MoCoV2(Method):
             own BatchNorm statistics. It is what shuffling over as many devices does in MoCo: without it
             a query tells its key by the statistics of the batch they share. Processes share the groups
             out, so keys and queue are the same for any number of them that divides the groups.
-        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
+        init_hints: what `init`, if it is a published file, does not say (docs/reference/checkpoints.md).
     """
 
     views: ClassVar[int] = 2

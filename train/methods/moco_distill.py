@@ -25,7 +25,7 @@ class MoCoV2Distill(MoCoV2):
         init: checkpoint to take the student's weights from (step 2); None starts at random.
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay.
         queue, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
         init_hints: the same of `init`.
     """
 

@@ -31,7 +31,7 @@ class Supervised(Counted):
         optimizer: ReActNet's: Adam 5e-4, linear decay; weight decay on weights alone, 1e-5 in step 1 and 0 in step 2.
         teacher_share: share of the teacher's answers in the loss; 1 is ReActNet's distributional loss. It counts only
             where there is a teacher.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/checkpoints.md).
+        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
         init_hints: the same of `init`.
     """
 

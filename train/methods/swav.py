@@ -53,7 +53,7 @@ class SwAV(HeadedMethod):
         queue: projections of earlier steps that join in the assignments, for small batches; a multiple of the
             batch, 0 for none.
         queue_from: epoch from which the queue is filled; it is used once it is full.
-        init_hints: what `init`, if it is a published file, does not say (docs/checkpoints.md).
+        init_hints: what `init`, if it is a published file, does not say (docs/reference/checkpoints.md).
     """
 
     views: ClassVar[int] = 2

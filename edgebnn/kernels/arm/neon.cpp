@@ -1,8 +1,8 @@
-// NEON (64-bit ARM): EOR, CNT, ADD; 4 channels a vector, 32 bits of each a step.
+// The NEON path (64-bit ARM): EOR, CNT, ADD; 4 channels per vector, 32 bits of each per step.
 //
-// CNT counts bytes, so 31 steps fit a byte; then pairs are added to 16-bit sums (UADALP). The three instructions share
-// the two vector pipes of the usual cores: 1.5 cycles a step of 128 bits. A tile of 4 pixels by 16 channels has 16
-// sums, 4 vectors of weights and one of activations in the 32 registers.
+// CNT counts the bits of each byte. A byte holds the sum of 31 steps; then pairs of bytes are added to 16-bit sums
+// (UADALP). The three instructions share the two vector pipes of the usual cores: 1.5 cycles per step of 128 bits. A
+// tile of 4 pixels by 16 channels needs 16 sums, 4 vectors of weights and one of activations, of 32 registers.
 #include <arm_neon.h>
 
 #include "generic/image_tile.h"
@@ -88,7 +88,7 @@ EDGEBNN_INLINE float32x4_t finish_vector(const Job& job, const Pixel& pixel, std
   return y;
 }
 
-// A tile's sums to outputs and bits, two vectors of channels and so a byte of bits at a time.
+// The output transform of a tile: two vectors of channels at a time, which make one byte of bits.
 template <int kPixels, Shortcut kShortcut>
 EDGEBNN_INLINE void finish(const Job& job, const Pixel* pixels, std::size_t first,
                            const uint16x8_t (&sums)[kPixels * kVectors]) {
@@ -151,7 +151,8 @@ EDGEBNN_INLINE void convolve_block(const Job& job, std::size_t block, const Pixe
   if constexpr (kPixels > 1) convolve_block<kShortcut, kPixels / 2>(job, block, pixels, left);
 }
 
-// Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a few words.
+// Some pixels at a time. They are found once for all blocks of the job, because finding one takes as long as counting a
+// few words.
 template <Shortcut kShortcut>
 void convolve_blocks(const Job& job) {
   Pixel pixels[kTaskPixels];

@@ -1,4 +1,5 @@
-// Memory for what lies between two passes, and for constants. Not for the paths' files (see path.h).
+// Aligned memory: `Buffer` for packed activations between two passes, `Constant` for constants. Not to be included by
+// the paths' files (see path.h).
 #pragma once
 
 #include <algorithm>
@@ -50,7 +51,7 @@ class Buffer {
   std::size_t count_ = 0;
 };
 
-// An array that is made once, with its unit, and stays.
+// An array that is filled once, when its unit is created.
 template <class T>
 class Constant {
  public:

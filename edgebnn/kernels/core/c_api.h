@@ -12,7 +12,7 @@ EDGEBNN_EXPORT const char* edgebnn_isa();
 // Names of all paths built and available here, separated by blanks.
 EDGEBNN_EXPORT const char* edgebnn_isas();
 
-// What went wrong in the last call on this thread that returned null or -1.
+// The error of the last call on this thread that returned null or -1.
 EDGEBNN_EXPORT const char* edgebnn_error();
 
 // A unit for the path `isa` (null: the chosen one), or null. padding: "zero" | "one"; shortcut: "identity" | "pool" |
@@ -25,17 +25,16 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 // Name of the path a unit was made for.
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
-// Runs a unit on `threads` threads of its own; arrays as UnitArrays in unit.h, any of which may be null but x, bits for
-// the pooled shortcut, and one of y and pooled; next_bits must be null for a unit made without next_threshold. y may be
-// x where they are of one shape; no other output may lie where an input does.
-// 0, or -1.
+// Runs a unit on `threads` threads of its own. The arrays are those of UnitArrays in unit.h. Not null: x, bits for the
+// pooled shortcut, and one of y and pooled. next_bits must be null for a unit made without next_threshold. y may be x
+// if both have one shape. No other output may overlap an input. Returns 0, or -1 on an error.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
                                     std::int64_t height, std::int64_t width, float* y, float* pooled,
                                     std::uint8_t* next_bits, int threads);
 
 EDGEBNN_EXPORT void edgebnn_unit_destroy(void* unit);
 
-// The same of a convolution of images, image_conv.h; next_threshold may be null.
+// The same for the convolution of images, image_conv.h; next_threshold may be null.
 EDGEBNN_EXPORT void* edgebnn_image_conv_create(const char* isa, int channels, int outputs, int stride,
                                                const float* weight, const float* bias, const float* next_threshold);
 EDGEBNN_EXPORT const char* edgebnn_image_conv_isa(const void* conv);
@@ -44,6 +43,6 @@ EDGEBNN_EXPORT int edgebnn_image_conv_run(const void* conv, const float* image, 
                                           int threads);
 EDGEBNN_EXPORT void edgebnn_image_conv_destroy(void* conv);
 
-// Binary multiply-accumulates a second of XOR, popcount and add on registers alone, on the path `isa`: the ceiling
-// of kernels that count bits. -1 if the path is not available.
+// Returns the ceiling of kernels that count bits on the path `isa`: the binary multiply-accumulates per second of XOR,
+// popcount and add on registers alone. -1 if the path is not available.
 EDGEBNN_EXPORT double edgebnn_popcount_ceiling(const char* isa);

@@ -85,7 +85,7 @@ class PathImageConv final : public ImageConv {
       }
     }
 
-    // Pixels `first` to `last` of an output row, no border among what they see.
+    // Computes pixels `first` to `last` of an output row, whose windows need no padding.
     void run_in_place(std::size_t number, std::size_t i, std::size_t first, std::size_t last) const {
       const std::size_t stride = conv.stride();
       const float* seen = image + (number * conv.channels() * height + i * stride - 1) * width + first * stride - 1;
@@ -119,8 +119,8 @@ class PathImageConv final : public ImageConv {
       conv.path_.convolve_image(row);
     }
 
-    // `count` values of a row of a channel, from `column` on, with its border: row and column 0, and those after the
-    // last, are zeros.
+    // Copies `count` values of a row of a channel, from `column` on, with padding: row and column 0, and those after
+    // the last, are zeros.
     void copy_line(const float* plane, std::size_t row, std::size_t column, std::size_t count, float* line) const {
       if (row == 0 || row > height) {
         std::fill(line, line + count, 0.0f);

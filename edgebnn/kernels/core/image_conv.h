@@ -1,10 +1,10 @@
-// The convolution of an image that a network begins with: floats, 3x3, a border of zeros one pixel wide.
+// The float convolution of the image at the start of a network: 3x3, zero padding of one pixel.
 //
-//     y = bias[o];  y = w * x + y, fused, for all weights w and what they see of the image, by channel, row and column
+//     y = bias[o];  y = w * x + y, fused, for every weight w and its image value x, by channel, row and column
 //
-// That is the order of a weight's values in memory. Fused: each w * x + y is rounded once (IEEE 754-2008,
-// fusedMultiplyAdd). The border's zeros are multiplied and added like any other value. So every path gives the same
-// bits as edgebnn/graph/reference.py. The image is NCHW, as applications have it; the output is NHWC, its bits as in
+// This is the order of the weights in memory. Fused: each w * x + y is rounded once (IEEE 754-2008, fusedMultiplyAdd).
+// Padding zeros are multiplied and added like any other value. So every path computes the same bits as
+// edgebnn/graph/reference.py. The image is NCHW, as applications have it. The output is NHWC, and its bits are as in
 // unit.h.
 #pragma once
 
@@ -32,10 +32,10 @@ class ImageConv {
  public:
   virtual ~ImageConv() = default;
 
-  // What is wrong with a shape, or null. `make` and `run` must be given shapes that pass.
+  // Returns the problem with a shape, or null. `make` and `run` require a shape without one.
   static const char* complaint(const ImageConvShape& shape);
 
-  // What is wrong with images of this size, or null.
+  // Returns the problem with images of this size, or null.
   const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const;
 
   // Copies and rearranges the constants for an instruction set, which must be available.
@@ -50,8 +50,8 @@ class ImageConv {
 
   // image:     (batch, channels, height, width)
   // y:         (batch, height / stride, width / stride, outputs)
-  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); null where there is no
-  //            next_threshold, and wherever they are not wanted
+  // next_bits: y >= next_threshold, (batch, height / stride, width / stride, ceil(outputs / 8)); must be null without
+  //            next_threshold, and may be null otherwise
   // Thread-safe: may run on several inputs at once.
   virtual void run(const float* image, std::size_t batch, std::size_t height, std::size_t width, float* y,
                    std::uint8_t* next_bits, const Parallel& parallel) const = 0;

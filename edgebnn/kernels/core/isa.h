@@ -10,11 +10,11 @@ constexpr Isa kFastestFirst[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kSca
 // "scalar", "avx2", "avx512" (F, DQ, BW, VL, VNNI and VPOPCNTDQ), "neon".
 const char* name(Isa isa);
 
-// Whether this library holds the path and this processor runs it.
+// Whether this library contains the path and this processor can run it.
 bool available(Isa isa);
 
-// The path units are made for: the fastest one available, or the one EDGEBNN_ISA names. Null if
-// EDGEBNN_ISA names one that is unknown or not available; `isa_complaint` then says so.
+// Returns the path that units are created for: the one that EDGEBNN_ISA names, or else the fastest one available. Null
+// if EDGEBNN_ISA names an unknown or unavailable path. `isa_complaint` then returns the message.
 const Isa* chosen_isa();
 const char* isa_complaint();
 

@@ -1,7 +1,7 @@
-// Memory for constants, in large pages where the system has them.
+// Memory for constants, in large pages if the system has them.
 //
-// A network's constants are read from end to end in every run, seldom soon after the last. In pages of 4 kB each page
-// would be looked up anew, in a virtual machine in two tables.
+// Every run reads a network's constants from end to end, often a long time after the last run. With pages of 4 kB the
+// processor would have to translate the address of every page again, in a virtual machine through two tables.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,8 @@
 
 namespace edgebnn {
 
-// `bytes` of memory, aligned to a cache line. Several share a block, which goes with the last of them. Thread-safe.
+// Returns `bytes` of memory, aligned to a cache line. Several arrays share a block, which is freed with the last of
+// them. Thread-safe.
 std::shared_ptr<void> constant_memory(std::size_t bytes);
 
 }  // namespace edgebnn

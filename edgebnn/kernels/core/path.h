@@ -1,15 +1,19 @@
-// What an instruction set's file gives: how it lays out bits and weights, and how it convolves with them.
+// A path: the implementation for one instruction set. It defines the layout of bits and weights, and convolves.
+// docs/design/kernels.md explains the terms and shows the layout.
 //
-// Activations are unpacked into cells, one a pixel, with the padding written out, so that the window of an
-// output pixel is `kernel` runs of `kernel` cells, and no loop asks where the border is. Cells as large as packed
-// bits are these bits; without a border they stay where a caller gave them, at any address. A padded cell holds
-// no +1 for zero padding; what it adds to the mismatches of a channel is known beforehand and lies in `base`:
+// The packed activations consist of cells, one per pixel, with the padding written out. The window of an output
+// pixel is therefore `kernel` runs of `kernel` cells, and the inner loop never tests for the sides of the map. On paths
+// whose cells have the size of the packed bits, a cell is these bits. Without padding they are then used in place, at
+// any address.
+//
+// The cells of zero padding hold 0 bits, which stand for -1. Their wrong contribution is known beforehand.
+// The accumulator init, `base`, corrects it:
 //
 //     acc = base[border case][channel] - 2 * mismatches
 //
-// These files are compiled for processors that may not be the one at hand. They hold nothing but plain
-// functions with internal linkage: an inline function of the standard library, compiled here, could replace
-// its twin elsewhere at link time and carry the instructions along.
+// These files are compiled for processors that may not be the one at hand. They hold only plain functions with
+// internal linkage. An inline function of the standard library, compiled here, could replace the same function
+// elsewhere at link time, and the program would run instructions that its processor lacks.
 #pragma once
 
 #include <cstddef>
@@ -19,15 +23,16 @@
 
 namespace edgebnn {
 
-// Border cases: bit 0 and 1 say that the window reaches beyond the first, the last row; 2 and 3 the columns.
+// Border cases: the sides of the map that a window crosses. Bits 0 to 3: first row, last row, first column, last
+// column.
 constexpr std::size_t kBorderCases = 16;
 
 // Constants of a unit, padded with zeros to whole blocks of channels.
 struct Constants {
   const std::uint8_t* weight;     // as `pack_weights` of the path wrote it
   const std::int32_t* base;       // (kBorderCases, padded_outputs)
-  // The same, behind it, for who does not count those rows of the window that lie beyond the border; null where there
-  // is no border, and for paths that have no use for it.
+  // Behind `base`: the same for a loop that skips the rows of a window outside the map. Null without zero padding, and
+  // on paths that skip no rows.
   const std::int32_t* inner_base;
   const float* scale;             // (padded_outputs)
   const float* bias;              // (padded_outputs)
@@ -36,11 +41,11 @@ struct Constants {
   std::size_t padded_outputs;
 };
 
-// Pixels that are counted together: few enough for the caches, half of a 14x14 map. A job has as many, or some pairs of
-// rows where averages are wanted.
+// Pixels of one job, few enough for the caches: half of a 14x14 map. Where averages are computed, a job is some pairs
+// of rows instead.
 constexpr std::size_t kTaskPixels = 98;
 
-// Some output pixels, counted row by row, and some blocks of channels of one image.
+// A part of one image's convolution: some output pixels, row by row, by some blocks of channels.
 struct Job {
   UnitShape shape;
   Constants constants;
@@ -63,9 +68,9 @@ struct ImageRow {
   const float* bias;            // (blocks * block)
   const float* next_threshold;  // (blocks * block), or null
   std::size_t channels, outputs, stride;
-  const float* image = nullptr;  // the first value that the row sees, of an image with its border
-  std::size_t line = 0;          // from a row of the image to the next
-  std::size_t plane = 0;         // from a channel of the image to the next
+  const float* image = nullptr;  // the first value of the row's first window, padding included
+  std::size_t line = 0;          // distance from a row of the image to the next
+  std::size_t plane = 0;         // distance from a channel of the image to the next
   std::size_t pixels = 0;
   float* y = nullptr;                 // (pixels, outputs)
   std::uint8_t* next_bits = nullptr;  // (pixels, ceil(outputs / 8)), or null
@@ -73,26 +78,27 @@ struct ImageRow {
 
 struct Path {
   std::size_t (*block)(std::size_t outputs);  // channels computed together, a multiple of 8
-  // Packed bits as in unit.h -> cells, unless the two are of one size. `partners` are the bits that the next output
-  // pixel sees in these ones' place.
+  // Writes cells from packed bits as in unit.h; not needed where both have one size. `partners` are the bits at the
+  // same place in the window of the next output pixel.
   std::size_t (*cell_bytes)(const UnitShape& shape);
   void (*to_cells)(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
                    std::uint8_t* cells);
-  // Cells to append to a row: a window of its last output pixel whose partners belong to the first of the next row.
+  // How many cells to append to a row: the window of its last output pixel, whose partner is the first pixel of the
+  // next row.
   std::size_t (*seam)(const UnitShape& shape, std::size_t out_width);
   void (*compare)(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs, std::uint8_t* bits);
-  // Weights as in unit.h -> the path's own order, of `weight_bytes` bytes.
+  // Packs weights as in unit.h into the path's own order, of `weight_bytes` bytes.
   std::size_t (*weight_bytes)(const UnitShape& shape);
   void (*pack_weights)(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed);
   void (*convolve)(const Job& job);
   bool wants_inner_base;
   std::size_t image_block;  // output channels of an image convolution computed together, a multiple of 8
   void (*convolve_image)(const ImageRow& row);
-  // XORs and counts `steps` times on registers; returns the binary multiply-accumulates done.
+  // Runs XOR, popcount and add `steps` times on registers. Returns the number of binary multiply-accumulates.
   std::uint64_t (*ceiling)(std::uint64_t steps);
 };
 
-// Null where the library was not built for it.
+// Returns the path of an instruction set, or null if the library was built without it.
 const Path* path(Isa isa);
 
 const Path* scalar_path();

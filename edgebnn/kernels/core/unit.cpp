@@ -41,8 +41,8 @@ class PathUnit final : public Unit {
 
   void run(const UnitArrays& arrays, std::size_t batch, std::size_t height, std::size_t width,
            const Parallel& parallel) const override {
-    // One a thread is kept, warm in its cache: the units of a network run one after the other on the same few threads.
-    // It is taken out for the time of the run, should the thread be given another unit while it waits for its tasks.
+    // Each thread keeps one buffer, warm in its cache: the units of a network run one after the other on the same few
+    // threads. The run takes the buffer out, because the thread may run another unit while it waits for its tasks.
     thread_local Buffer<std::uint8_t> kept;
     Buffer<std::uint8_t> cells = std::move(kept);
     const std::size_t stride = static_cast<std::size_t>(shape_.stride);
@@ -52,7 +52,7 @@ class PathUnit final : public Unit {
     const std::int32_t* inner_base = has_inner_base_ ? base_.data() + kBorderCases * padded_outputs_ : nullptr;
     job.constants = {weight_.data(), base_.data(),  inner_base,             scale_.data(),
                      bias_.data(),   slope_.data(), next_threshold_.data(), padded_outputs_};
-    // To a 1x1 convolution of stride 1 the image is one row, unless there are squares to average.
+    // A 1x1 convolution of stride 1 treats the image as one row, unless 2x2 averages are computed.
     image.one_row = shape_.kernel == 1 && shape_.stride == 1 && !arrays.pooled;
     job.height = image.one_row ? 1 : height;
     job.width = image.one_row ? height * width : width;
@@ -86,7 +86,8 @@ class PathUnit final : public Unit {
   std::size_t border() const { return static_cast<std::size_t>(shape_.kernel / 2); }
   bool cells_are_bits() const { return path_.cell_bytes(shape_) == rounded_up(inputs(), 8) / 8; }
 
-  // One image on its way: bits into cells, then cells into outputs. Tasks are numbered pieces of each.
+  // One image of a run. Pass 1 writes its packed activations, pass 2 convolves them. Tasks are numbered parts of a
+  // pass.
   struct Image {
     const PathUnit& unit;
     Job job;
@@ -120,7 +121,7 @@ class PathUnit final : public Unit {
       for (std::size_t row = first; row < std::min(end, first + image.task_rows); ++row) image.prepare_row(row);
     }
 
-    // A row's bits with their border, and those beyond that belong to the last pixels' partners, to cells.
+    // Writes the cells of a row with its padding, and the cells of the partners of the row's last pixels.
     void prepare_row(std::size_t row) const {
       const std::size_t bytes = rounded_up(unit.inputs(), 8) / 8, stride = static_cast<std::size_t>(unit.shape_.stride);
       std::uint8_t* out = cells + row * row_bytes;
@@ -141,7 +142,8 @@ class PathUnit final : public Unit {
       }
     }
 
-    // The first `pixels` of a row with its border, and what follows: more border, or the next row where rows are one.
+    // Writes the bits of the first `pixels` of a row with its padding. Beyond the row follows more padding, or the next
+    // row if the image is treated as one row.
     void read_line(std::size_t row, std::size_t pixels, std::uint8_t* line) const {
       const std::size_t border = unit.border(), bytes = rounded_up(unit.inputs(), 8) / 8;
       if (row < border || row >= height + border) {
@@ -199,15 +201,16 @@ class PathUnit final : public Unit {
     }
   }
 
-  // What a channel's accumulator is without mismatches, by border case. A tap beyond a zero border counts
-  // nothing: neither its inputs, nor the mismatches of its +1 weights with the zero bits that stand there; which, where
-  // a whole row lies beyond, are not counted if `inner`.
+  // Computes the accumulator init: the value of each channel's accumulator without mismatches, per border case.
+  // A kernel position (tap) in zero padding must add nothing to the accumulator. The loop reads 0 bits there, which
+  // stand for -1, so it counts one mismatch per +1 weight. The init subtracts the tap's inputs, and adds 2 for each of
+  // these mismatches. With `inner`, the loop skips whole rows in the padding, so their mismatches need no correction.
   void make_base(const std::uint8_t* weight, bool inner, std::int32_t* base) const {
     const std::size_t bytes = rounded_up(inputs(), 8) / 8, kernel = static_cast<std::size_t>(shape_.kernel);
     const std::size_t taps = kernel * kernel;
     std::fill(base, base + kBorderCases * padded_outputs_, 0);
     for (std::size_t o = 0; o < outputs(); ++o) {
-      std::int32_t beyond[9];  // what is missing where a tap lies beyond a zero border
+      std::int32_t beyond[9];  // the correction if a tap lies in zero padding
       for (std::size_t tap = 0; tap < taps; ++tap) {
         beyond[tap] = shape_.inputs - 2 * count_ones(weight + (o * taps + tap) * bytes, bytes);
       }

@@ -1,13 +1,13 @@
 // A binary unit on packed bits: the interface of the kernels.
 //
-//     bit = x >= threshold[c]                                  (NaN gives 0, which stands for -1)
+//     bit = x >= threshold[c]                                  (a NaN makes 0, which stands for -1)
 //     acc = binary convolution of the bits with the weights    (1x1 or 3x3, stride 1 or 2, padding 0 or +1)
 //     z   = acc * scale[o] + bias[o] + shortcut(x)              (none: nothing is added)
 //     y   = z >= 0 ? z : slope[o] * z
 //
-// Floats are computed in that order in float32, never contracted, so every path gives the same bits as
-// edgebnn/graph/reference.py. Activations are NHWC. Packed bits are bytes: bit c % 8 of byte c / 8 belongs
-// to channel c, 1 stands for +1, and the bits beyond the last channel are 0.
+// Floats are computed in this order in float32, without fused multiply-adds. So every path computes the same bits as
+// edgebnn/graph/reference.py. Activations are NHWC. Packed bits are bytes: bit c % 8 of byte c / 8 belongs to channel
+// c. 1 stands for +1, and the bits after the last channel are 0.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ namespace edgebnn {
 
 enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
 enum class Padding { kZero, kOne };
-// kPooled: x is given as its 2x2 average, and beside it the bits of what was averaged.
+// kPooled: the unit reads the 2x2 average of its input, and the bits of the input before averaging.
 enum class Shortcut { kIdentity, kPool, kRepeat, kNone, kPooled };
 
 constexpr int kMaxChannels = 1 << 14;
@@ -49,10 +49,10 @@ struct Parallel {
   void (*run)(void* context, std::size_t count, Task task, void* state) = nullptr;
 };
 
-// What is wrong with maps of this size, or null.
+// Returns the problem with maps of this size, or null.
 const char* complaint_of_size(int stride, std::int64_t batch, std::int64_t height, std::int64_t width);
 
-// What a unit reads and writes, one image after the other: y, its averages, or both.
+// The arrays that a unit reads and writes, one image after the other. It writes y, its averages, or both.
 struct UnitArrays {
   const float* x = nullptr;            // (batch, height, width, inputs); pooled: (batch, height / 2, width / 2, inputs)
   const std::uint8_t* bits = nullptr;  // x's, (batch, height, width, ceil(inputs / 8)); or null, and x is compared
@@ -67,10 +67,10 @@ class Unit {
  public:
   virtual ~Unit() = default;
 
-  // What is wrong with a shape, or null. `make` and `run` must be given shapes that pass.
+  // Returns the problem with a shape, or null. `make` and `run` require a shape without one.
   static const char* complaint(const UnitShape& shape);
 
-  // What is wrong with an input of this size, or null. `pooled`: whether y's average is wanted.
+  // Returns the problem with an input of this size, or null. `pooled`: whether y's average is computed.
   const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width, bool pooled) const;
 
   virtual bool writes_bits() const = 0;
@@ -83,9 +83,9 @@ class Unit {
   // The instruction set it was made for.
   virtual Isa isa() const = 0;
 
-  // `bits` must be given for the pooled shortcut, `next_bits` null for a unit that `writes_bits` says has no
-  // next_threshold. y may be x where they are of one shape; no other output may lie where an input does. Thread-safe:
-  // may run on several inputs at once.
+  // The pooled shortcut requires `bits`. `next_bits` must be null for a unit without next_threshold (`writes_bits`). y
+  // may be x if both have one shape. No other output may overlap an input. Thread-safe: may run on several inputs at
+  // once.
   virtual void run(const UnitArrays& arrays, std::size_t batch, std::size_t height, std::size_t width,
                    const Parallel& parallel) const = 0;
 

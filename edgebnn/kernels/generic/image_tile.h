@@ -1,8 +1,8 @@
-// The inner loop of an image convolution, for all paths. Included inside a path's file, like tile.h.
+// The inner loop of an image convolution, for all paths. Included in each path's file, like tile.h.
 //
-// A tile is kPixels pixels by kVectors vectors of output channels, whose sums stay in registers: each weight is
-// loaded once for all pixels, each value of the image spread over a vector once for all channels. Its sums must be
-// many enough to hide the latency of a multiply-add, since those of one sum wait for each other.
+// A tile is kPixels pixels by kVectors vectors of output channels. Its sums stay in registers. Each weight is loaded
+// once for all pixels, and each value of the image is broadcast once for all channels. The steps of one sum wait for
+// each other, so a tile needs enough sums to hide the latency of a multiply-add.
 #pragma once
 
 #include "generic/tile.h"
@@ -10,7 +10,7 @@
 namespace edgebnn {
 namespace {
 
-// `count` channels of one pixel, which fill no whole block, from their values. All pointers begin at the first one.
+// Stores `count` channels of one pixel that do not fill a block. All pointers begin at the first channel.
 inline void store_image_plainly(const float* values, std::size_t count, const float* next_threshold, float* y,
                                 std::uint8_t* next_bits) {
   std::memcpy(y, values, count * sizeof(float));
@@ -21,8 +21,8 @@ inline void store_image_plainly(const float* values, std::size_t count, const fl
   }
 }
 
-// A block of output channels of a row; all pointers but `image` begin at the block's first channel. A copy of what the
-// row says, since for all a compiler knows a byte of next_bits may lie anywhere.
+// A block of output channels of a row. All pointers except `image` begin at the block's first channel. It is a copy of
+// the row's values: a compiler must assume that a byte of next_bits may overwrite the originals.
 struct ImageBlock {
   const float* weight;
   const float* bias;
@@ -32,9 +32,9 @@ struct ImageBlock {
   std::size_t outputs, bytes;  // from a pixel of y, of next_bits, to the next
 };
 
-// Tile: `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
-// `keep(vector)`, which does nothing, but not before and not after its turn: GCC would else compute sum after sum, each
-// waiting for itself, and keep the image in memory on the stack.
+// Tile has `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
+// `keep(vector)`, which only pins the order of the instructions. Without it GCC computes one sum after the other, each
+// step waiting for the last, and keeps the image in memory on the stack.
 template <class Tile, int kPixels, bool kWhole>
 EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* image, float* y,
                                         std::uint8_t* next_bits) {

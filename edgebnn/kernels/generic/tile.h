@@ -1,5 +1,5 @@
-// What every path does around its inner loop: walk the pixels of a job, and finish a channel.
-// Included inside a path's file, in its unnamed namespace (see path.h).
+// Code that every path uses around its inner loop: walking the pixels of a job, and the output transform of a channel.
+// Included in each path's file, in its unnamed namespace (see path.h).
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 namespace edgebnn {
 namespace {
 
-// Which of the four a pixel is in its 2x2 square, in the order they are walked; none where no averages are wanted.
+// The position of a pixel in its 2x2 square, in the order of walking. kNone where no averages are computed.
 enum class Corner : std::uint32_t { kNone, kFirst, kMiddle, kLast };
 
 // An output pixel.
@@ -25,7 +25,7 @@ struct Pixel {
   Corner corner;
   std::uint32_t square;        // of the pixel, if it has a corner
 
-  // Where its outputs go, or null.
+  // The places of its outputs, or null.
   float* y(const Job& job) const {
     return job.y ? job.y + number * static_cast<std::size_t>(job.shape.outputs) : nullptr;
   }
@@ -35,7 +35,7 @@ struct Pixel {
   std::uint8_t* next_bits(const Job& job) const {
     return job.next_bits ? job.next_bits + number * ((static_cast<std::size_t>(job.shape.outputs) + 7) / 8) : nullptr;
   }
-  // One of those that are there, to be fetched.
+  // The place that will be written, to be prefetched.
   float* written(const Job& job) const { return job.y ? y(job) : pooled(job); }
 };
 
@@ -86,7 +86,7 @@ class Walk {
     return pixel;
   }
 
-  // The next `count`, a row at a time, which takes half as long.
+  // Takes the next `count` pixels, a row at a time. It takes half as long as one by one.
   void take(Pixel* pixels, std::size_t count) {
     while (count) {
       const std::size_t left = job_->out_width - column_, run = count < left ? count : left;
@@ -101,7 +101,7 @@ class Walk {
     }
   }
 
-  // The pixels of the next `count` squares, one square after the other, where averages are wanted.
+  // Takes the pixels of the next `count` squares, one square after the other. Only where averages are computed.
   void take_squares(Pixel* pixels, std::size_t count) {
     while (count) {
       const std::size_t left = (job_->out_width - column_) / 2, run = count < left ? count : left;
@@ -129,18 +129,18 @@ class Walk {
   }
 
  private:
-  // Of the border case of a pixel in this row that touches no side.
+  // The accumulator init of a pixel in this row whose window crosses neither the left nor the right side.
   EDGEBNN_INLINE const std::int32_t* inside() const {
     return job_->constants.base + row_case_ * job_->constants.padded_outputs;
   }
 
-  // Of the border case of a pixel in this row.
+  // The accumulator init of a pixel in this row.
   EDGEBNN_INLINE const std::int32_t* base(std::size_t column) const {
     const std::size_t border_case = row_case_ | (bordered_ && column == 0 ? 4u : 0u) | (column == right_ ? 8u : 0u);
     return job_->constants.base + border_case * job_->constants.padded_outputs;
   }
 
-  // Says where in which square a pixel of this row is.
+  // Sets the square, and the position in it, of a pixel of this row.
   EDGEBNN_INLINE void place(Pixel& pixel, std::size_t column) const {
     if (!job_->pooled) return;
     const std::size_t corner = row_ % 2 * 2 + column % 2;
@@ -179,7 +179,7 @@ class Walk {
   const float* x_ = nullptr;
 };
 
-// One channel of one pixel, plainly: for channels that fill no vector.
+// The output transform of one channel of one pixel, without vectors: for channels that do not fill a vector.
 EDGEBNN_INLINE void finish_channel(const Job& job, const Pixel& pixel, std::size_t channel, std::int32_t mismatches) {
   const Constants& constants = job.constants;
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
@@ -204,7 +204,7 @@ EDGEBNN_INLINE void finish_channel(const Job& job, const Pixel& pixel, std::size
   }
 }
 
-// `count` channels of one pixel from `first` on, which is a multiple of 8.
+// The output transform of `count` channels of one pixel. `first` is a multiple of 8.
 inline void finish_plainly(const Job& job, const Pixel& pixel, std::size_t first, std::size_t count,
                            const std::int32_t* mismatches) {
   if (job.next_bits) {
@@ -215,14 +215,16 @@ inline void finish_plainly(const Job& job, const Pixel& pixel, std::size_t first
   }
 }
 
-// Whether the vectors of `lanes` channels of a whole block from `first` on lie side by side in the shortcut too.
+// Whether a whole block from `first` on can be computed in vectors of `lanes` channels: the block has all its channels,
+// and each vector reads neighbouring channels of the shortcut.
 EDGEBNN_INLINE bool vectorizable(const Job& job, std::size_t first, std::size_t block, std::size_t lanes) {
   const std::size_t inputs = static_cast<std::size_t>(job.shape.inputs);
   return first + block <= static_cast<std::size_t>(job.shape.outputs) &&
          (job.shape.shortcut != Shortcut::kRepeat || inputs % lanes == 0);
 }
 
-// z plus the shortcut of V::kLanes channels, at which x begins. A pixel of x has `inputs` floats, a row `row`.
+// Returns z plus the shortcut of V::kLanes channels, the first of which is at x. A pixel of x has `inputs` floats, and
+// a row has `row`.
 template <class V, Shortcut kShortcut>
 EDGEBNN_INLINE typename V::Floats add_shortcut(typename V::Floats z, const float* x, std::size_t inputs,
                                                std::size_t row) {
@@ -245,7 +247,8 @@ EDGEBNN_INLINE void pool(float* sum, Corner corner, typename V::Floats y) {
   V::store(sum, y);
 }
 
-// f with the shortcut as a constant, `value` of its argument. What is pooled already is added as it is.
+// Calls f with the shortcut as a compile-time constant, `value` of its argument. A pooled input is added like an
+// identity.
 template <Shortcut kShortcut>
 struct ShortcutConstant {
   static constexpr Shortcut value = kShortcut;

@@ -1,6 +1,6 @@
-// Cells of 32-bit words, for the paths that XOR words: bit c % 32 of word c / 32 belongs to channel c.
-// Weights, for blocks of `kBlock` channels: (blocks, kernel * kernel * words, kBlock) words.
-// Included inside a path's file, like tile.h.
+// Packed activations and weights in 32-bit words, for the paths that XOR words. Bit c % 32 of word c / 32 belongs to
+// channel c. The weights of blocks of `kBlock` channels are (blocks, kernel * kernel * words, kBlock) words.
+// Included in each path's file, like tile.h.
 #pragma once
 
 #include "generic/tile.h"
@@ -47,7 +47,7 @@ void pack_word_weights(const UnitShape& shape, const std::uint8_t* weight, std::
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
   const std::size_t cell = word_cell_bytes(shape), bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, word_weight_bytes<kBlock>(shape));
-  // Channel by channel within, since that is how they lie side by side.
+  // Channels in the inner loop, because neighbouring channels are neighbours in `packed`.
   for (std::size_t first = 0; first < outputs; first += kBlock) {
     const std::size_t held = outputs - first < kBlock ? outputs - first : kBlock;
     for (std::size_t tap = 0; tap < taps; ++tap) {

@@ -1,10 +1,10 @@
 // The part of ONNX Runtime's C interface that a custom operator needs.
 //
-// ONNX Runtime hands out a table of function pointers to which versions only append, so a place in it, once published,
-// is for ever. The Python package ships no headers; the places and the signatures below are those of
-// include/onnxruntime/core/session/onnxruntime_c_api.h, version 1.17, the first with `KernelContext_ParallelFor`; `Op`
-// ends on four entries of 1.18.
-// Names are ONNX Runtime's, so that they can be looked up there; what is not used is left out by its number of places.
+// ONNX Runtime provides a table of function pointers. New versions only append to it, so the place of a published
+// function never changes. The Python package has no headers. The places and signatures below are those of
+// include/onnxruntime/core/session/onnxruntime_c_api.h, version 1.17, the first with `KernelContext_ParallelFor`. The
+// last four entries of `Op` are of version 1.18.
+// Names are ONNX Runtime's, so that they can be looked up there. Unused functions are skipped by their number.
 #pragma once
 
 #include <cstddef>
@@ -77,7 +77,7 @@ struct Api {
                                        std::size_t total, std::size_t batches, void* state);
 };
 
-// A slip in the counts above would call a wrong function.
+// A mistake in the counts above would call a wrong function.
 #define EDGEBNN_AT(place, entry) static_assert(offsetof(Api, entry) == (place) * sizeof(void*), #entry)
 EDGEBNN_AT(2, GetErrorMessage);
 EDGEBNN_AT(26, CreateCustomOpDomain);
@@ -123,7 +123,7 @@ struct Op {
   Status* (*InferOutputShapeFn)(const Op*, void* context);
   int (*GetStartVersion)(const Op*);
   int (*GetEndVersion)(const Op*);
-  // Gives arrays of as many inputs and outputs, each of which may take the other's memory.
+  // Returns two arrays of one length: inputs, and for each the output that may be written over it.
   std::size_t (*GetMayInplace)(int** inputs, int** outputs);
   void (*ReleaseMayInplace)(int* inputs, int* outputs);
   std::size_t (*GetAliasMap)(int** inputs, int** outputs);

@@ -1,4 +1,4 @@
-// What the operators' inputs and outputs are declared as, and a node while its kernel is made. Errors are exceptions.
+// Declarations of the operators' inputs and outputs, and a node while its kernel is created. Errors are exceptions.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,7 @@ inline std::string text(const Shape& shape) {
   return "(" + list + ")";
 }
 
-// Raises what ONNX Runtime complains of.
+// Throws the error of a status, if it is one.
 inline void check(const Api& api, Status* status) {
   if (!status) return;
   const std::string message = api.GetErrorMessage(status);
@@ -66,7 +66,7 @@ inline void check_shape(const char* name, const Shape& found, const Shape& wante
   throw std::runtime_error(std::string(name) + " has shape " + text(found) + ", wanted " + text(wanted));
 }
 
-// A node while its kernel is made. Inputs and outputs are named by their places.
+// A node while its kernel is created. Inputs and outputs are identified by their positions.
 class Node {
  public:
   Node(const Api& api, const KernelInfo* info, const Argument* inputs) : api_(api), info_(info), arguments_(inputs) {

@@ -1,4 +1,4 @@
-// Gives ONNX Runtime the operators of the domain ai.edgebnn.
+// Registers the operators of the domain ai.edgebnn with ONNX Runtime.
 #include "ort/op.h"
 
 #include <cstdio>

@@ -1,14 +1,15 @@
-// What the operators for ONNX Runtime share: a node while it runs, and the table by which an operator is known.
+// Code that the operators for ONNX Runtime share: a node while it runs, and the table that declares an operator.
 //
-// Constants are read once, when a session is created, and kept in the kernels' own order. Whatever does not fit is
-// refused there with a message that names the node and the input; what only a run shows is refused in the run. No
-// exception leaves an operator: `guarded` turns them into a status.
+// Constants are read once, when a session is created, and kept in the kernels' own order. Sizes and attributes that do
+// not fit are refused then, with a message that names the node and the input. Errors that depend on the image are
+// refused in the run. No exception leaves an operator: `guarded` turns it into a status.
 //
-// There are no functions for shape inference: ONNX Runtime 1.17 dereferences a null pointer before it calls one for a
-// node that leaves an optional input out before one it gives, as a unit that compares does (`bits`).
+// There are no functions for shape inference. ONNX Runtime 1.17 dereferences a null pointer before it calls one, if a
+// node leaves out an optional input and has a later one. A unit that compares by itself is such a node (it has no
+// `bits`).
 //
-// ONNX Runtime takes a node of a newer domain version for the newest it knows. `edgebnn.runtime` refuses such files;
-// for those who use the library alone, what follows an operator and differs must take another name.
+// ONNX Runtime takes a node of a newer domain version for the newest version that it knows. `edgebnn.runtime` refuses
+// such files. Programs that use the library alone do not, so a later operator that differs must have another name.
 #pragma once
 
 #include <atomic>
@@ -32,11 +33,11 @@ struct Operator {
   std::size_t output_count;
 };
 
-// The operators, for the version of the interface that ONNX Runtime has; one that claims a later one is refused.
-Op unit_op(std::uint32_t version);        // ort_unit.cpp
-Op image_conv_op(std::uint32_t version);  // ort_image_conv.cpp
+// The operators, declared for ONNX Runtime's version of the interface. It refuses an operator that claims a later one.
+Op unit_op(std::uint32_t version);        // ort/unit.cpp
+Op image_conv_op(std::uint32_t version);  // ort/image_conv.cpp
 
-// Runs `body`; gives a status with the operator and the node's name before the message if it throws.
+// Runs `body`. If it throws, returns a status whose message begins with the operator's and the node's name.
 template <class Body>
 Status* guarded(const Api& api, const char* operator_name, const std::string& node, Body body) noexcept {
   try {
@@ -116,7 +117,7 @@ class Run {
   const Operator& declared_;
 };
 
-// A node's kernel with what guards it. `Kernel` is made of a Node, runs with a Run, and has an Operator, `kOperator`.
+// A node's kernel and its guard. A `Kernel` is constructed from a Node, runs with a Run, and declares `kOperator`.
 template <class Kernel>
 struct Held {
   const Api& api;

@@ -13,7 +13,7 @@ namespace {
 enum Input : std::size_t { kX, kWeight, kThreshold, kScale, kBias, kSlope, kBits, kNextThreshold, kInputCount };
 enum Output : std::size_t { kY, kNextBits, kPooled, kOutputCount };
 
-// Where it is not said otherwise, an input must be an initializer.
+// An input must be an initializer, unless the list says otherwise.
 constexpr Argument kInputs[kInputCount] = {
     {"x", kFloat, kRequired},               // (N, H, W, inputs); computed
     {"weight", kUint8, kRequired},          // (outputs, kernel, kernel, ceil(inputs / 8))
@@ -139,8 +139,9 @@ class UnitKernel {
 
 Op unit_op(std::uint32_t version) {
   Op op = make_op<UnitKernel>(version);
-  // y may lie where x lies if they are of one size, which ONNX Runtime sees to: an image is compared before anything of
-  // it is written, and what a shortcut adds is read where it is then written. It halves what the caches must hold.
+  // y may be written over x if both have one size, which ONNX Runtime checks. The bits of an image are computed before
+  // any of its outputs is written, and a shortcut reads each value just before its place is written. The caches then
+  // hold half as much.
   op.GetMayInplace = [](int** inputs, int** outputs) -> std::size_t {
     static int x = kX, y = kY;
     *inputs = &x;

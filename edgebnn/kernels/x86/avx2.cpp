@@ -1,29 +1,28 @@
-// AVX2: counting by table lookup instead of XOR and popcount, two pixels at a time.
+// The AVX2 path: counts mismatches by table lookup, two pixels at a time.
 //
 // AVX2 has no popcount, and XOR with a popcount made of two table lookups costs 8 instructions for 256 bits. But
-// vpshufb can look up the mismatches themselves: for four input channels the activation bits choose a table of 16
-// bytes, the weight bits of an output channel choose an entry, and the entry is the number of bits in which the two
-// differ. That is at most 4, so the other half of the byte is free for a second pixel: the bits of both choose one of
-// 256 tables, whose entries are the mismatches of the first plus 16 times those of the second. One vpshufb then looks
+// VPSHUFB can look up the mismatches themselves. For four input channels the activation bits choose a table of 16
+// bytes, and the weight bits of an output channel choose an entry: the number of bits in which the two differ. That is
+// at most 4, so the other half of the byte is free for a second pixel. The bits of both pixels choose one of 256
+// tables, whose entries are the mismatches of the first pixel plus 16 times those of the second. One VPSHUFB then looks
 // up 4 inputs of 32 output channels of 2 pixels.
 //
-// Three such entries x add up to 12 + 16 * 12 without a carry. `all` sums x byte by byte, modulo 256; `second` sums
-// x >> 4, which should be the second pixel's mismatches. Bytes cannot be shifted, only numbers of 16 bits, so into the
-// even bytes come those of the first pixel of the odd bytes too, 16-fold; to mask them away would take an instruction
-// each time. Instead they stay, modulo 256, for in the end there is an equation for each: all - 16 * second is the
-// first pixel's, in even bytes too, where what is too much counts 256-fold; with those of the odd bytes the even bytes
-// of `second` are put right. All this is exact, since no count of mismatches reaches 256 (kMostTriples). In all 8
-// instructions for 3 * 256 multiply-accumulates.
+// Three such entries are added to x, which is at most 12 + 16 * 12, so nothing is carried. Two running sums are kept
+// per byte, modulo 256: `all` adds x, and `second` adds x >> 4, which should be the second pixel's mismatches. AVX2
+// shifts 16-bit numbers and no bytes. So the even bytes of `second` also receive the first pixel's mismatches of the
+// odd bytes, times 16. A mask would cost an instruction each time. Instead the sums are corrected once at the end: all
+// - 16 * second is the first pixel's count, in even bytes too, where the excess counts 256 times. With the first
+// pixel's count of the odd bytes, the even bytes of `second` are corrected. This is exact, since no count of mismatches
+// reaches 256 (kMostTriples). In all it takes 8 instructions for 3 * 256 multiply-accumulates.
 //
-// Cells: for every 4 channels a 16-bit number, where the table of this pixel and its partner begins. The partner is
-// the one that the next output pixel sees in this one's place: `stride` to the right, or at a seam (path.h) in the row
-// below.
-// Weights: blocks of 128 channels, the last of 32, 64 or 128: (groups of 4 inputs, channels) bytes, whose low half
-// are the four bits; byte 4 j + b of 32 is channel 8 b + j, so that the byte sums unfold into vectors of 8
-// neighbouring channels by masks and shifts.
+// Cells: one 16-bit number for every 4 channels, the place where the table of this pixel and its partner begins. The
+// partner is the pixel at the same place in the next output pixel's window: `stride` to the right, or at a seam
+// (path.h) in the row below. Weights: blocks of 128 channels, the last one of 32, 64 or 128. A block has (groups of 4
+// inputs, channels) bytes, whose low half is the four bits. Byte 4 j + b of 32 is channel 8 b + j, so that masks and
+// shifts spread the byte sums into vectors of 8 neighbouring channels.
 //
-// A block is counted a chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
-// a chunk stay in the first cache; 16-bit sums wait in memory.
+// A block is counted one chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
+// a chunk stay in the first-level cache. The 16-bit sums wait in memory.
 #include "x86/avx2_count.h"
 #include "x86/avx2_finish.h"
 #include "generic/image_tile.h"
@@ -34,7 +33,7 @@ namespace {
 constexpr std::size_t kFarApart = 256;  // bytes of a cell: the processor's own prefetching does not step so far
 constexpr std::size_t kMostPairs = 49;  // of pixels whose sums wait in memory: 25 kB
 
-// Up to kMostPairs pairs of neighbours; the last pixel of a row goes with the next row's first if there is a seam.
+// Up to kMostPairs pairs of neighbours. With a seam, the last pixel of a row is paired with the first of the next row.
 struct Pairs {
   Pixel pixels[kMostPairs][2];
   bool alone[kMostPairs];
@@ -42,7 +41,7 @@ struct Pairs {
 
   std::size_t members(std::size_t pair) const { return alone[pair] ? 1 : 2; }
 
-  // Apart from what surrounds it and with a walk of its own, so that registers suffice.
+  // Not inlined, and with its own copy of the walk, so that everything fits into registers.
   __attribute__((noinline)) void take(const Job& job, Walk& from, std::size_t most_pixels) {
     Walk walk = from;
     const std::size_t seam_cells = seam(job.shape, job.out_width);
@@ -63,7 +62,7 @@ struct Pairs {
   }
 };
 
-// What to fetch while a chunk is counted.
+// The memory to prefetch while a chunk is counted.
 struct Ahead {
   const std::uint8_t* weight;  // of the next chunk
   std::size_t lines;           // of 64 bytes of it
@@ -105,7 +104,7 @@ EDGEBNN_INLINE void count_pairs(const Pairs& pairs, std::size_t pair, std::size_
   });
 }
 
-// The same for all pairs, while what comes next is fetched.
+// The same for all pairs, while the next data are prefetched.
 template <int kVectors>
 void count_chunk(const Job& job, const Pairs& pairs, const Chunk& chunk, const std::uint8_t* weight, bool fresh,
                  const Ahead& ahead, __m256i* sums) {

@@ -1,4 +1,5 @@
-// Cells, weights and tables of the AVX2 path (avx2.cpp says what they are). Included there alone.
+// Packed activations (cells), weights and lookup tables of the AVX2 path. avx2.cpp explains them, and is the only file
+// that includes this one.
 #pragma once
 
 #include <immintrin.h>
@@ -35,7 +36,8 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
-// Groups of 4 channels in a cell. A row of a 3x3 window is three cells, so it is triples of groups in any case.
+// Groups of 4 channels in a cell. The number of groups in a row of a window must be a multiple of three. A row of a 3x3
+// window has three cells, so it always is.
 std::size_t cell_groups(const UnitShape& shape) {
   const std::size_t groups = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 4;
   return shape.kernel == 1 ? rounded_up(groups, 3) : groups;
@@ -43,7 +45,8 @@ std::size_t cell_groups(const UnitShape& shape) {
 
 std::size_t cell_bytes(const UnitShape& shape) { return 2 * cell_groups(shape); }
 
-// Of bytes of bits of two pixels the even and the odd groups, those of both pixels in one byte: the number of a table.
+// Combines the bits of two pixels: each byte of the result has the same group of 4 channels of both pixels, and is the
+// number of a table. `even` has the even groups, `odd` the odd ones.
 struct Halves {
   __m128i even, odd;
 };
@@ -53,12 +56,12 @@ EDGEBNN_INLINE Halves pair_halves(__m128i first, __m128i second) {
           _mm_or_si128(_mm_and_si128(_mm_srli_epi16(first, 4), low), _mm_and_si128(second, high))};
 }
 
-// Eight bytes, each the number of a table, to where the tables begin.
+// Writes where eight tables begin, from their numbers.
 EDGEBNN_INLINE void store_places(std::uint8_t* to, __m128i bytes_above_zeros) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_srli_epi16(bytes_above_zeros, 4));
 }
 
-// The cells of `bytes` bytes of packed bits and of their partners.
+// Writes the cells of `bytes` bytes of packed bits and of their partners.
 EDGEBNN_INLINE void pair_bytes(const std::uint8_t* first, const std::uint8_t* second, std::size_t bytes,
                                std::uint8_t* cells) {
   const __m128i zero = _mm_setzero_si128();
@@ -112,7 +115,7 @@ void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::si
   }
 }
 
-// Rows of odd length would leave a pixel alone in each.
+// In rows of odd length the last pixel would otherwise have no partner.
 std::size_t seam(const UnitShape& shape, std::size_t out_width) {
   return shape.kernel == 3 && out_width % 2 ? static_cast<std::size_t>(shape.kernel) : 0;
 }
@@ -127,7 +130,7 @@ void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8
   }
 }
 
-// The channels of the block that begins with channel `first`, rounded up to what is counted together.
+// The channels of the block that begins with channel `first`, rounded up to the channels that are counted together.
 std::size_t block_channels(const UnitShape& shape, std::size_t first) {
   const std::size_t left = static_cast<std::size_t>(shape.outputs) - first;
   return left > 64 ? kBlock : left > 32 ? 64 : 32;
@@ -144,7 +147,7 @@ void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
   const std::size_t bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, weight_bytes(shape));
-  // Channel by channel within, since that is how they lie side by side.
+  // Channels in the inner loop, because neighbouring channels are neighbours in `packed`.
   for (std::size_t first = 0; first < outputs; first += kBlock) {
     const std::size_t channels = block_channels(shape, first);
     const std::size_t held = outputs - first < channels ? outputs - first : channels;

@@ -1,4 +1,4 @@
-// The inner loop of the AVX2 path (avx2.cpp says what it computes). Included there alone.
+// The inner loop of the AVX2 path. avx2.cpp explains it, and is the only file that includes this one.
 #pragma once
 
 #include <immintrin.h>
@@ -8,14 +8,14 @@
 namespace edgebnn {
 namespace {
 
-constexpr std::size_t kMostTriples = 21;  // of 12 mismatches each that a byte can hold
+constexpr std::size_t kMostTriples = 21;  // a triple has up to 12 mismatches, and a byte holds 255
 
-// sum += entry. Written out because GCC 12 spends a copy of the sum on each of these additions.
+// sum += entry. In assembly because GCC 12 would copy the sum for each of these additions.
 EDGEBNN_INLINE void add_bytes(__m256i& sum, __m256i entry) {
   __asm__("vpaddb %1, %0, %0" : "+x"(sum) : "x"(entry));
 }
 
-// Triples of groups that lie side by side, for 32 * kVectors channels of kPairs pairs.
+// Counts neighbouring triples of groups, for 32 * kVectors channels of kPairs pairs of pixels.
 template <int kPairs, int kVectors>
 EDGEBNN_INLINE void count_triples(const std::uint8_t* (&cells)[kPairs], const std::uint8_t*& weight,
                                   std::size_t triples, __m256i (&all)[kPairs * kVectors],

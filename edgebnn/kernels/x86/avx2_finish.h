@@ -1,4 +1,4 @@
-// Sums to outputs and bits, on the AVX2 path. Included in avx2.cpp alone.
+// The output transform of the AVX2 path: from sums to outputs and bits. Only avx2.cpp includes it.
 #pragma once
 
 #include <immintrin.h>
@@ -47,8 +47,8 @@ void compare(const float* x, const float* threshold, std::size_t pixels, std::si
   }
 }
 
-// Keeps values in registers here, so that what comes before is computed before what follows: GCC would write chains of
-// dependent instructions one after the other, and the processor looks ahead only so far.
+// Keeps the values in registers at this point, so that GCC cannot move instructions across it. GCC would otherwise
+// write one chain of dependent instructions after the other, and the processor looks ahead only so far.
 template <std::size_t kCount>
 EDGEBNN_INLINE void together(__m256 (&values)[kCount]) {
   for (__m256& value : values) __asm__("" : "+x"(value));
@@ -66,7 +66,7 @@ EDGEBNN_INLINE __m256i unfold(const __m256i& even, const __m256i& odd) {
   return _mm256_madd_epi16(kByte % 2 ? odd : even, factor);
 }
 
-// The bits of 32 channels: of each vector by itself, since to pack them together takes longer.
+// The bits of 32 channels. Each vector packs its own, because packing them together takes longer.
 EDGEBNN_INLINE void store_bits(const __m256 (&y)[4], const float* threshold, std::uint8_t* to) {
   std::uint32_t bits = 0;
   repeat<4>([&](auto i) __attribute__((always_inline)) {
@@ -80,7 +80,7 @@ EDGEBNN_INLINE void store_bits(const __m256 (&y)[4], const float* threshold, std
 struct BlockConstants {
   BlockConstants(const Job& job, std::size_t first, std::size_t channels) {
     const Constants& from = job.constants;
-    // Without next_bits what is compared does not matter, only that it is there.
+    // Without next_bits the values compared do not matter, but there must be some.
     const float* next_threshold = job.next_bits ? from.next_threshold : from.scale;
     for (std::size_t c = 0; c < channels; c += Vector::kLanes) {
       Vector::store(values + c, Vector::load(from.scale + first + c));
@@ -136,7 +136,7 @@ EDGEBNN_INLINE void finish_vectors(const float* c, const std::int32_t* base, con
   }
 }
 
-// Channels that fill no vector.
+// Channels that do not fill a vector.
 EDGEBNN_INLINE void finish_rest(const Job& job, const Pixel& pixel, std::size_t first, const __m256i* sums) {
   const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
   if (first >= outputs) return;

@@ -1,19 +1,19 @@
-// AVX-512 with VPOPCNTDQ and VNNI: XOR, popcount, add; 16 channels a vector, 32 bits of each at a time.
+// The AVX-512 path, with VPOPCNTDQ and VNNI: XOR, popcount, add; 16 channels per vector, 32 bits of each at a time.
 //
-// The three instructions share two ports, so a vector takes 1.5 cycles at best. But a full adder makes two words of
-// three, whose counts add up to the same. Let x and y be the mismatches (XOR) of two words, and s a third word that is
+// The three instructions share two ports, so a vector takes 1.5 cycles at best. But a full adder turns three words into
+// two whose counts add up to the same. Let x and y be the mismatches (XOR) of two words, and s a third word that is
 // carried along:
 //
 //     count(s) + count(x) + count(y) = count(s ^ x ^ y) + 2 * count(majority of s, x and y)
 //
-// s ^ x is one VPTERNLOG of s, activations and weights; s ^ x ^ y, which is carried on, another; the majority is a
-// third, of s and these two. Only it is counted: 5 instructions in place of 6. s is at the end. Few words are counted
-// one by one.
+// One VPTERNLOG computes s ^ x from s, activations and weights. A second computes s ^ x ^ y, the new s. A third
+// computes the majority from s and these two. Only the majority is counted: 5 instructions in place of 6. s is counted
+// at the end of the window. Windows of few words are counted one word at a time.
 //
-// A tile is 6 pixels by 32 channels: s and counts of 12, and the pair's weights, fit the registers. Few words need no s
-// and take 7 pixels, of which maps for 224x224 images are whole tiles; where averages are wanted a tile is two squares.
-// Counts end as accumulators, so that nothing but floats is left to be done. Finishing is a loop of its own, behind a
-// pointer, with its constants in registers; unrolled into the code of each tile it took longer.
+// A tile is 6 pixels by 32 channels: s and the counts of 12 vectors, and the weights of a pair, fit into the registers.
+// Few words need no s and take 7 pixels, which divides the maps of 224x224 images. Where averages are computed, a tile
+// is two squares. The counts end as accumulators, so only floats remain. The output transform is a loop of its own,
+// behind a pointer, with its constants in registers. It was slower when unrolled into the code of each tile.
 #include <immintrin.h>
 
 #include "x86/avx512_count.h"
@@ -40,7 +40,8 @@ constexpr std::size_t kSquaresAhead = kTaskPixels / 4;
 
 EDGEBNN_INLINE void fetch(const void* from) { __builtin_prefetch(from, 0, 3); }
 
-// What a tile will write, while it is counted. Averages, which come from memory, as few as they are, much earlier.
+// Prefetches the memory that a tile will write, while the tile is counted. Averages are prefetched much earlier,
+// because their lines come from memory.
 EDGEBNN_INLINE void fetch_outputs(const Job& job, const Pixel* pixels, int count, std::size_t first) {
   const std::size_t outputs = static_cast<std::size_t>(job.shape.outputs);
   if (job.pooled) {
@@ -58,7 +59,7 @@ EDGEBNN_INLINE void fetch_outputs(const Job& job, const Pixel* pixels, int count
   }
 }
 
-// What finishing a block will read, of an image's borders too.
+// Prefetches the constants of a block, with the accumulator inits of all border cases.
 void fetch_constants(const Job& job, std::size_t block) {
   const Constants& constants = job.constants;
   const std::size_t first = block * kBlock, cases = job.shape.kernel == 3 ? 11 : 1;  // all but of one-pixel sides
@@ -90,12 +91,13 @@ EDGEBNN_INLINE void convolve_tiles(const Job& job, const Pixel* pixels, std::siz
   }
 }
 
-// How many of `count` pixels from `first` on lie before pixel `end`.
+// Returns how many of `count` pixels from `first` on come before pixel `end`.
 EDGEBNN_INLINE std::size_t before(std::size_t end, std::size_t first, std::size_t count) {
   return end <= first ? 0 : end - first < count ? end - first : count;
 }
 
-// Some pixels at a time, found once for all blocks of the job: to find one takes as long as to count a word or two.
+// Some pixels at a time. They are found once for all blocks of the job, because finding one takes as long as counting a
+// word or two.
 template <int kPixels, int kFewest>
 void convolve_in_tiles(const Job& job) {
   constexpr std::size_t kMost = kTaskPixels / kFewest * kFewest;

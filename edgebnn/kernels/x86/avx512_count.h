@@ -1,4 +1,4 @@
-// The inner loops of the AVX-512 path (avx512.cpp says how they count). Included there alone.
+// The inner loops of the AVX-512 path. avx512.cpp explains them, and is the only file that includes this one.
 #pragma once
 
 #include <immintrin.h>
@@ -11,10 +11,10 @@ namespace {
 constexpr std::size_t kBlock = 32;  // channels
 constexpr int kVectors = kBlock / 16;
 
-// Where GCC 12 would spend more instructions than these, they are written out.
+// Instructions in assembly, where GCC 12 would need more of them.
 #if defined(__AVX512F__)
 #define EDGEBNN_AVX512 1
-#else  // where tests have the instructions computed by others
+#else  // in tests that emulate the instructions (tests/kernels/simde)
 #define EDGEBNN_AVX512 0
 #endif
 
@@ -47,7 +47,7 @@ EDGEBNN_INLINE __m512i xor_of_three(__m512i a, __m512i b, __m512i c) {
 #endif
 }
 
-// What at least two of s, x and y are, for one = s ^ x and both = s ^ x ^ y: s where x is the same, else y, not `both`.
+// The majority of s, x and y, from one = s ^ x and both = s ^ x ^ y: s where one is 0, else not `both`, which is y.
 EDGEBNN_INLINE __m512i majority(__m512i s, __m512i one, __m512i both) {
   constexpr int kTable = 0x74;  // bit 4 s + 2 one + both
 #if EDGEBNN_AVX512
@@ -64,7 +64,7 @@ EDGEBNN_INLINE __m512i broadcast(const std::uint8_t* from) {
   return _mm512_set1_epi32(word);
 }
 
-// Weights that are counted next: a line is fetched at every step, from memory to the second cache.
+// The weights that are counted next. Each step prefetches one cache line of them into the second-level cache.
 struct Ahead {
   const std::uint8_t* line;
   std::size_t left;
@@ -76,8 +76,8 @@ struct Ahead {
   }
 };
 
-constexpr std::size_t kFewWords = 8;  // of a window: the pairs' beginning and end take as long as they save
-constexpr int kPixelsOfFew = 7;       // in a tile that is counted singly
+constexpr std::size_t kFewWords = 8;  // in a window. With fewer, starting and ending pairs costs as much as pairs save.
+constexpr int kPixelsOfFew = 7;       // in a tile that is counted word by word
 
 std::size_t window_words(const UnitShape& shape) {
   return static_cast<std::size_t>(shape.kernel * shape.kernel) * word_cell_bytes(shape) / 4;
@@ -97,7 +97,7 @@ struct Window {
   }
 };
 
-// What of a window is counted: all, or without rows beyond the border.
+// The part of a window that is counted: all of it, or all except rows outside the map.
 struct Part {
   const std::size_t* at;
   std::size_t words, words_before;
@@ -113,7 +113,7 @@ struct Part {
   }
 };
 
-// The base of kPixels pixels by a block of channels.
+// The accumulator init of kPixels pixels by a block of channels.
 template <int kPixels>
 EDGEBNN_INLINE void begin(const Part& part, const Pixel* pixels, std::size_t first,
                           __m512i (&sums)[kPixels * kVectors]) {
@@ -124,7 +124,7 @@ EDGEBNN_INLINE void begin(const Part& part, const Pixel* pixels, std::size_t fir
   });
 }
 
-// Their accumulators, word by word.
+// The accumulators of these pixels and channels, counted word by word.
 template <int kPixels>
 EDGEBNN_INLINE void count_singly(const Part& part, const Pixel* pixels, std::size_t first_channel,
                                  const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {
@@ -146,7 +146,7 @@ EDGEBNN_INLINE void count_singly(const Part& part, const Pixel* pixels, std::siz
   }
 }
 
-// The same, two words at a time.
+// The same accumulators, counted two words at a time.
 template <int kPixels>
 EDGEBNN_INLINE void count_in_pairs(const Part& part, const Pixel* pixels, std::size_t first_channel,
                                    const std::uint8_t* weight, Ahead& ahead, __m512i (&sums)[kPixels * kVectors]) {

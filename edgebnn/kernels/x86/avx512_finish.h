@@ -1,4 +1,5 @@
-// Accumulators of the AVX-512 path to outputs, averages and bits. Included in avx512.cpp alone.
+// The output transform of the AVX-512 path: from accumulators to outputs, averages and bits. Only avx512.cpp includes
+// it.
 #pragma once
 
 #include "x86/avx512_count.h"
@@ -39,8 +40,8 @@ struct BlockConstants {
   }
 };
 
-// Where a block's channels lie in a unit's input and outputs. A copy of what the job says, since for all a compiler
-// knows a byte of next_bits may lie anywhere.
+// The places of a block's channels in a unit's input and outputs. It is a copy of the job's values: a compiler must
+// assume that a byte of next_bits may overwrite the originals.
 struct Places {
   std::size_t inputs, outputs, bytes, row, first;
   std::size_t source[kVectors];  // of each vector's channels in the shortcut
@@ -83,7 +84,7 @@ EDGEBNN_INLINE void finish_pixel(const Places& places, const BlockConstants<kBit
   }
 }
 
-// Accumulators, kBlock a pixel, to outputs and bits.
+// From accumulators, kBlock per pixel, to outputs and bits.
 template <Shortcut kShortcut, bool kBits>
 void finish(const Job& job, const Pixel* pixels, int count, std::size_t first, const std::int32_t* acc) {
   const BlockConstants<kBits> constants(job.constants, first);
@@ -94,7 +95,7 @@ void finish(const Job& job, const Pixel* pixels, int count, std::size_t first, c
   }
 }
 
-// The same of whole squares, and their averages.
+// The same for whole squares, with their averages.
 template <Shortcut kShortcut, bool kY, bool kBits>
 void finish_squares(const Job& job, const Pixel* pixels, int count, std::size_t first, const std::int32_t* acc) {
   const BlockConstants<kBits> constants(job.constants, first);
@@ -113,7 +114,7 @@ void finish_squares(const Job& job, const Pixel* pixels, int count, std::size_t 
   }
 }
 
-// Channels that fill no block, or lie apart in the shortcut.
+// Channels that do not fill a block, or that are not neighbours in the shortcut.
 void finish_rest(const Job& job, const Pixel* pixels, int count, std::size_t first, const std::int32_t* acc) {
   const std::size_t left = static_cast<std::size_t>(job.shape.outputs) - first;
   for (int p = 0; p < count; ++p, acc += kBlock) {
@@ -125,7 +126,7 @@ void finish_rest(const Job& job, const Pixel* pixels, int count, std::size_t fir
 
 using Finish = void (*)(const Job& job, const Pixel* pixels, int count, std::size_t first, const std::int32_t* acc);
 
-// How the job's whole blocks are finished.
+// The function that finishes the job's whole blocks.
 Finish finish_for(const Job& job) {
   Finish found = nullptr;
   with_shortcut(job.shape.shortcut, [&](auto shortcut) {
