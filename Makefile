@@ -9,7 +9,7 @@ PORT ?= 8501
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
-.PHONY: bench-train results clean
+.PHONY: bench-train results docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
 	@echo "make bench-train  a training step beside the same step as S2-BNN's public code writes it"
 	@echo "make results    the figures of docs/results.md, measured anew"
+	@echo "make docs       the documentation as a site, in build/site; fails on a broken link"
 	@echo "make kernels    the C++ library, built anew after a change"
 	@echo "make setup      the environment in $(VENV) (PYTHON=python3.11 chooses another Python)"
 
@@ -141,6 +142,15 @@ bench-train: setup
 
 results: setup
 	$(RUN) -m docs.results
+
+# ---- documentation
+
+docs: $(VENV)/docs
+	$(VENV)/bin/mkdocs build --strict
+
+$(VENV)/docs: pyproject.toml | $(VENV)/installed
+	$(RUN) -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -95,7 +95,8 @@ def unit_distance(a: Tensor, b: Tensor) -> Tensor:
         L = mean_n || a_n / |a_n| - b_n / |b_n| ||^2 = mean_n (2 - 2 cos(a_n, b_n))
 
     Args:
-        a, b: (N, D); gradients reach both.
+        a: vectors (N, D); gradients reach them.
+        b: vectors (N, D), one for each of `a`; gradients reach them too.
 
     Returns:
         a scalar from 0 to 4.

@@ -30,7 +30,7 @@ def devices_and_nodes(devices: Any, nodes: int) -> tuple[Any, int]:
         if nodes > 1:
             raise UserError(
                 f"trainer.num_nodes {nodes} takes a launcher on each machine; start with torchrun or srun "
-                "(docs/distributed.md)"
+                "(docs/how-to/distributed.md)"
             )
         return devices, nodes
     # A list, or "2,3", says which devices; Lightning gives this process its one of them.

@@ -1,0 +1,51 @@
+"""The scripts in examples/ run from beginning to end, on a few steps and one image."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: object) -> None:
+    """Runs an example as a program; raises `SystemExit` with its message if it fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        except SystemExit as end:
+            if end.code is not None:
+                raise
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `pretrain_and_export.py` wrote in two steps."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    run("pretrain_and_export.py", folder, "--steps", 2)
+    return folder
+
+
+def test_pretraining_leaves_a_checkpoint_and_a_verified_file(pretrained: Path) -> None:
+    # The script ends with a message unless the file is verified.
+    assert (pretrained / "model.safetensors").is_file()
+    # A quarter of the width has 1.77 million binary weights: 0.22 MB as bits, 1.77 MB as bytes.
+    assert (pretrained / "packed.onnx").stat().st_size < 1_000_000
+
+
+def test_a_packed_file_runs_and_is_timed(pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "image.npy", np.full((32, 32, 3), 128, np.uint8))
+    run("run_packed.py", pretrained / "packed.onnx", tmp_path / "image.npy")
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.endswith("of 128 classes")
+    assert "ms median" in second
+    assert third.startswith("onnxruntime")
+    assert "kernels for" in third
+
+
+def test_the_check_of_an_example_can_fail(pretrained: Path, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"missing\.npy does not exist"):
+        run("run_packed.py", pretrained / "packed.onnx", tmp_path / "missing.npy")
