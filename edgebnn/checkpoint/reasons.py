@@ -6,6 +6,7 @@ COUNTERS = ("total_ops", "total_params", "n_averaged")
 """Last parts of the names under which a profiler (thop) and `AveragedModel` count; any module may have them."""
 
 PROJECTOR = "a projector of a kind that edgebnn's networks do not have"
+HEAD = "a head beside the network"
 _AVERAGED = "averaged weights (EMA)"
 _KEY_ENCODER = "the key encoder, which follows the trained network by momentum"
 _FOLLOWING = "a network that follows the trained one by momentum"
@@ -25,7 +26,7 @@ _REASONS = (
     (r"predict\w*|pred_\w+|\w+_predictor", "a predictor, which training alone uses"),
     (r"prototypes", "prototypes, which training alone uses"),
     (r"proj\w*|\w+_proj\w*|neck|mlp", PROJECTOR),
-    (r"\w*classifier\w*|fc_cls|\w*head\w*|linear|fc", "a head beside the network"),
+    (r"\w*classifier\w*|fc_cls|\w*head\w*|linear|fc", HEAD),
     (r"\w*loss\w*|criterion|center", "part of the loss"),
 )
 """Patterns of a whole part of a name, between dots, in capitals or not, and what such a name says; the first that is

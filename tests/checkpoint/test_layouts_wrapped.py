@@ -19,6 +19,7 @@ from torch import Tensor
 
 from edgebnn import checkpoint
 from edgebnn.checkpoint import layouts
+from edgebnn.checkpoint.reasons import PROJECTOR
 from edgebnn.checkpoint.source import Hints, Published
 from edgebnn.errors import UserError
 from tests.published import make_state
@@ -113,6 +114,31 @@ def test_the_rest_of_a_training_file_is_listed_with_what_it_is() -> None:
         "callbacks": "state of the training run",
         "best_acc1": "beside the network's weights",
     }
+
+
+@pytest.mark.parametrize("layout", ["reactnet", "s2-bnn-linear", "burn", "birealnet-18", "torchvision"])
+def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
+    beside = {
+        "aux_head.weight": "a head beside the network",
+        "classifier.3.weight": "a head beside the network",
+        "projector.0.weight": PROJECTOR,
+        "predictor.0.bias": "a predictor, which training alone uses",
+        "queue_ptr": "keys that contrastive learning remembers",
+        "teacher.stem.weight": "a teacher",
+    }
+    state, expected = STATES[layout], layouts.read(STATES[layout], "file")
+    found = layouts.read(under("module.")(state | {key: torch.zeros(2) for key in beside}), "file")
+    assert_same(found, expected)
+    assert {key: found.ignored[f"module.{key}"] for key in beside} == beside
+    # Of a binary network without fc, it would be the classifier.
+    headless = {key: value for key, value in STATES["reactnet"].items() if not key.startswith("fc.")}
+    with pytest.raises(UserError, match="^file holds classifier.weight, which no published layout has"):
+        layouts.read(headless | {"classifier.weight": torch.zeros(2)}, "file")
+    # Within the network, or by a name that says nothing, it may be part of what the network computes.
+    within = next(iter(state)).rpartition(".")[0]
+    for key in (f"{within}.head.weight", "attention.weight"):
+        with pytest.raises(UserError, match=f"^file holds {re.escape(key)}, which no published layout has"):
+            layouts.read(state | {key: torch.zeros(2)}, "file")
 
 
 def test_names_are_listed_as_they_are_in_the_file() -> None:
