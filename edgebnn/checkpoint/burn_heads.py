@@ -21,7 +21,9 @@ _CLASSIFIERS = {
     "teacher_classifier.state_dict": "target_classifier",
 }
 _LAYERS = {"fc0": "0", "bn0": "1", "fc1": "3"}
-_PATTERN = re.compile(rf"(?:.*\.)?({'|'.join(map(re.escape, _CLASSIFIERS))})\.({'|'.join(_LAYERS)})\.(\w+)")
+_PATTERN = re.compile(
+    rf"(?:.*\.)?({'|'.join(map(re.escape, _CLASSIFIERS))})\.(?:module\.)*({'|'.join(_LAYERS)})\.(\w+)"
+)
 
 
 def find_heads(bundles: Iterable[Bundle]) -> dict[str, tuple[Bundle, str]]:

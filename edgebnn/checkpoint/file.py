@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -25,6 +26,15 @@ from edgebnn.files import atomic_path, existing_file
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
 from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
+
+_SCALAR = np.float64(0).__reduce__()[0]  # its module has another name in every version of NumPy
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
+    *((_SCALAR, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
+]
+"""What a file may hold besides tensors: a trainer's arguments, and numbers of NumPy, such as the best accuracy."""
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
 """What a network is made from, by the metadata key of its configuration."""
@@ -121,8 +131,7 @@ def _read_safetensors(path: Path, what: str) -> tuple[dict[str, str], dict[str, 
 
 def _unpickle(path: Path, what: str) -> Any:
     try:
-        # A trainer's arguments, which hold plain values in turn.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # as above
         # Its own message advises loading with code execution allowed, which is no advice to pass on.

@@ -1,8 +1,8 @@
 """The published checkpoint layouts: which one a file has, found by its keys.
 
-    reactnet, s2-bnn, burn              ReActNet-A                        edgebnn.layouts_reactnet
-    reactnet-18, birealnet-18           binary ResNet-18s                 edgebnn.layouts_bireal
-    torchvision, moco, swav             real-valued ResNet-18, 34, 50     edgebnn.layouts_resnet
+    reactnet, s2-bnn, burn              ReActNet-A                        edgebnn.checkpoint.reactnet
+    reactnet-18, birealnet-18           binary ResNet-18s                 edgebnn.checkpoint.bireal
+    torchvision, moco, swav             real-valued ResNet-18, 34, 50     edgebnn.checkpoint.resnet
 
 Each is translated to the names of the networks in `edgebnn.nn`, wherever in the file the network lies: under whatever
 keys (`state_dict`, `model_state_dict`, ...) and module names (`module.`, `encoder_q.`, ...) lead to the layout's own.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgebnn.checkpoint.reasons import COUNTERS, explain
+from edgebnn.checkpoint.reasons import COUNTERS, HEAD, explain
 from edgebnn.errors import UserError
 from edgebnn.hints import NO_HINTS, Hints
 
@@ -66,6 +66,7 @@ class Source:
         apart = tuple(other for other in self._others if len(other) > len(prefix))
         self._prefix = prefix
         self._tensors: dict[str, Tensor] = {}
+        self._modules: set[str] = set()  # those at the top of whose tensors some were taken
         self.outside: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             counts = key.rpartition(".")[2] in COUNTERS
@@ -95,6 +96,7 @@ class Source:
         if shapes and tuple(tensor.shape) not in shapes:
             raise UserError(f"{self.what}: {key} has shape {tuple(tensor.shape)}, not {shapes[0]}; is it whole?")
         del self._tensors[key]
+        self._modules.add(key.split(".")[0])
         return tensor.float() if tensor.is_floating_point() else tensor
 
     def resnet_stem_stride(self) -> int:
@@ -148,7 +150,7 @@ class Source:
         """
         ignored = {self._name(key): self._explain_outside(key) for key in self.outside}
         for key in self._tensors:
-            why = next((why for start, why in reasons if key.startswith(start)), None)
+            why = next((why for start, why in reasons if key.startswith(start)), None) or self._explain_beside(key)
             if why is None:
                 raise UserError(
                     f"{self.what} holds {self._name(self._prefix + key)}, which no published layout has; "
@@ -156,6 +158,13 @@ class Source:
                 )
             ignored[self._name(self._prefix + key)] = why
         return ignored
+
+    def _explain_beside(self, key: str) -> str | None:
+        """Why a module beside those that the network runs has no use; None where it may be part of the network."""
+        module = key.split(".")[0]
+        why = None if module in self._modules else explain(module)
+        # Of a network that has none by the usual names, it would be the classifier.
+        return None if why == HEAD and not {"fc", "linear"} & self._modules else why
 
     def _explain_outside(self, key: str) -> str:
         start = max((other for other in self._others if key.startswith(other)), key=len, default=None)

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edgebnn import runtime
 from edgebnn.errors import UserError, check
-from edgebnn.graph import InferenceGraph, ModelInfo, bits
+from edgebnn.graph import InferenceGraph, ModelInfo, bits, ops
 from edgebnn.runtime import kernels
 
 from ..onnx.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
@@ -73,9 +73,13 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
         found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    channels = [graph.shape.stem_channels, *(unit.shape.out_channels for unit in graph.units), graph.outputs]
-    shown = [output.shape[1] for output in found.outputs] + [found.logits.shape[1]]
-    check(shown == channels, f"{path} was made from another network; export it again")
+    stem_and_units = ops.count(graph.shape, graph.info.resolution)[: len(graph.units) + 1]
+    expected = [*(layer.output for layer in stem_and_units), (graph.outputs,)]
+    shown = [output.shape[1:] for output in (*found.outputs, found.logits)]
+    if shown != expected:
+        stem, own = ("x".join(map(str, shapes[0])) for shapes in (shown, expected))
+        about = f" (its stem gives {stem}, the checkpoint's {own})" if stem != own else ""
+        raise UserError(f"{path} was made from another network{about}; export it again")
     return trace
 
 

@@ -33,13 +33,15 @@ def work_dir(prefix: str = "") -> dict[str, object]:
     return {"meta": {"epoch": 200, "iter": 1}, "state_dict": under(prefix, state), "optimizer": optimizer}
 
 
-def for_stage_2() -> dict[str, object]:
+def for_stage_2(prefix: str = "") -> dict[str, object]:
     """What tools/extract_weights_for_multi.py writes."""
     parts = {"backbone": BACKBONE, "classifier": CLASSIFIER, "teacher_classifier": TARGET}
-    return {**{name: {"state_dict": state} for name, state in parts.items()}, "author": "OpenSelfSup"}
+    return {**{name: {"state_dict": under(prefix, state)} for name, state in parts.items()}, "author": "OpenSelfSup"}
 
 
-@pytest.mark.parametrize("file", [work_dir(), work_dir("module."), for_stage_2(), {"pack": for_stage_2()}])
+@pytest.mark.parametrize(
+    "file", [work_dir(), work_dir("module."), for_stage_2(), for_stage_2("module."), {"pack": for_stage_2()}]
+)
 def test_network_and_classifiers_give_the_published_outputs(file: dict[str, object]) -> None:
     found = layouts.read(file, "file")
     assert (found.layout, found.config.head, found.config.head_relu, found.assumed[:2]) == (

@@ -5,10 +5,13 @@ wrapped one is to be read as the same network, to the bit.
 """
 
 import argparse
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor
 
 from edgebnn import checkpoint
 from edgebnn.checkpoint import layouts
+from edgebnn.checkpoint.reasons import PROJECTOR
 from edgebnn.checkpoint.source import Published
 from edgebnn.errors import UserError
 from edgebnn.hints import Hints
@@ -113,6 +117,31 @@ def test_the_rest_of_a_training_file_is_listed_with_what_it_is() -> None:
     }
 
 
+@pytest.mark.parametrize("layout", ["reactnet", "s2-bnn-linear", "burn", "birealnet-18", "torchvision"])
+def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
+    beside = {
+        "aux_head.weight": "a head beside the network",
+        "classifier.3.weight": "a head beside the network",
+        "projector.0.weight": PROJECTOR,
+        "predictor.0.bias": "a predictor, which training alone uses",
+        "queue_ptr": "keys that contrastive learning remembers",
+        "teacher.stem.weight": "a teacher",
+    }
+    state, expected = STATES[layout], layouts.read(STATES[layout], "file")
+    found = layouts.read(under("module.")(state | {key: torch.zeros(2) for key in beside}), "file")
+    assert_same(found, expected)
+    assert {key: found.ignored[f"module.{key}"] for key in beside} == beside
+    # Of a binary network without fc, it would be the classifier.
+    headless = {key: value for key, value in STATES["reactnet"].items() if not key.startswith("fc.")}
+    with pytest.raises(UserError, match="^file holds classifier.weight, which no published layout has"):
+        layouts.read(headless | {"classifier.weight": torch.zeros(2)}, "file")
+    # Within the network, or by a name that says nothing, it may be part of what the network computes.
+    within = next(iter(state)).rpartition(".")[0]
+    for key in (f"{within}.head.weight", "attention.weight"):
+        with pytest.raises(UserError, match=f"^file holds {re.escape(key)}, which no published layout has"):
+            layouts.read(state | {key: torch.zeros(2)}, "file")
+
+
 def test_names_are_listed_as_they_are_in_the_file() -> None:
     state = within(under("net.")(STATES["burn"])) | {"queue._orig_mod.keys": torch.zeros(3)}
     assert layouts.read(state, "file").ignored == {"queue._orig_mod.keys": "keys that contrastive learning remembers"}
@@ -144,6 +173,20 @@ def test_files_of_other_programs_give_the_network_and_a_name(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.parametrize("module", ["core", "_core"])
+def test_numbers_of_numpy_beside_the_weights_do_no_harm(tmp_path: Path, module: str) -> None:
+    numbers = {"best_acc1": np.float64(70.5), "loss": np.float32(1), "epoch": np.int64(3), "done": np.bool_(True)}
+    torch.save({"state_dict": STATES["torchvision"], **numbers}, tmp_path / "file.pth")
+    # NumPy 1 and 2 call the module otherwise in a file.
+    with zipfile.ZipFile(tmp_path / "file.pth") as file, zipfile.ZipFile(tmp_path / "other.pth", "w") as other:
+        for name in file.namelist():
+            other.writestr(name, re.sub(rb"numpy\._?core\.", b"numpy.%s." % module.encode(), file.read(name)))
+    assert checkpoint.load(tmp_path / "other.pth").layout == "torchvision"
+    torch.save({"state_dict": STATES["torchvision"], "names": np.array(["a"], dtype=object)}, tmp_path / "file.pth")
+    with pytest.raises(UserError, match=r"holds Python objects besides tensors \(numpy"):
+        checkpoint.load(tmp_path / "file.pth")
+
+
 def test_python_objects_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"state_dict": STATES["torchvision"], "path": Path("x")}, tmp_path / "file.pth")
     with pytest.raises(UserError, match=r"holds Python objects besides tensors \(pathlib\.PosixPath\), which"):
@@ -155,6 +198,11 @@ AVERAGED: dict[str, Callable[[State, State], Any]] = {
     "model_ema": lambda state, ema: {"model": state, "model_ema": under("module.")(ema)},
     "ema": lambda state, ema: {"net": state, "ema": ema},
     "ema_state_dict": lambda state, ema: {"ema_state_dict": ema, "state_dict": state},
+    "EMA": lambda state, ema: {"model": state, "EMA": ema},
+    "swa": lambda state, ema: {"state_dict": state, "swa": {"model": ema}},
+    "avg_model": lambda state, ema: under("net.")(state) | under("avg_model.module.")(ema),
+    "averaged": lambda state, ema: {"model": state, "averaged": ema},
+    "shadow": lambda state, ema: {"model": state, "shadow": ema},
     "ema_model": lambda state, ema: {"state_dict": under("model.")(state) | under("ema_model.module.")(ema)},
     "ema within": lambda state, ema: state | under("ema.")(ema) | {"ema.n_averaged": torch.tensor(3)},
     "teacher": lambda state, ema: {"teacher": under("backbone.")(ema), "student": under("module.backbone.")(state)},
@@ -174,7 +222,8 @@ def test_averaged_weights_are_read_when_they_are_asked_for(kind: str, layout: st
         note for note in trained.assumed if note.startswith("the trained weights, not the averaged ones (EMA) under ")
     ]
     assert not [note for note in averaged.assumed if "weights" in note]
-    left = {why for key, why in trained.ignored.items() if "ema" in key or key.startswith("teacher")}
+    names = ("ema", "EMA", "swa", "avg_model.", "averaged", "shadow", "teacher")
+    left = {why for key, why in trained.ignored.items() if key.startswith(names) or "_ema" in key}
     assert left <= {"averaged weights (EMA)", "a teacher", "a counter"}
     assert left
 
@@ -190,6 +239,18 @@ def test_averages_that_are_not_there_are_refused_with_what_is() -> None:
     assert_same(layouts.read(data, "file"), layouts.read(STATES["none"], "file"))
     with pytest.raises(UserError, match="only student, teacher; leave ema out"):
         layouts.read(data, "file", Hints(ema=True))
+
+
+def test_the_usual_letters_tell_student_teacher_and_key_encoder() -> None:
+    state, other = STATES["reactnet-18"], {key: value * 2 for key, value in STATES["reactnet-18"].items()}
+    for data in (
+        {"model_s": state, "model_t": other},
+        under("module.encoder_q.")(state) | under("module.encoder_t.")(other),
+        under("module.net_k.")(other) | under("module.net_q.")(state),
+    ):
+        found = layouts.read(data, "file")
+        assert_same(found, layouts.read(state, "file"))
+        assert not [note for note in found.assumed if "network" in note]
 
 
 def test_averages_alone_are_read() -> None:

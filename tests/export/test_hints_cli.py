@@ -121,6 +121,20 @@ def test_a_file_of_the_other_stage_is_not_verified(
     assert capsys.readouterr().out.endswith("not verified (assumed: stage 2, stem stride 2)\n")
 
 
+@pytest.mark.parametrize("form", [[], ["--packed"]])
+def test_a_file_of_the_other_stem_stride_is_refused_in_one_line(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    out = tmp_path / "out.onnx"
+    for made, read, stems in ((1, 2, "4x32x32, the checkpoint's 4x16x16"), (2, 1, "4x16x16, the checkpoint's 4x32x32")):
+        run(capsys, "onnx", published, out, "--resolution", 32, "--stem-stride", made, *form)
+        with pytest.raises(SystemExit) as stopped:
+            main(["verify", str(published), str(out), "--images", "2", "--stem-stride", str(read)])
+        said = f"error: {out} was made from another network (its stem gives {stems}); export it again\n"
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err.endswith(said)
+
+
 def test_keys_lists_every_key_that_is_not_used(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

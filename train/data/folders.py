@@ -79,7 +79,8 @@ def read_list(path: str, folder: Path, what: str, classes: int | None = None) ->
 def _lines(path: str, what: str) -> list[tuple[int, str]]:
     """The lines that are not empty, each with its number from 1."""
     try:
-        text = existing_file(path, what).read_text(encoding="utf-8")
+        # Text editors on Windows put a byte order mark first, which is no part of a name.
+        text = existing_file(path, what).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{what} {path} is no text; give a file and its class number a line") from None
     return [(place, line.strip()) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]

@@ -55,7 +55,8 @@ class Subset:
 
 def _named(path: str, names: Sequence[str]) -> np.ndarray:
     existing_file(path, "data.subset.files")
-    wanted = {line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()}
+    lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    wanted = {line.strip() for line in lines if line.strip()}
     check(wanted, f"data.subset.files {path} names no file; give one name a line")
     missing = sorted(wanted.difference(names))
     check(

@@ -77,7 +77,9 @@ def read_targets(folder: Path, split: str) -> tuple[list[str], list[str], np.nda
     Raises:
         UserError: there are no such files, or a line of one is wrong.
     """
-    files = {path.name.removesuffix(f"_{split}.txt"): path for path in sorted(folder.glob(f"*_{split}.txt"))}
+    # A name with a dot in front is macOS's, of what it knows about a file beside it.
+    paths = sorted(path for path in folder.glob(f"*_{split}.txt") if path.name[0] != ".")
+    files = {path.name.removesuffix(f"_{split}.txt"): path for path in paths}
     check(files, f"{folder} has no CLASS_{split}.txt; give the folder that holds VOCdevkit as data.root")
     shown = {name: _read_class(path) for name, path in files.items()}
     names = sorted(set().union(*shown.values()))
@@ -88,7 +90,7 @@ def read_targets(folder: Path, split: str) -> tuple[list[str], list[str], np.nda
 
 def _read_class(path: Path) -> dict[str, int]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}); fetch VOC again") from None
     found = {}

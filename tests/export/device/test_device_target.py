@@ -135,8 +135,8 @@ def test_ctrl_c_before_the_device_has_answered(tmp_path: Path) -> None:
     programs.mkdir()
     there.mkdir()
     write_program(programs / "mktemp", f'{shutil.which("mktemp")} "$@" && sleep 1')
-    code = f"from export.device_session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
-    code = f"from export.device_target import Local; {code}"
+    code = f"from edgebnn.export.device.session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
+    code = f"from edgebnn.export.device.target import Local; {code}"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},

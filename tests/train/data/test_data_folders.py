@@ -78,6 +78,16 @@ def test_lists_name_files_and_their_class_numbers(tmp_path: Path) -> None:
     assert len(one.samples["train"]) == 3
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    root = write(tmp_path, "train/0/a.png", "train/1/e.png", "val/v.png")
+    for name, text in (("train", "0/a.png 0\n1/e.png 1"), ("val", "v.png 1"), ("some", "e.png")):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8-sig")
+    lists = {f"{name}_list": str(tmp_path / f"{name}.txt") for name in ("train", "val")}
+    assert len(opened(root, **lists).samples["train"]) == 2
+    some = opened(root, **lists, subset=Subset(files=str(tmp_path / "some.txt")))
+    assert [number for _, number in some.samples["train"]] == [1]
+
+
 def test_classes_of_a_list_are_called_by_folders_of_their_own_else_by_numbers(tmp_path: Path) -> None:
     root = write(tmp_path, "train/n2/a.png", "train/n1/b.png", "val/n2/a.png", "val/n1/b.png")
     path = tmp_path / "list.txt"

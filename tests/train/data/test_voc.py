@@ -73,6 +73,16 @@ def test_layout_is_read_as_it_stands(root: Path) -> None:
         assert (data.targets[part] == 0).any()
 
 
+def test_what_editors_and_macos_leave_in_the_folder_does_no_harm(root: Path) -> None:
+    main, before = root / "VOCdevkit/VOC2007/ImageSets/Main", opened(root)
+    path = main / "bird_trainval.txt"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    (main / "._cat_trainval.txt").write_bytes(b"\x00\x05\x16\x07\xff")
+    after = opened(root)
+    assert (after.labels, after.files) == (before.labels, before.files)
+    assert (after.targets["train"] == before.targets["train"]).all()
+
+
 def test_the_whole_image_is_seen_its_shape_lost(root: Path) -> None:
     data = opened(root, resolution=64)
     ((view,), numbers) = next(iter(data.val_dataloader()))
