@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -33,8 +32,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
     ).stdout.strip()
-    # A path file within this path is not read, so this environment's link to the clone is not taken over.
-    Path(site, "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # Path files within these folders are not read, so this environment's link to the clone is not taken over.
+    folders = [folder for folder in sys.path if Path(folder).name == "site-packages"]
+    Path(site, "packages.pth").write_text("\n".join(folders) + "\n")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "--no-deps", "--force-reinstall", str(wheel)], check=True)
     return home / "bin"

@@ -24,7 +24,6 @@ from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastChe
 from .engine.failures import one_line_errors
 from .engine.monitor import Flips, Spread, Throughput
 from .engine.resume import check_start
-from .evaluation.base import Classification
 from .evaluation.finetune import FineTune
 from .evaluation.knn import KNN
 from .evaluation.linear import BurnLinearEvaluation, LinearEvaluation
@@ -35,6 +34,7 @@ from .methods.burn import BURN
 from .methods.burn_code import BURNCode
 from .methods.byol import BYOL
 from .methods.distill import Distill
+from .methods.measured import Counted
 from .methods.moco import MoCoV2
 from .methods.moco_distill import MoCoV2Distill
 from .methods.supervised import Supervised
@@ -183,7 +183,7 @@ def fit(arguments: list[str]) -> None:
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
-        if start and isinstance(model, Classification):
+        if start and isinstance(model, Counted):
             match_classes(Path(start).parent / MODEL, data, f"ckpt_path {start}")
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)
