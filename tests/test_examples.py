@@ -7,6 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgebnn import checkpoint
+from edgebnn.graph import ModelInfo
+from edgebnn.nn import ReActNetConfig
+from tests.networks import random_network
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -23,9 +28,11 @@ def run(name: str, *arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `pretrain_and_export.py` wrote in two steps."""
+    """The folder that `pretrain_and_export.py` wrote, with one optimizer step in each stage."""
     folder = tmp_path_factory.mktemp("pretrained")
-    run("pretrain_and_export.py", folder, "--steps", 2)
+    config = ReActNetConfig(width=0.25, head=(256, 128), binary_activations=False, binary_weights=False)
+    checkpoint.save(folder / "teacher.safetensors", random_network(0, config), ModelInfo(resolution=32))
+    run("pretrain_and_export.py", folder / "teacher.safetensors", folder, "--steps", 1)
     return folder
 
 
@@ -46,6 +53,10 @@ def test_a_packed_file_runs_and_is_timed(pretrained: Path, tmp_path: Path, capsy
     assert "kernels for" in third
 
 
-def test_the_check_of_an_example_can_fail(pretrained: Path, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"missing\.npy does not exist"):
+def test_a_missing_file_ends_an_example_in_one_line(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
         run("run_packed.py", pretrained / "packed.onnx", tmp_path / "missing.npy")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: image {tmp_path / 'missing.npy'} does not exist; check the path\n"
