@@ -10,6 +10,7 @@ import argparse
 import numpy as np
 
 from edgebnn import runtime
+from edgebnn.errors import exit_on_user_error
 from edgebnn.runtime import preprocess
 
 
@@ -34,4 +35,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_user_error():
+        main()
