@@ -1,4 +1,4 @@
-# `make demo` and `make test` work on a fresh machine with Python 3.10-3.12, make and a C++ compiler.
+# `make demo` and `make test` work on a fresh machine with Python 3.10-3.14, make and a C++ compiler.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -28,8 +28,8 @@ help:
 setup: $(VENV)/installed $(VENV)/kernels
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "error: $$($(PYTHON) --version) will not do; give a Python 3.10, 3.11 or 3.12 with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' || \
+	  { echo "error: $$($(PYTHON) --version) will not do; give a Python from 3.10 to 3.14 with PYTHON=..." >&2; exit 2; }
 	@command -v $${CXX:-c++} >/dev/null || \
 	  { echo "error: there is no C++ compiler; install one (Debian: apt-get install g++), or name it with CXX=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
