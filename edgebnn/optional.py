@@ -4,10 +4,10 @@ pyproject.toml's markers tell pip the same. `python -m edgebnn.optional NAME` pr
 nothing where it is.
 """
 
+import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from edgebnn.errors import UserError, exit_on_user_error
 
@@ -47,7 +47,7 @@ class Package:
 
     def missing(self) -> str:
         """Returns why the package cannot be imported; "" where it is installed."""
-        if find_spec(self.module):
+        if importlib.util.find_spec(self.module):
             return ""
         return self.unpublished() or f"{self.name} is not installed"
 

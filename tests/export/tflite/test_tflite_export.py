@@ -85,15 +85,15 @@ def test_tensorflows_own_interpreter_runs_the_file() -> None:
 @needs_lce
 def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = random_network(3, ReActNetConfig(width=0.0625, head=(5,)))
-    trained, plain, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
+    trained, written, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
     checkpoint.save(trained, model, ModelInfo(name="m", resolution=32))
-    main(["tflite", str(trained), str(plain), "--record", str(tmp_path / "run")])
-    main(["verify", str(trained), str(plain), "--images", "8"])
+    main(["tflite", str(trained), str(written), "--record", str(tmp_path / "run")])
+    main(["verify", str(trained), str(written), "--images", "8"])
     said = capsys.readouterr().out
     assert "26 of 26" in said
     assert said.rstrip().endswith("verified")
     assert "not verified" not in said
-    assert runtime.load(plain).format == "tflite"
+    assert runtime.load(written).format == "tflite"
     (size,) = (tmp_path / "run" / "records").glob("size-*.json")
     assert '"format": "tflite"' in size.read_text()
 

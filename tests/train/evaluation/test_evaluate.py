@@ -160,8 +160,8 @@ def test_right_answers_are_those_of_plain_loops(
         assert record.model == "net"
         assert {key: record.context[key] for key in shared} == shared
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[-5].replace(",", "") for line in out[1:6]] == [str(each.values["right"]) for each in found]
-    assert out[6].startswith("Digits at 32x32, 10 classes, 1 thread;")
+    assert [line.split()[-5].replace(",", "") for line in out[1:-1]] == [str(each.values["right"]) for each in found]
+    assert out[-1].startswith("Digits at 32x32, 10 classes, 1 thread;")
 
 
 def test_each_file_sees_its_own_resolution(
