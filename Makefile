@@ -58,7 +58,7 @@ demo: setup
 	  LEFT_OUT='$(if $(NO_LCE),$(DEMO)/binary.tflite)'
 	@$(MAKE) --no-print-directory $(DEMO)/measured LEFT_OUT='$(if $(NO_LCE),$(DEMO)/binary.tflite)'
 	$(RUN) -m app.summary $(DEMO)
-	$(if $(NO_LCE),@echo "left out: $(DEMO)/binary.tflite, because $(NO_LCE)")
+	$(if $(NO_LCE),@echo "left out: $(DEMO)/binary.tflite ($(NO_LCE))")
 ifneq ($(DASHBOARD),0)
 	@$(MAKE) --no-print-directory dashboard
 endif
