@@ -1,7 +1,6 @@
 """What holds for every test, and for every process a test starts."""
 
 import os
-from collections import Counter
 
 import pytest
 
@@ -12,11 +11,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints in one line each how many tests were left out because a package is not published for this Python."""
-    reasons = [package.unpublished() for package in PACKAGES.values()]
-    skipped = Counter(
-        report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
-    )
-    for reason in filter(None, reasons):
-        if skipped[reason]:
-            terminalreporter.write_line(f"left out: {skipped[reason]} tests, because {reason}")
+    """Prints how many tests were left out because a package is not published for this Python, a line each."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in skipped]
+    for package in PACKAGES.values():
+        if count := reasons.count(package.unpublished()):
+            tests = f"{count} test{'s' * (count > 1)}"
+            terminalreporter.write_line(f"left out: {tests}, because {package.unpublished()}")
