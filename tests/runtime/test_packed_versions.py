@@ -43,7 +43,8 @@ def test_the_wheel_holds_the_library_and_no_sources(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     library = [name for name in names if name.startswith("edgebnn/kernels/")]
     assert [Path(name).stem for name in library] == ["libedgebnn"]
-    assert [name for name in names if not name.endswith(".py") and ".dist-info/" not in name] == library
+    others = [name for name in names if not name.endswith((".py", ".yaml")) and ".dist-info/" not in name]
+    assert sorted(others) == sorted([*library, "edgebnn/py.typed"])
 
 
 @pytest.mark.parametrize("versions", [OLDEST, NEWEST], ids=["oldest", "newest"])

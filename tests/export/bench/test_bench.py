@@ -25,7 +25,7 @@ from edgebnn.nn import ReActNetConfig
 from edgebnn.optional import LCE_PACKAGE
 from edgebnn.runtime import Latency, kernels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PUBLISHED_MACS = 4_816_896_000
 LABELS = [
     *("packed", "packed, int8 head", "portable", "naive float export", "float twin"),

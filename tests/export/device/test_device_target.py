@@ -135,8 +135,8 @@ def test_ctrl_c_before_the_device_has_answered(tmp_path: Path) -> None:
     programs.mkdir()
     there.mkdir()
     write_program(programs / "mktemp", f'{shutil.which("mktemp")} "$@" && sleep 1')
-    code = f"from export.device_session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
-    code = f"from export.device_target import Local; {code}"
+    code = f"from export.device.session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
+    code = f"from export.device.target import Local; {code}"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)},
@@ -175,8 +175,8 @@ def test_here(tmp_path: Path) -> None:
         assert (done.code, done.out, done.err) == (5, f"{folder}\n", "$HOME; it's\n")
         assert device.sh('printf %s "$2"', "a", "b c").out == "b c"
         with pytest.raises(UserError, match="did not finish in 1 s"):
-            device.program(["sleep", "987"], seconds=1, what="it")
-        assert wait_for(lambda: subprocess.run(["pgrep", "-f", "sleep 987"], capture_output=True).returncode == 1)
+            device.program(["sh", "-c", hang(tmp_path / "marker")], seconds=1, what="it")
+        assert wait_for(lambda: not alive(tmp_path / "marker"))
     assert not list(there.iterdir())
 
 

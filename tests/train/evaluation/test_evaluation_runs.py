@@ -17,7 +17,7 @@ from edgebnn.records import Record
 from tests.train.conftest import REAL
 from tests.train.runs import assert_equal_runs, last, write_config
 
-TRAIN = Path(__file__).parents[2] / "train"
+TRAIN = Path(__file__).parents[3] / "train"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from edgebnn.train.cli import Reader
 from edgebnn.train.engine.failures import one_line_errors
 from edgebnn.train.pipeline import stages
 
-ROOT = Path(__file__).parents[2] / "train"
+ROOT = Path(__file__).parents[3] / "train"
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 IN_RECIPES = "".join(path.read_text() for path in RECIPES)
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
