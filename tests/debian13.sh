@@ -20,7 +20,8 @@ fi
 if [ ! -e "$root" ]; then
   rm -rf "$root.part"
   debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,g++,make,git,ca-certificates \
-    trixie "$root.part" >"$folder/debootstrap.log" 2>&1 || { tail -n 20 "$folder/debootstrap.log" >&2; fail "no Debian 13"; }
+    trixie "$root.part" >"$folder/debootstrap.log" 2>&1 ||
+    { tail -n 20 "$folder/debootstrap.log" >&2; fail "debootstrap made no Debian 13"; }
   mv "$root.part" "$root"
 fi
 
@@ -37,11 +38,12 @@ mount --rbind /dev "$root/dev"
 clone=$root/root/edgebnn
 mkdir -p "$clone"
 find "$clone" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
-git ls-files -z --cached --others --exclude-standard | tar --null --files-from=- --ignore-failed-read -c | tar -x -C "$clone"
+git ls-files -z --cached --others --exclude-standard |
+  tar --null --files-from=- --ignore-failed-read -c | tar -x -C "$clone"
 
 inside() {
-  env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin OMP_NUM_THREADS=1 "${network[@]}" \
-    chroot "$root" sh -c 'cd /root/edgebnn && exec "$@"' sh "$@"
+  env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    OMP_NUM_THREADS=1 "${network[@]}" chroot "$root" sh -c 'cd /root/edgebnn && exec "$@"' sh "$@"
 }
 timed() {
   local begin=$SECONDS code=0
