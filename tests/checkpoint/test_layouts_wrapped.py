@@ -145,7 +145,7 @@ def test_files_of_other_programs_give_the_network_and_a_name(tmp_path: Path) -> 
 
 def test_python_objects_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"state_dict": STATES["torchvision"], "path": Path("x")}, tmp_path / "file.pth")
-    with pytest.raises(UserError, match=r"holds Python objects besides tensors \(pathlib\.(_local\.)?PosixPath\), which"):
+    with pytest.raises(UserError, match=r"Python objects besides tensors \(pathlib\.(_local\.)?PosixPath\), which"):
         checkpoint.load(tmp_path / "file.pth")
 
 
