@@ -39,7 +39,7 @@ LABELS = [
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
     """The folder a quick run leaves, what it prints, and its figures."""
     out = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "edgebnn.export.bench.run", "--quick", "--runs", "2", "--out", str(out)]
+    command = [sys.executable, "-m", "edgebnn.export.bench", "--quick", "--runs", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return out, done.stdout, json.loads((out / "bench.json").read_text())
