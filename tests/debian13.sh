@@ -34,10 +34,12 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 
-# The clone as it stands here, changes that are not committed too; its environment is kept.
+# The clone as it stands here, changes that are not committed too. The packages of its environment are kept, and `make
+# setup` looks at them again.
 clone=$root/root/edgebnn
 mkdir -p "$clone"
 find "$clone" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+rm -f "$clone"/.venv/{installed,kernels}
 git ls-files -z --cached --others --exclude-standard |
   tar --null --files-from=- --ignore-failed-read -c | tar -x -C "$clone"
 
