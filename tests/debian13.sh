@@ -14,7 +14,12 @@ fail() { echo "error: $*" >&2; exit 2; }
 if [ -z "${EDGEBNN_DEBIAN13:-}" ]; then
   [ "$(id -u)" = 0 ] || fail "a Debian 13 root takes root's rights; run $0 as root"
   command -v debootstrap >/dev/null || fail "debootstrap is missing; apt-get install debootstrap"
-  exec env EDGEBNN_DEBIAN13=1 unshare --mount --pid --fork --kill-child "$0" "$folder" "$@"
+  # What is started in the background ignores Ctrl-C, which a test here is about.
+  EDGEBNN_DEBIAN13=1 unshare --mount --pid --fork --kill-child env --default-signal=INT "$0" "$folder" "$@" &
+  trap 'kill -KILL $!; exit 130' INT TERM
+  code=0
+  wait $! || code=$?
+  exit "$code"
 fi
 
 if [ ! -e "$root" ]; then
