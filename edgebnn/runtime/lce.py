@@ -22,6 +22,7 @@ import numpy as np
 
 from edgebnn.errors import UserError, check
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.optional import LCE_PACKAGE, require
 from edgebnn.runtime.formats import tflite
 from edgebnn.runtime.model import Model, image_input, make_info
 
@@ -75,6 +76,7 @@ def _extension() -> ModuleType:
     if EXTENSION in sys.modules:
         return sys.modules[EXTENSION]
     package, *folders, name = EXTENSION.split(".")
+    require("a .tflite file", LCE_PACKAGE, install=LCE_PACKAGE.name)
     check(
         np.lib.NumpyVersion(np.__version__) < "2.0.0",
         f"the Larq Compute Engine cannot work with NumPy {np.__version__}; pip install 'numpy<2'",
@@ -83,7 +85,7 @@ def _extension() -> ModuleType:
     places = root.submodule_search_locations if root else None
     found = PathFinder.find_spec(name, [str(Path(place, *folders)) for place in places or []])
     if found is None or found.origin is None:
-        raise UserError("a .tflite file needs the Larq Compute Engine; pip install larq-compute-engine")
+        raise UserError(f"{LCE_PACKAGE.name} is damaged; pip install --force-reinstall --no-deps {LCE_PACKAGE.name}")
     spec = importlib.util.spec_from_file_location(EXTENSION, found.origin)
     assert spec is not None
     assert spec.loader is not None

@@ -14,10 +14,11 @@ from torch.fx.experimental.optimization import fuse
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.optional import TENSORFLOW_PACKAGE, require
 
 from ..tflite import file as tflite_file
 from ..tflite.file import quietly
-from ..tflite.graph import export_needed, load_triton
+from ..tflite.graph import load_triton
 
 LOWEST = -3.4e38
 """Padding for a maximum."""
@@ -29,11 +30,11 @@ def convert(model: nn.Module, name: str, resolution: int) -> bytes:
     Raises:
         UserError: it holds a layer that is not known here, or TensorFlow is not installed.
     """
+    require("a TFLite baseline", TENSORFLOW_PACKAGE)
     graph = fuse(fx.symbolic_trace(model))
     load_triton()
     with quietly():
-        with export_needed("a TFLite baseline"):
-            import tensorflow as tf
+        import tensorflow as tf
 
         image = tf.TensorSpec((1, resolution, resolution, 3), tf.float32, name="image")
         network = tf.function(

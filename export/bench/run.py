@@ -25,6 +25,7 @@ from edgebnn.files import write_bytes
 from edgebnn.graph import InferenceGraph, ModelInfo, ops
 from edgebnn.graph.ops import NetworkShape
 from edgebnn.nn import ReActNetConfig
+from edgebnn.optional import LCE_PACKAGE
 from edgebnn.runtime import Latency, kernels, load, measure
 from edgebnn.runtime.system import machine
 
@@ -92,8 +93,9 @@ def run(setting: Setting, threads: Sequence[int], out: Path) -> None:
     kernels.isa()  # what is amiss with the kernels is said before minutes pass
     described = machine.describe()
     isas = kernels.isas()
-    # 6 files of ReActNet and its twin, the baselines twice; then the measurements.
-    stages = 6 + 2 * len(BASELINES) + len(threads) + 1 + len(isas)
+    without_lce = LCE_PACKAGE.missing()
+    # 5 files of ReActNet and its twin, LCE's, the baselines twice; then the measurements.
+    stages = 5 + (not without_lce) + 2 * len(BASELINES) + len(threads) + 1 + len(isas)
     with tqdm(total=stages, desc="bench", unit="step", disable=None, file=sys.stderr) as bar:
 
         def say(what: str) -> None:
@@ -108,6 +110,8 @@ def run(setting: Setting, threads: Sequence[int], out: Path) -> None:
         nodes = profile(files[PACKED], graph.shape, setting.resolution, runs=setting.runs, seconds=setting.seconds)
         paths = [_time_path(isa, files, setting, graph.shape, say) for isa in isas]
     print(report(rows, nodes, paths))
+    if without_lce:
+        print(f"left out: {LCE}, because {without_lce}")
     print(f"{setting.resolution}x{setting.resolution}, batch 1, on {machine.one_line(described)}")
     figures = {
         "machine": described,
@@ -128,7 +132,7 @@ def _info(name: str, setting: Setting) -> ModelInfo:
 def _write(
     graph: InferenceGraph, setting: Setting, out: Path, say: Callable[[str], None]
 ) -> Iterator[tuple[str, Path]]:
-    """Writes every file; gives labels and paths."""
+    """Writes every file that this environment has the packages for; gives labels and paths."""
 
     def twin() -> bytes:
         real = replace(setting.config, binary_activations=False, binary_weights=False)
@@ -150,9 +154,10 @@ def _write(
         yield label, baselines.write(name, out, setting.resolution)
         say(f"writing {name}-int8.onnx")
         yield f"{label} int8", baselines.write_int8(name, out, setting.resolution)
-    say("writing lce.tflite")
-    write_bytes(out / "lce.tflite", lce.convert(graph))
-    yield LCE, out / "lce.tflite"
+    if not LCE_PACKAGE.missing():
+        say("writing lce.tflite")
+        write_bytes(out / "lce.tflite", lce.convert(graph))
+        yield LCE, out / "lce.tflite"
 
 
 def check_same(files: dict[str, Path]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import no_temporary_files
+from edgebnn.optional import TENSORFLOW_PACKAGE, require
 
 IDENTIFIER = b"TFL3"
 """What stands at bytes 4 to 8 of every TFLite file."""
@@ -133,6 +134,7 @@ def quietly() -> Iterator[None]:
 
 @cache
 def _schema() -> ModuleType:
+    require("reading a .tflite file's operators", TENSORFLOW_PACKAGE)
     with quietly():
         from tensorflow.lite.python import schema_py_generated
     return schema_py_generated

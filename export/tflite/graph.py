@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edgebnn.errors import UserError
 from edgebnn.files import temporary_folder
 from edgebnn.graph import Head, InferenceGraph, Stem, Unit
 
@@ -30,15 +29,6 @@ def load_triton() -> None:
     """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
     with suppress(ImportError):
         import triton  # noqa: F401
-
-
-@contextmanager
-def export_needed(what: str) -> Iterator[None]:
-    """Makes a missing package a `UserError` that says how to install it."""
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(f"{what} needs {error.name}; pip install 'edgebnn[export]'") from None
 
 
 @contextmanager

@@ -23,10 +23,11 @@ import numpy as np
 from edgebnn.errors import check
 from edgebnn.graph import InferenceGraph, Unit
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, require
 
 from . import file as tflite_file
 from .file import UNIT_SCOPE, quietly
-from .graph import export_needed, floats, load_triton, pad_ones, rotated, saved_model, second_pixels
+from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
 
 BINARY_CONVOLUTION = "LceBconv2d"
 UNIT_KINDS = {BINARY_CONVOLUTION, "LceQuantize", "ADD", "PRELU"}
@@ -88,6 +89,7 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
         outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
         an image.
     """
+    require("verifying a .tflite file", LCE_PACKAGE, TENSORFLOW_PACKAGE)
     load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
@@ -101,11 +103,11 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
 
 
 def _flatbuffer(graph: InferenceGraph) -> bytes:
+    require("the LCE export", LCE_PACKAGE, TENSORFLOW_PACKAGE)
     load_triton()
     with quietly():
-        with export_needed("the LCE export"):
-            import tensorflow as tf
-            from larq_compute_engine import convert_saved_model
+        import tensorflow as tf
+        from larq_compute_engine import convert_saved_model
 
         with saved_model(tf, graph, _convolution) as folder:
             return bytes(convert_saved_model(Path(folder)))

@@ -10,21 +10,25 @@ from typing import Any
 
 from edgebnn.graph import InferenceGraph, Unit
 from edgebnn.graph.info import METADATA_KEY
+from edgebnn.optional import TENSORFLOW_PACKAGE, require
 
 from . import file as tflite_file
 from .file import quietly
-from .graph import export_needed, floats, load_triton, pad_ones, rotated, saved_model, second_pixels
+from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
 
 
 def convert(graph: InferenceGraph) -> bytes:
     """A TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
+
+    Raises:
+        UserError: TensorFlow is not installed.
     """
+    require("the TFLite export", TENSORFLOW_PACKAGE)
     load_triton()
     with quietly():
-        with export_needed("the TFLite export"):
-            import tensorflow as tf
+        import tensorflow as tf
 
         with saved_model(tf, graph, _convolution) as folder:
             data = tf.lite.TFLiteConverter.from_saved_model(folder).convert()

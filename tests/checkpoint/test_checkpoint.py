@@ -13,6 +13,7 @@ from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import BiRealConfig, ReActNetConfig, ResNetConfig
+from tests.needs import needs_tensorflow
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
@@ -123,6 +124,7 @@ def test_half_precision_files_are_computed_in_single(tmp_path: Path) -> None:
     assert torch.equal(loaded(IMAGES), model.float()(IMAGES))
 
 
+@needs_tensorflow
 def test_loading_gets_along_with_tensorflow() -> None:
     # Torch's compiler and TensorFlow each bring an LLVM, and the second to be loaded aborts the process.
     code = (

@@ -20,6 +20,7 @@ from edgebnn.graph import InferenceGraph, ops
 from edgebnn.graph.shapes import UnitShape
 from tests.doctor.planted import FAULTS, UNITS, lce_file
 from tests.export.random_graph import graph_of
+from tests.needs import needs_lce, needs_tensorflow
 
 SHAPES = (
     UnitShape(32, 32, 3, 2, "pool"),
@@ -54,6 +55,7 @@ def examined(tmp_path: Path) -> Callable[[bytes], Report]:
     return run
 
 
+@needs_lce
 @pytest.mark.parametrize("fault", FOUND)
 def test_a_planted_fault_is_found_and_nothing_else(fault: str, examined: Callable[[bytes], Report]) -> None:
     (finding,) = examined(lce_file(fault)).findings
@@ -62,12 +64,14 @@ def test_a_planted_fault_is_found_and_nothing_else(fault: str, examined: Callabl
     assert finding.severity == ("note" if fault == "PReLU of rank 1" else "problem")
 
 
+@needs_lce
 def test_an_explicit_zero_pad_at_stride_2_is_two_faults(examined: Callable[[bytes], Report]) -> None:
     """The units stay floats; and those of them that were merged into SAME are shifted as well."""
     codes = {finding.code for finding in examined(lce_file("explicit zero pad at stride 2")).findings}
     assert codes == {"explicit zero pad", "shifted stride 2"}
 
 
+@needs_lce
 def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     assert examined(lce_file("none")).findings == ()
     # Ours have strides of 2, too, and are right: the image is rotated first.
@@ -79,6 +83,7 @@ def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: 
     assert {each.kind for each in real.convolutions} == {"float", "linear"}
 
 
+@needs_tensorflow
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
 def test_small_weights_are_known_for_what_they_are(dtype: str, examined: Callable[[bytes], Report]) -> None:
     """TensorFlow's own converter keeps weights small, and turns float16 into floats by an operator of the file."""
@@ -112,12 +117,14 @@ def test_small_weights_are_known_for_what_they_are(dtype: str, examined: Callabl
     assert {each.kind for each in report.uncounted} == {"MEAN"}
 
 
+@needs_lce
 def test_a_network_trained_in_tensorflow_may_pad_on_one_side(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(lce_file("naive stride-2 export"))
     assert examine(path, core="cortex-a72", trained_in="tensorflow").findings == ()
 
 
+@needs_lce
 def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: Path) -> None:
     """As Keras's MobileNets are, whose padding is right."""
     path = tmp_path / "model.tflite"
@@ -129,12 +136,14 @@ def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: P
     assert examine(path, core="cortex-a72", trained_in="tensorflow").findings == ()
 
 
+@needs_tensorflow
 def test_a_binary_network_without_lce_is_named(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     (finding,) = examined(plain.convert(graph)).findings
     assert (finding.code, len(finding.where)) == ("floats", len(SHAPES))
     assert "export lce" in finding.remedy
 
 
+@needs_lce
 def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[bytes], Report]) -> None:
     """This converter keeps equal constants once, which older ones did not: each unit gets its own weights here."""
     data = lce_file("duplicate weights")
@@ -156,6 +165,7 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
     assert f"{2 * 32 * 9 * 4:,} bytes" in finding.what
 
 
+@needs_lce
 def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     data = lce.convert(graph)
     report = examined(data)
@@ -171,6 +181,7 @@ def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes]
     assert work.milliseconds == pytest.approx(macs["binary"] / 128 * 1.69 / 1.5e9 * 1e3)
 
 
+@needs_lce
 def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], Report]) -> None:
     shapes = (UnitShape(40, 40, 3, 1, "identity"),)
     narrow = graph_of(np.random.default_rng(0), shapes, channels=40, resolution=8)
@@ -179,6 +190,7 @@ def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], Report
     assert "(40)" in finding.where[0]
 
 
+@needs_lce
 def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     first = replace(graph.units[0], threshold=np.zeros(32, np.float32))
     report = examined(lce.convert(replace(graph, units=(first, *graph.units[1:]))))
@@ -191,6 +203,7 @@ def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Call
     assert prelus.values == 2 * (16 * 32 + 3 * 16 * 64)
 
 
+@needs_tensorflow
 def test_operators_have_tensorflows_numbers() -> None:
     schema = vars(tflite_file._schema().BuiltinOperator)
     assert {name: schema[name] for name in tflite_reader.KINDS.values()} == {
@@ -198,6 +211,7 @@ def test_operators_have_tensorflows_numbers() -> None:
     }
 
 
+@needs_lce
 @pytest.mark.parametrize("fault", ["none", "explicit zero pad"])
 def test_damaged_files_are_refused_or_read_and_never_worse(fault: str) -> None:
     whole, rng = lce_file(fault), np.random.default_rng(0)

@@ -17,6 +17,7 @@ from PIL import Image
 from edgebnn import checkpoint, records
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
+from tests.needs import needs_lce
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
@@ -39,7 +40,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 2)
     return lines[0]
 
 
-@pytest.mark.parametrize(("command", "suffix"), [("onnx", ".onnx"), ("lce", ".tflite")])
+@pytest.mark.parametrize(("command", "suffix"), [("onnx", ".onnx"), pytest.param("lce", ".tflite", marks=needs_lce)])
 def test_export_and_verify_leave_records(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, suffix: str
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_failed_verification_ends_with_code_1(
     assert records.read_all(tmp_path)[-1].values["ok"] == 0
 
 
+@needs_lce
 def test_the_limits_at_the_call_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # LCE's floats differ, so on noise some bits of a random network do: above 0, below 100 percent.
     trained = tmp_path / "wider.safetensors"
@@ -122,6 +124,7 @@ def test_bundled_sets_are_what_training_evaluates_on(name: str) -> None:
     assert 1.3 < found.max() <= 1.5
 
 
+@needs_lce
 def test_images_can_be_read_after_an_lce_export(trained: Path, tmp_path: Path) -> None:
     """TensorFlow is loaded first, then what torchvision brings: in a process that has loaded neither."""
     out = tmp_path / "model.tflite"

@@ -12,6 +12,9 @@ from edgebnn import runtime
 from edgebnn.errors import UserError
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit, reference
 from edgebnn.runtime import lce
+from tests.needs import needs_lce
+
+pytestmark = needs_lce
 
 INFO = ModelInfo(name="one-unit", resolution=8, labels=("a", "b", "c", "d"))
 

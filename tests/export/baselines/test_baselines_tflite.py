@@ -14,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from edgebnn.errors import UserError
 from edgebnn.runtime import load
+from tests.needs import needs_lce, needs_tensorflow
 
 
 def small_resnet() -> nn.Module:
@@ -21,6 +22,7 @@ def small_resnet() -> nn.Module:
     return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
 
 
+@needs_lce
 @pytest.mark.parametrize("make", [models.mobilenet_v3_small, small_resnet], ids=["mobilenet_v3_small", "resnet"])
 def test_gives_what_torch_gives(make: Callable[[], nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -43,6 +45,7 @@ def test_gives_what_torch_gives(make: Callable[[], nn.Module], tmp_path: Path) -
     assert kinds["FULLY_CONNECTED"] == sum(isinstance(layer, nn.Linear) for layer in layers)
 
 
+@needs_tensorflow
 def test_an_unknown_layer_is_named() -> None:
     with pytest.raises(UserError, match="holds SiLU"):
         baselines_tflite.convert(nn.Sequential(nn.SiLU()).eval(), "x", 32)

@@ -25,9 +25,13 @@ from edgebnn.nn import ReActNetConfig
 from tests.export import sshd
 from tests.export.sshd import Sshd, make_key
 from tests.export.stand_ins import PRINTED, alive, fails, hang, prints, wait_for, write_program
+from tests.needs import needs_lce
 from tests.networks import random_network
 
-pytestmark = pytest.mark.skipif(sshd.SERVER is None, reason="no sshd; Debian: apt-get install openssh-server")
+pytestmark = [
+    pytest.mark.skipif(sshd.SERVER is None, reason="no sshd; Debian: apt-get install openssh-server"),
+    needs_lce,
+]
 
 
 @pytest.fixture(scope="module")

@@ -175,8 +175,8 @@ def test_here(tmp_path: Path) -> None:
         assert (done.code, done.out, done.err) == (5, f"{folder}\n", "$HOME; it's\n")
         assert device.sh('printf %s "$2"', "a", "b c").out == "b c"
         with pytest.raises(UserError, match="did not finish in 1 s"):
-            device.program(["sleep", "987"], seconds=1, what="it")
-        assert wait_for(lambda: subprocess.run(["pgrep", "-f", "sleep 987"], capture_output=True).returncode == 1)
+            device.program(["sh", "-c", hang(tmp_path / "marker")], seconds=1, what="it")
+        assert wait_for(lambda: not alive(tmp_path / "marker"))
     assert not list(there.iterdir())
 
 

@@ -19,6 +19,9 @@ from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ModelInfo, Unit, reference
 from edgebnn.graph.shapes import Padding, UnitShape
 from tests.export.random_graph import graph_of, random_graph
+from tests.needs import needs_lce
+
+pytestmark = needs_lce
 
 FLOAT_LAYERS = 1e-5
 """Tolerance of the stem and the head, sums of at most 1024 products near 1 in another order."""

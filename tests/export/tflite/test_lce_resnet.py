@@ -14,7 +14,10 @@ from edgebnn.graph import ModelInfo, reference
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig
 from edgebnn.nn.bireal import BiRealArch
+from tests.needs import needs_lce
 from tests.networks import noise, random_network
+
+pytestmark = needs_lce
 
 
 def config_of(arch: BiRealArch, padding: Padding, stem_stride: int) -> BiRealConfig:

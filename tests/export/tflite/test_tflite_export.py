@@ -17,6 +17,7 @@ from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.shapes import Padding, UnitShape
 from edgebnn.nn import ReActNetConfig
 from tests.export.random_graph import graph_of
+from tests.needs import needs_lce, needs_tensorflow
 from tests.networks import noise, random_network
 
 SHAPES = (
@@ -34,6 +35,7 @@ def small(padding: Padding) -> InferenceGraph:
     return graph_of(np.random.default_rng(1), SHAPES, channels=8, resolution=8, stem_stride=2, padding=padding)
 
 
+@needs_lce
 @pytest.mark.parametrize("padding", ["zero", "one"])
 @pytest.mark.parametrize("twin", [False, True])
 def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) -> None:
@@ -52,6 +54,7 @@ def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) 
     assert (counts["CONV_2D"], counts["PRELU"], counts["SIGN"]) == (7, 6, 0 if twin else 12)
 
 
+@needs_lce
 def test_bits_at_the_threshold_are_plus_one() -> None:
     """TFLite's SIGN gives 0 there. The stem gives 0 everywhere, and so are the thresholds."""
     graph = small("one")
@@ -63,17 +66,34 @@ def test_bits_at_the_threshold_are_plus_one() -> None:
     assert np.allclose(taps[1], reference.unit(first, taps[0]), rtol=0, atol=1e-5)
 
 
+@needs_tensorflow
+def test_tensorflows_own_interpreter_runs_the_file() -> None:
+    """It is the one that stands at hand where LCE has no package."""
+    import tensorflow as tf
+
+    graph, images = small("zero"), noise(0, 1, 8)
+    interpreter = tf.lite.Interpreter(model_content=plain.convert(graph))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images.transpose(0, 2, 3, 1))
+    interpreter.invoke()
+    logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    wanted = reference.run(graph, images)
+    # A bit that flips moves a logit by a hundred times as much.
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
+@needs_lce
 def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = random_network(3, ReActNetConfig(width=0.0625, head=(5,)))
-    trained, plain, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
+    trained, written, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
     checkpoint.save(trained, model, ModelInfo(name="m", resolution=32))
-    main(["tflite", str(trained), str(plain), "--record", str(tmp_path / "run")])
-    main(["verify", str(trained), str(plain), "--images", "8"])
+    main(["tflite", str(trained), str(written), "--record", str(tmp_path / "run")])
+    main(["verify", str(trained), str(written), "--images", "8"])
     said = capsys.readouterr().out
     assert "26 of 26" in said
     assert said.rstrip().endswith("verified")
     assert "not verified" not in said
-    assert runtime.load(plain).format == "tflite"
+    assert runtime.load(written).format == "tflite"
     (size,) = (tmp_path / "run" / "records").glob("size-*.json")
     assert '"format": "tflite"' in size.read_text()
 

@@ -13,7 +13,10 @@ from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
 from tests.export.random_graph import graph_of
+from tests.needs import needs_lce
 from tests.runtime.models import tflite_bytes
+
+pytestmark = needs_lce
 
 
 @pytest.fixture(scope="module")

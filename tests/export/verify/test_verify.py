@@ -14,6 +14,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ModelInfo
 from edgebnn.nn import ReActNet, ReActNetConfig
 from tests.export.edit import with_initializer
+from tests.needs import needs_lce
 from tests.networks import noise, random_network
 
 LIMITS = Limits()
@@ -30,7 +31,7 @@ def check(network: tuple[ReActNet, InferenceGraph], path: Path, data: bytes, ima
     return verify(*network, path, noise(0, images, 32), batch=7)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".tflite", marks=needs_lce)])
 def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: Path, suffix: str) -> None:
     data = convert(network[1]) if suffix == ".onnx" else lce.convert(network[1])
     found = check(network, tmp_path / f"model{suffix}", data)
@@ -137,7 +138,6 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
     fewer = replace(network[1], units=network[1].units[:2], head=head)
     cases = {
         "cut.onnx": (data[: len(data) // 2], "cut.onnx is damaged"),
-        "cut.tflite": (lce.convert(network[1])[:1000], "cut.tflite"),
         "other.onnx": (convert(other), "made from another network"),
         "fewer.onnx": (convert(fewer), "made from another network"),
         "model.bin": (data, r"model.bin is none of \.onnx, \.tflite"),
@@ -147,3 +147,9 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
             check(network, tmp_path / name, content, images=2)
     with pytest.raises(UserError, match="does not exist"):
         verify(*network, tmp_path / "absent.onnx", noise(0, 1, 32))
+
+
+@needs_lce
+def test_a_tflite_file_that_was_cut_off_is_named(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cut\.tflite is cut off or damaged"):
+        check(network, tmp_path / "cut.tflite", lce.convert(network[1])[:1000], images=2)

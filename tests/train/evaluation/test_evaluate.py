@@ -29,6 +29,7 @@ from edgebnn.nn import Network, ReActNetConfig
 from edgebnn.nn.packed import torch_convolutions
 from edgebnn.records import Record
 from edgebnn.runtime import kernels
+from tests.needs import needs_lce
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 from tests.train.data.test_data_files import smooth
@@ -36,6 +37,7 @@ from tests.train.data.test_data_files import smooth
 NAMES = tuple("0123456789")
 MEAN, STD = (0.3, 0.31, 0.32), (0.4, 0.38, 0.36)
 """Not those of the data set: the network's own count."""
+INFO = ModelInfo("net", 32, MEAN, STD, NAMES)
 
 
 @pytest.fixture(autouse=True)
@@ -82,19 +84,23 @@ def fitted(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The network as a checkpoint and in every exported form."""
-    folder, info = tmp_path_factory.mktemp("files"), ModelInfo("net", 32, MEAN, STD, NAMES)
-    graph = fold(network, info)
-    made = {
-        "portable.onnx": portable.convert(graph),
-        "packed.onnx": packed.convert(graph),
-        "lce.tflite": lce.convert(graph),
-        "plain.tflite": plain.convert(graph),
-    }
-    checkpoint.save(folder / "model.safetensors", network, info)
+    """The network as a checkpoint and in both forms of ONNX."""
+    folder, graph = tmp_path_factory.mktemp("files"), fold(network, INFO)
+    made = {"portable.onnx": portable.convert(graph), "packed.onnx": packed.convert(graph)}
+    checkpoint.save(folder / "model.safetensors", network, INFO)
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return {name: folder / name for name in ("model.safetensors", *made)}
+
+
+@pytest.fixture(scope="module")
+def tflite_files(network: Network, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The network as a checkpoint and in both forms of TFLite."""
+    folder, graph = tmp_path_factory.mktemp("tflite"), fold(network, INFO)
+    (folder / "lce.tflite").write_bytes(lce.convert(graph))
+    (folder / "plain.tflite").write_bytes(plain.convert(graph))
+    first = {"model.safetensors": files["model.safetensors"]}
+    return first | {name: folder / name for name in ("lce.tflite", "plain.tflite")}
 
 
 def evaluated(run: Path, *arguments: object) -> list[Record]:
@@ -109,17 +115,27 @@ def right(scores: Tensor, labels: Tensor, within: int = 1) -> int:
     return sum(sum(score > row[label] for score in row) < within for row, label in rows)
 
 
+@pytest.mark.parametrize(
+    ("kind", "formats"),
+    [
+        ("files", ["checkpoint", "onnx", "onnx-packed"]),
+        pytest.param("tflite_files", ["checkpoint", "lce", "tflite"], marks=needs_lce),
+    ],
+)
 def test_right_answers_are_those_of_plain_loops(
+    kind: str,
+    formats: list[str],
+    request: pytest.FixtureRequest,
     network: Network,
-    files: dict[str, Path],
     pixels: tuple[Tensor, Tensor],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    files: dict[str, Path] = request.getfixturevalue(kind)
     images, labels = prepared(pixels[0]), pixels[1]
     scores = torch.cat([network(image[None]) for image in images])
     found = evaluated(tmp_path, *files.values(), "--data", "digits", "--threads", 1)
-    assert [record.context["format"] for record in found] == ["checkpoint", "onnx", "onnx-packed", "lce", "tflite"]
+    assert [record.context["format"] for record in found] == formats
     first = found[0]
     assert first.values == {
         "right": right(scores, labels),
@@ -144,8 +160,8 @@ def test_right_answers_are_those_of_plain_loops(
         assert record.model == "net"
         assert {key: record.context[key] for key in shared} == shared
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[-5].replace(",", "") for line in out[1:6]] == [str(each.values["right"]) for each in found]
-    assert out[6].startswith("Digits at 32x32, 10 classes, 1 thread;")
+    assert [line.split()[-5].replace(",", "") for line in out[1:-1]] == [str(each.values["right"]) for each in found]
+    assert out[-1].startswith("Digits at 32x32, 10 classes, 1 thread;")
 
 
 def test_each_file_sees_its_own_resolution(
