@@ -169,6 +169,8 @@ TITLES = {
     "parity": "Parity",
     "ops": "Operations",
     "size": "Size",
+    "training": "Training speed",
+    "check": "Checks",
 }
 
 

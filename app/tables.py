@@ -44,9 +44,11 @@ def subject(record: Record) -> tuple[str, ...]:
         "size": ("artifact",),
         "parity": ("artifact",),
         "kernels": ("artifact", "isa", "threads"),
+        "training": (),
+        "check": ("check",),
     }[record.kind]
     said = [artifact(record) if key == "artifact" else str(context.get(key, "")) for key in keys]
-    if record.kind in ("latency", "kernels"):
+    if record.kind in ("latency", "kernels", "training", "check"):
         said.append(machine(record))
     return (record.kind, record.model, *said)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
 
-Kind = Literal["accuracy", "map", "parity", "latency", "ops", "size", "kernels"]
+Kind = Literal["accuracy", "map", "parity", "latency", "ops", "size", "kernels", "training", "check"]
 VERSION = 1
 FOLDER = "records"
 
@@ -30,6 +30,8 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "size": ("bytes",),
     "parity": ("ok",),
     "kernels": ("median_ms", "ceiling_ms"),
+    "training": ("images_per_s", "baseline_images_per_s"),
+    "check": ("ok",),
 }
 """The values without which a record of that kind says nothing."""
 

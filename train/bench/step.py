@@ -18,18 +18,19 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from edgebnn import checkpoint
+from edgebnn import checkpoint, records
 from edgebnn.errors import check, exit_on_user_error
 from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.nn import BinaryUnit, ReActNet, ResNetConfig
+from edgebnn.records import Record
 from edgebnn.runtime.system import machine
 from edgebnn.text import columns
 
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="of our side (default 32, on a GPU bf16)")
     parser.add_argument("--runs", type=int, help="measured steps of each side (default 5, on a GPU 30)")
     parser.add_argument("--profile", action="store_true", help="show by operator where a step's time goes")
+    parser.add_argument("--record", metavar="RUN", type=Path, help="folder to write a record to")
     parser.add_argument("--quick", action="store_true", help="small networks: to see that it works")
     parser.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--teacher", help=argparse.SUPPRESS)
@@ -102,11 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             teacher = str(Path(folder) / "teacher.safetensors")
             write_teacher(setting, teacher)
-            run(setting, teacher, list(arguments or sys.argv[1:]), profile=args.profile)
+            run(setting, teacher, list(arguments or sys.argv[1:]), profile=args.profile, folder=args.record)
 
 
-def run(setting: Setting, teacher: str, arguments: list[str], *, profile: bool) -> None:
-    """Checks, measures and prints."""
+def run(setting: Setting, teacher: str, arguments: list[str], *, profile: bool, folder: Path | None = None) -> None:
+    """Checks, measures and prints, and writes a record into the run folder `folder` if there is one."""
     loss, gradient = difference(setting, teacher)
     check(
         max(loss, gradient) <= SAME,
@@ -116,6 +118,8 @@ def run(setting: Setting, teacher: str, arguments: list[str], *, profile: bool) 
     times = step_times(setting, teacher)
     peaks = {side: _peak_elsewhere(side, teacher, arguments) for side in SIDES}
     print(table(setting, times, peaks))
+    if folder is not None:
+        records.write(to_record(setting, times, peaks), folder)
     size = setting.resolution
     print(f"{size}x{size}, batch {setting.batch}, {_where(setting)}, torch {torch.__version__}")
     if profile:
@@ -258,6 +262,22 @@ def table(setting: Setting, times: dict[Side, list[float]], peaks: dict[Side, in
         ["ratio", f"{speed:.2f}", "", f"{least[1] / least[0]:.2f}", "", f"{peaks['ours'] / peaks['baseline']:.2f}"]
     )
     return columns(rows, "lrrrrr")
+
+
+def to_record(setting: Setting, times: dict[Side, list[float]], peaks: dict[Side, int]) -> Record:
+    """A record of kind `training`: both sides' speed by their median step, and their peak memory in bytes."""
+    middles = {side: statistics.median(times[side]) for side in SIDES}
+    values = {
+        "images_per_s": setting.batch / middles["ours"],
+        "baseline_images_per_s": setting.batch / middles["baseline"],
+        "speed_ratio": middles["baseline"] / middles["ours"],
+        "peak_bytes": peaks["ours"],
+        "baseline_peak_bytes": peaks["baseline"],
+        "memory_ratio": peaks["ours"] / peaks["baseline"],
+    }
+    gpu = torch.cuda.get_device_name() if setting.device == "cuda" else None
+    context = {"setting": asdict(setting), "torch": torch.__version__, "gpu": gpu, "machine": machine.describe()}
+    return Record("training", f"reactnet-a width {setting.width:g}", values, context)
 
 
 def _where(setting: Setting) -> str:
