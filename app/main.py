@@ -14,7 +14,6 @@ import streamlit as st
 
 # Streamlit runs this file as a script, so it names its own package in full.
 from edgebnn.app import page, tables
-
 from edgebnn.records import Record
 
 COLOURS = ["#2f6fde", "#d9772b", "#4b9b6a", "#8b5fbf"]

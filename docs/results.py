@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from tqdm import tqdm
+
+from edgebnn import checkpoint, records
 from edgebnn.app.summary import markdown, markdown_table
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import packed, portable
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce
 from edgebnn.export.verify.parity import verify
-from tqdm import tqdm
-
-from edgebnn import checkpoint, records
 from edgebnn.files import write_bytes
 from edgebnn.graph import InferenceGraph, ModelInfo, ops, reference
 from edgebnn.graph.shapes import Padding

@@ -12,9 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed
-from edgebnn.export.verify.parity import Limits, verify
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -22,6 +19,9 @@ from torchvision.transforms import v2
 from edgebnn import checkpoint
 from edgebnn.bundled import Bundled, read_bundled
 from edgebnn.errors import exit_on_user_error
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import packed
+from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.files import write_bytes
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network, ReActNetConfig

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgebnn.export.baselines import tflite as baselines_tflite
-from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from torch import nn
 
 from edgebnn import optional, runtime
 from edgebnn.errors import UserError
+from edgebnn.export.baselines import tflite as baselines_tflite
+from edgebnn.export.tflite import file as tflite_file
+from edgebnn.export.tflite import lce, plain
 from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
 from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, Package

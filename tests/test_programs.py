@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgebnn.train.shipped import HOME, config_paths, find_shipped, shipped_names, with_shipped_configs
 
 from edgebnn import cli
 from edgebnn.programs import PROGRAMS
+from edgebnn.train.shipped import HOME, config_paths, find_shipped, shipped_names, with_shipped_configs
 
 NEEDS = {
     "torch": [["train", "fit", "--config", "demo-moco"], ["export", "onnx", __file__, "out.onnx"]],

@@ -2,9 +2,8 @@
 
 import sys
 
-from edgebnn.train.command import main
-
 from edgebnn.errors import exit_on_user_error
+from edgebnn.train.command import main
 
 if __name__ == "__main__":
     with exit_on_user_error():

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from edgebnn.app.page import ABSENT
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from edgebnn.app.page import ABSENT
 from tests.app.sample import RECORDS, SUPERSEDED, write_all
 from tests.app.server import free_port, running
 

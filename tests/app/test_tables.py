@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from edgebnn.app import main, page, summary, tables
-from edgebnn.train.evaluation.linear import LinearEvaluation
 
+from edgebnn.app import main, page, summary, tables
 from edgebnn.records import NEEDED, Kind, Record
+from edgebnn.train.evaluation.linear import LinearEvaluation
 from tests.app.sample import BOARD, RECORDS, SERVER, SUPERSEDED, accuracy, date, latency, write_all
 
 

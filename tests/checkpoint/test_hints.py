@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import portable
 from torch import Tensor
 
 from edgebnn import checkpoint, runtime
 from edgebnn.checkpoint.report import unused_keys
 from edgebnn.errors import UserError
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import portable
 from edgebnn.graph import ModelInfo
 from edgebnn.hints import Hints
 from edgebnn.nn import ReActNetConfig

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from edgebnn.train.methods.burn import classifier
 from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.checkpoint import build, layouts
+from edgebnn.train.methods.burn import classifier
 from tests.networks import noise
 from tests.published import burn_classifier, forward, make_burn_classifier, make_state
 from tests.published_resnet import make_resnet

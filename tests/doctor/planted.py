@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+
 from edgebnn.export.tflite.file import quietly
 from edgebnn.export.tflite.graph import load_triton
 

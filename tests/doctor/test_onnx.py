@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed, portable
 from onnx import TensorProto, helper, numpy_helper
 
 from edgebnn import cli
@@ -18,6 +16,8 @@ from edgebnn.doctor import Report, examine
 from edgebnn.doctor.examine import diagnose
 from edgebnn.doctor.readers import onnx as onnx_reader
 from edgebnn.errors import UserError
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import packed, portable
 from edgebnn.graph import InferenceGraph, ModelInfo, ops
 from edgebnn.nn import BiRealConfig
 from tests.export.random_graph import random_graph

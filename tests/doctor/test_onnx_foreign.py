@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgebnn.export.baselines import onnx as baselines
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from edgebnn.doctor.network import Network, Node
 from edgebnn.doctor.network import Tensor as Laid
 from edgebnn.doctor.readers import onnx_tensors
 from edgebnn.errors import UserError
+from edgebnn.export.baselines import onnx as baselines
 
 SIDE, CHANNELS = 8, 16
 

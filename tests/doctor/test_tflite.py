@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
-from edgebnn.export.tflite.graph import load_triton
 
 from edgebnn.doctor import Report, examine
 from edgebnn.doctor.examine import diagnose
 from edgebnn.doctor.readers import tflite as tflite_reader
 from edgebnn.errors import UserError
+from edgebnn.export.tflite import file as tflite_file
+from edgebnn.export.tflite import lce, plain
+from edgebnn.export.tflite.graph import load_triton
 from edgebnn.graph import InferenceGraph, ops
 from edgebnn.graph.shapes import UnitShape
 from tests.doctor.planted import FAULTS, UNITS, lce_file

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from edgebnn.export.cli import main
 
 # A stand-in for LCE's program, which does not exist for x86: prints what it prints, for three runs.

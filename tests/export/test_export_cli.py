@@ -10,11 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from edgebnn.export.cli import main
-from edgebnn.export.verify import images
 from PIL import Image
 
 from edgebnn import checkpoint, records
+from edgebnn.export.cli import main
+from edgebnn.export.verify import images
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
 from tests.needs import needs_lce

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from edgebnn.export.fold import fold
 
 from edgebnn.errors import UserError
+from edgebnn.export.fold import fold
 from edgebnn.graph import ModelInfo, reference
 from edgebnn.nn import BiRealConfig, ReActNetConfig, ResNetConfig
 from tests.networks import noise, random_network

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.export.cli import main
 
 from edgebnn import checkpoint, records, runtime
+from edgebnn.export.cli import main
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
 from tests.export.test_export_cli import fails

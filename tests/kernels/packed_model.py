@@ -16,9 +16,9 @@ MODEL, ARRAYS = "model.onnx", "arrays.npz"
 def make(folder: Path, *, resolution: int = 64) -> Path:
     """Writes the model, images and the outputs of the reference into `folder`; gives that."""
     import onnx
-    from edgebnn.export.onnx import packed
     from onnx import helper
 
+    from edgebnn.export.onnx import packed
     from edgebnn.graph import reference
     from tests.export.random_graph import random_graph
 

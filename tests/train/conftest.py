@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.methods.base import Method
-from edgebnn.train.methods.student import Student
 from lightning.pytorch import LightningModule, Trainer
 
 from edgebnn import checkpoint
 from edgebnn.graph import ModelInfo
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.methods.base import Method
+from edgebnn.train.methods.student import Student
 
 WIDTH = 1 / 16
 BINARY = Student(width=WIDTH)

@@ -12,14 +12,14 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from edgebnn.train.__main__ import main
-from edgebnn.train.data.sources import Digits
 from PIL import Image
 
 from edgebnn import checkpoint, records
 from edgebnn.errors import exit_on_user_error
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNet, ReActNetConfig
+from edgebnn.train.__main__ import main
+from edgebnn.train.data.sources import Digits
 
 WIDTH = 1 / 16
 TRAINER = {"max_epochs": 2, "limit_train_batches": 2, "accelerator": "cpu", "enable_progress_bar": False}

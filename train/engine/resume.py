@@ -38,6 +38,10 @@ NEW = {"data.init_args.drop_last": True, "model.init_args.initial": "kaiming"}
 """Keys that runs of older versions do not have, and the values that those runs went by."""
 
 
+OWN = ("train.", "edgebnn.train.")
+"""How the modules of this program are called, by older versions and now."""
+
+
 def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: int) -> None:
     """Raises `UserError` unless the run folder is unused, or `start` is a checkpoint of the same run.
 
@@ -76,15 +80,21 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
 def differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """Returns the keys whose values differ between two flat configurations, in order, each with words that say how.
 
-    A configuration that an older version wrote lacks the keys in `NEW`, and means their values.
+    A configuration that an older version wrote lacks the keys in `NEW`, and means their values. It may name a class
+    where the class lay then: `train.distill.Distill` is `edgebnn.train.methods.distill.Distill`.
     """
     meant = {key: value for key, value in NEW.items() if key in was or key in now}
     was, now = meant | was, meant | now
     return {
         key: f"{key} (was {was.get(key)}, is {now.get(key)})"
         for key in sorted(was.keys() | now.keys())
-        if was.get(key) != now.get(key)
+        if _without_module(key, was.get(key)) != _without_module(key, now.get(key))
     }
+
+
+def _without_module(key: str, value: Any) -> Any:
+    own = key.endswith("class_path") and isinstance(value, str) and value.startswith(OWN)
+    return value.rpartition(".")[2] if own else value
 
 
 def decides(key: str) -> bool:

@@ -6,11 +6,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from edgebnn.export.baselines import onnx as baselines
-from edgebnn.export.baselines.random_networks import reactnet
 from torch import nn
 
 from edgebnn.errors import UserError
+from edgebnn.export.baselines import onnx as baselines
+from edgebnn.export.baselines.random_networks import reactnet
 from edgebnn.nn import ReActNetConfig, RSign
 from edgebnn.runtime import load
 from tests.networks import noise

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgebnn.export.baselines import tflite as baselines_tflite
-from edgebnn.export.baselines.random_networks import settle
-from edgebnn.export.tflite import file as tflite_file
 from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from edgebnn.errors import UserError
+from edgebnn.export.baselines import tflite as baselines_tflite
+from edgebnn.export.baselines.random_networks import settle
+from edgebnn.export.tflite import file as tflite_file
 from edgebnn.runtime import load
 from tests.needs import needs_lce, needs_tensorflow
 

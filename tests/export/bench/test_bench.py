@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from edgebnn import records
 from edgebnn.app import tables
+from edgebnn.errors import UserError
 from edgebnn.export.baselines.random_networks import reactnet
 from edgebnn.export.bench import report as bench_report
 from edgebnn.export.bench import run as bench
@@ -17,9 +20,6 @@ from edgebnn.export.bench.node_profile import KERNEL_TIME, Profile, profile, sum
 from edgebnn.export.bench.report import PACKED, PathRow, Row
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import packed, portable
-
-from edgebnn import records
-from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo, ops
 from edgebnn.nn import ReActNetConfig
 from edgebnn.optional import LCE_PACKAGE

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from edgebnn.export.cli import main
 
 from edgebnn import records
+from edgebnn.export.cli import main
 
 PYTHON, MODEL = (os.environ.get(f"EDGEBNN_DEVICE_{name}") for name in ("PYTHON", "MODEL"))
 

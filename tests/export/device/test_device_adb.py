@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from edgebnn import records
 from edgebnn.export.cli import main
 from edgebnn.export.device import session as device_session
 from edgebnn.export.device.target import Adb
-
-from edgebnn import records
 from tests.export import adb_server
 from tests.export.adb_server import Server
 from tests.export.stand_ins import PRINTED, alive, fails, hang, prints, wait_for, write_program

@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 import pytest
 import torch
+
+from edgebnn import checkpoint, records
 from edgebnn.export.cli import main
 from edgebnn.export.device import baselines as device_baselines
 from edgebnn.export.device import measure as device
-
-from edgebnn import checkpoint, records
 from edgebnn.graph import ModelInfo
 from edgebnn.hints import Hints
 from edgebnn.nn import ReActNetConfig

@@ -3,10 +3,10 @@ import random
 from typing import Any
 
 import pytest
-from edgebnn.export.device import parse as device_parse
-from edgebnn.export.device.parse import Report, Sample, Statistics
 
 from edgebnn.errors import UserError
+from edgebnn.export.device import parse as device_parse
+from edgebnn.export.device.parse import Report, Sample, Statistics
 from tests.export import benchmark_outputs
 from tests.export.benchmark_outputs import LCE_0_4, TEXTS, TF_2_13, TF_PERCENTILES
 

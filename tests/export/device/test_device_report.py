@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
+
 from edgebnn.export.device.measure import Findings, Measured, Subject
 from edgebnn.export.device.parse import Sample
 from edgebnn.export.device.report import doubts, names, notes, table, to_records
 from edgebnn.export.device.runners import Tool
-
 from edgebnn.runtime.system.state import State
 
 MACHINE = {

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from edgebnn import records
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import packed
 from edgebnn.export.tflite import lce
-
-from edgebnn import records
 from edgebnn.files import sha256
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from edgebnn.errors import UserError
 from edgebnn.export.device import process as device_process
 from edgebnn.export.device.session import opened
 from edgebnn.export.device.target import Adb, Local, Ssh, in_sh, parse
-
-from edgebnn.errors import UserError
 from edgebnn.runtime.system import facts, machine
 from tests.export.stand_ins import alive, hang, wait_for, write_program
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx.portable import convert
 from onnx import helper
 
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx.portable import convert
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.graph.shapes import UnitShape

@@ -9,18 +9,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from edgebnn.export.cli import main
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import portable
-from edgebnn.export.onnx.builder import quantise, with_int8_weights
-from edgebnn.export.onnx.packed import average_output_name, convert, has_own_operator
-from edgebnn.export.verify.parity import Limits, verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 from edgebnn import checkpoint, records, runtime
 from edgebnn.errors import UserError
+from edgebnn.export.cli import main
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import portable
+from edgebnn.export.onnx.builder import quantise, with_int8_weights
+from edgebnn.export.onnx.packed import average_output_name, convert, has_own_operator
+from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, bits, reference
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.graph.shapes import Padding, UnitShape

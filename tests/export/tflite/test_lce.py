@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+from edgebnn.errors import UserError
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce
 from edgebnn.export.verify import rounding
-
-from edgebnn.errors import UserError
 from edgebnn.graph import InferenceGraph, ModelInfo, Unit, reference
 from edgebnn.graph.shapes import Padding, UnitShape
 from tests.export.random_graph import graph_of, random_graph

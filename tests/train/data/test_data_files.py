@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from edgebnn.train.data.datasets import FileImages, View, random_crops
-from edgebnn.train.data.sources import ImageFolder
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
@@ -18,6 +16,8 @@ from edgebnn.errors import UserError
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.philox import uniforms
 from edgebnn.ssl.views import NUMBERS, Augmentation, crop_boxes, draw, fixed_view
+from edgebnn.train.data.datasets import FileImages, View, random_crops
+from edgebnn.train.data.sources import ImageFolder
 
 STILL = Augmentation(jitter_probability=0, gray_probability=0, blur_probability=0, flip_probability=0.5)
 

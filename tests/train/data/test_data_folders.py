@@ -4,16 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edgebnn.train.data.sources import ImageFolder
-from edgebnn.train.data.subset import Subset
-from edgebnn.train.methods.base import match_classes
-from edgebnn.train.methods.supervised import Supervised
 from PIL import Image
 from torchvision import datasets
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
+from edgebnn.train.data.sources import ImageFolder
+from edgebnn.train.data.subset import Subset
+from edgebnn.train.methods.base import match_classes
+from edgebnn.train.methods.supervised import Supervised
 from tests.train.conftest import REAL
 
 

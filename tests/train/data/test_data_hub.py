@@ -9,13 +9,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from edgebnn.errors import UserError
 from edgebnn.train.data.hugging_face import HuggingFace
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.evaluation.base import images_of_classes
 from edgebnn.train.methods.measured import data_name
-from PIL import Image
-
-from edgebnn.errors import UserError
 
 NAMES = ["ant", "bee", "cat"]
 

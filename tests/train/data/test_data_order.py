@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from edgebnn.train.data.order import epoch_order, evaluation_batches, last_weights, training_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgebnn.errors import UserError
+from edgebnn.train.data.order import epoch_order, evaluation_batches, last_weights, training_batches
 
 sizes = st.integers(1, 4)
 

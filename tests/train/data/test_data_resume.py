@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.data.subset import Subset
-from lightning.pytorch import LightningModule, Trainer
 
 
 class Watched(LightningModule):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.data.subset import Subset
 
 from edgebnn.errors import UserError
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.data.subset import Subset
 from tests.train.data.test_data_files import folder, opened
 
 LABELS = np.array([2] * 200 + [0] * 1000 + [1] * 30)

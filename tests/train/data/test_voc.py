@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import LinearSVC
+
+from edgebnn.errors import UserError
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.data.voc import Voc2007
@@ -15,11 +20,6 @@ from edgebnn.train.evaluation.linear import LinearEvaluation
 from edgebnn.train.evaluation.svm import LowShotSVM
 from edgebnn.train.evaluation.voc_svm import VocSVM, check_examples, draw, interpolated
 from edgebnn.train.methods.supervised import Supervised
-from PIL import Image
-from sklearn.model_selection import cross_val_score
-from sklearn.svm import LinearSVC
-
-from edgebnn.errors import UserError
 from tests.train.conftest import REAL
 from tests.train.evaluation.test_knn import measured
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from edgebnn.train.pipeline import inputs
 
+from edgebnn.train.pipeline import inputs
 from tests.train.conftest import WIDTH
 from tests.train.runs import command, last, run, write_config
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine import monitor
 from edgebnn.train.engine.monitor import COLLAPSED, Flips, Spread, Throughput, spread
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.methods.distill import Distill
 from edgebnn.train.methods.student import Student
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from tests.train.conftest import BINARY, STEP1, snapshot, train_one_step
 
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from edgebnn.train.engine.optim import OptimizerConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from edgebnn.errors import UserError
+from edgebnn.train.engine.optim import OptimizerConfig
 
 
 def rates(config: OptimizerConfig, epochs: int, steps: int = 1) -> list[float]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.methods.base import Method
@@ -11,8 +13,6 @@ from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.distill import Distill
 from edgebnn.train.methods.moco import MoCoV2
 from edgebnn.train.methods.moco_distill import MoCoV2Distill
-from lightning.pytorch import Callback
-
 from tests.train.conftest import BINARY, train_one_step
 
 FAST = OptimizerConfig(lr=3e-3)

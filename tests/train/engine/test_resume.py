@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from edgebnn.train.__main__ import main
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.engine.resume import check_start
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from edgebnn.errors import UserError
+from edgebnn.train.__main__ import main
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.engine.resume import check_start, differences
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 
@@ -102,6 +102,14 @@ def test_a_classifier_goes_on_with_the_classes_it_had(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Digits, "labels", tuple("1023456789"))
     with pytest.raises(UserError, match=r"last.ckpt calls class 0 0, the data call it 1: the same classes in another"):
         main([*options, "--ckpt_path", f"{tmp_path}/s/last.ckpt"])
+
+
+def test_a_class_that_moved_is_the_same_and_another_class_is_another() -> None:
+    was = {"model.class_path": "train.distill.Distill", "data.class_path": "edgebnn.train.data.sources.Digits"}
+    now = {"model.class_path": "edgebnn.train.methods.distill.Distill", "data.class_path": "train.data.Digits"}
+    assert differences(was, now) == {}
+    other = now | {"model.class_path": "edgebnn.train.methods.burn.BURN", "data.class_path": "mine.Digits"}
+    assert list(differences(was, other)) == ["data.class_path", "model.class_path"]
 
 
 @pytest.fixture

@@ -8,13 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgebnn.export.fold import fold
-from edgebnn.export.onnx import packed, portable
-from edgebnn.export.tflite import lce, plain
-from edgebnn.export.verify.parity import Limits
-from edgebnn.train.__main__ import main
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.evaluation.classifier import from_checkpoint, from_export
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
@@ -22,6 +15,10 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn import checkpoint, records, runtime
 from edgebnn.checkpoint import Checkpoint
 from edgebnn.errors import UserError
+from edgebnn.export.fold import fold
+from edgebnn.export.onnx import packed, portable
+from edgebnn.export.tflite import lce, plain
+from edgebnn.export.verify.parity import Limits
 from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.hints import Hints
@@ -29,6 +26,9 @@ from edgebnn.nn import Network, ReActNetConfig
 from edgebnn.nn.packed import torch_convolutions
 from edgebnn.records import Record
 from edgebnn.runtime import kernels
+from edgebnn.train.__main__ import main
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.evaluation.classifier import from_checkpoint, from_export
 from tests.needs import needs_lce
 from tests.networks import noise, random_network
 from tests.published import forward, make_state

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.__main__ import main
-from edgebnn.train.data.by_name import open_data
-from edgebnn.train.methods.measured import data_name
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
+from edgebnn.train.__main__ import main
+from edgebnn.train.data.by_name import open_data
+from edgebnn.train.methods.measured import data_name
 from tests.networks import random_network
 from tests.published import make_state
 from tests.train.data.test_data import write_cifar10

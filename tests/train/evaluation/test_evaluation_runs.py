@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import pytest
+
+from edgebnn import checkpoint, records
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
+from edgebnn.records import Record
 from edgebnn.train.__main__ import main
 from edgebnn.train.cli import Reader
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation.base import measure_norms
 from edgebnn.train.pipeline.recipe import accuracies
 from edgebnn.train.pipeline.stages import read
-
-from edgebnn import checkpoint, records
-from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
-from edgebnn.records import Record
 from tests.train.conftest import REAL
 from tests.train.runs import assert_equal_runs, last, write_config
 

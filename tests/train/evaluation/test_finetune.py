@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from edgebnn import checkpoint
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.evaluation.base import images_of_classes
 from edgebnn.train.evaluation.finetune import FineTune
 from edgebnn.train.methods.measured import label_share
-
-from edgebnn import checkpoint
-from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, moved, snapshot, train_one_step
 
 

@@ -5,10 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.evaluation import knn
-from edgebnn.train.evaluation.features import FeatureEvaluation
-from edgebnn.train.evaluation.knn import KNN, nearest
 from lightning.pytorch import Trainer
 
 from edgebnn import checkpoint
@@ -16,6 +12,10 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.records import Record
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.evaluation import knn
+from edgebnn.train.evaluation.features import FeatureEvaluation
+from edgebnn.train.evaluation.knn import KNN, nearest
 from tests.train.conftest import BINARY, REAL
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+
+from edgebnn import checkpoint, records
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
+from edgebnn.ssl.views import Augmentation
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.order import epoch_order
 from edgebnn.train.data.sources import Digits
@@ -15,11 +20,6 @@ from edgebnn.train.evaluation.base import pretraining_data
 from edgebnn.train.evaluation.linear import BurnLinearEvaluation, LinearEvaluation
 from edgebnn.train.methods.base import match_normalisation
 from edgebnn.train.methods.measured import accuracies, data_name, right_answers
-
-from edgebnn import checkpoint, records
-from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
-from edgebnn.ssl.views import Augmentation
 from tests.train.conftest import BINARY, REAL, moved, snapshot, train_one_step
 
 

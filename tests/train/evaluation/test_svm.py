@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.svm import LinearSVC
+
+from edgebnn.errors import UserError
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation import svm
 from edgebnn.train.evaluation.features import Features
 from edgebnn.train.evaluation.svm import LowShotSVM, check_shots, choose_cost, draw, svm_answers
 from edgebnn.train.methods.measured import accuracies
-from sklearn.svm import LinearSVC
-
-from edgebnn.errors import UserError
 from tests.train.conftest import REAL
 from tests.train.evaluation.test_knn import measured
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from edgebnn import checkpoint
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.methods.byol import BYOL
 from edgebnn.train.methods.student import Student
 from edgebnn.train.methods.supervised import Supervised
 from edgebnn.train.methods.swav import SwAV
-
-from edgebnn import checkpoint
-from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, REAL, STEP1, moved, snapshot, train_one_step
 
 ADAM = OptimizerConfig()

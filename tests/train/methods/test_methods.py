@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+
+from edgebnn import checkpoint
+from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.callbacks import LastCheckpoint
 from edgebnn.train.engine.optim import OptimizerConfig
@@ -16,11 +21,6 @@ from edgebnn.train.methods.distill import Distill
 from edgebnn.train.methods.moco import MoCoV2
 from edgebnn.train.methods.moco_distill import MoCoV2Distill
 from edgebnn.train.methods.student import Student
-from lightning.pytorch import Callback, Trainer
-
-from edgebnn import checkpoint
-from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
 from tests.train.conftest import BINARY, REAL, STEP1, moved, snapshot, train_one_step
 
 ADAM = OptimizerConfig()

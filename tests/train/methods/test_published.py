@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
+from edgebnn import records
+from edgebnn.errors import UserError
+from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
+from edgebnn.hints import Hints
 from edgebnn.train.cli import Reader, fit
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation.finetune import FineTune
@@ -19,12 +25,6 @@ from edgebnn.train.methods.moco_distill import MoCoV2Distill
 from edgebnn.train.methods.student import Student
 from edgebnn.train.methods.supervised import Supervised
 from edgebnn.train.methods.swav import SwAV
-from torch import Tensor
-
-from edgebnn import records
-from edgebnn.errors import UserError
-from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
-from edgebnn.hints import Hints
 from tests.networks import noise
 from tests.published import forward, make_state
 from tests.published_resnet import make_resnet

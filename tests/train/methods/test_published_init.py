@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from edgebnn.errors import UserError
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.burn_code import BURNCode
 from edgebnn.train.methods.byol import BYOL
 from edgebnn.train.methods.student import Student
 from edgebnn.train.methods.teacher import load_teacher
-
-from edgebnn.errors import UserError
 from tests.published import make_burn_classifier, make_state
 from tests.published_resnet import make_resnet
 from tests.train.conftest import moved, snapshot, train_one_step

@@ -5,6 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
+from torch.nn import functional as F
+
+from edgebnn import checkpoint
+from edgebnn.graph import ModelInfo
+from edgebnn.nn import Network
+from edgebnn.ssl.views import Augmentation
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.evaluation.base import measure_norms
@@ -18,13 +25,6 @@ from edgebnn.train.methods.moco_distill import MoCoV2Distill
 from edgebnn.train.methods.student import Student
 from edgebnn.train.methods.supervised import Supervised
 from edgebnn.train.methods.swav import SwAV
-from lightning.pytorch import Callback, Trainer
-from torch.nn import functional as F
-
-from edgebnn import checkpoint
-from edgebnn.graph import ModelInfo
-from edgebnn.nn import Network
-from edgebnn.ssl.views import Augmentation
 
 # ReActNet-A's 26 binary units, at a width that trains in seconds, turn neighbours into strangers; these 16 do not.
 BINARY = Student(arch="birealnet-18", width=1 / 8)

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.methods.moco import MoCoV2
-from edgebnn.train.methods.student import Student, start_from
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import BiRealNet, ReActNet, ResNet
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.methods.moco import MoCoV2
+from edgebnn.train.methods.student import Student, start_from
 from tests.train.conftest import train_one_step
 
 SMALL = 1 / 16

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.data.sources import Digits
-from edgebnn.train.methods.distill import Distill
-from edgebnn.train.methods.teacher import FrozenTeacher, load_teacher
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +14,9 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.nn.network import linear_layers
+from edgebnn.train.data.sources import Digits
+from edgebnn.train.methods.distill import Distill
+from edgebnn.train.methods.teacher import FrozenTeacher, load_teacher
 from tests.train.conftest import BINARY, REAL, snapshot, train_one_step
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from edgebnn.train.data.sources import Digits
 from torch import distributed, multiprocessing
 
+from edgebnn.train.data.sources import Digits
 from tests.train.conftest import REAL, WIDTH
 from tests.train.runs import assert_equal_runs, last, run, write_config
 

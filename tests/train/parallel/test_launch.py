@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from edgebnn.errors import UserError
 from edgebnn.train.engine.failures import one_line_errors
 from edgebnn.train.parallel import launch
 from edgebnn.train.parallel.launch import Place, SisterError, one_voice, place
 from edgebnn.train.parallel.processes import devices_and_nodes
-
-from edgebnn.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "r", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_PROCID": "5"}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from edgebnn.train.parallel.sync_batchnorm import BatchNormSync, SyncBatchNorm
 from torch import distributed, multiprocessing, nn
+
+from edgebnn.train.parallel.sync_batchnorm import BatchNormSync, SyncBatchNorm
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "1d": lambda: nn.BatchNorm1d(5),

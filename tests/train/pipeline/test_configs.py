@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from edgebnn.train.cli import Reader
 from edgebnn.train.engine.failures import one_line_errors
 from edgebnn.train.pipeline import stages
