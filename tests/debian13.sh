@@ -41,7 +41,7 @@ mount --rbind /dev "$root/dev"
 
 # The clone as it stands here, changes that are not committed too. The packages of its environment are kept, and `make
 # setup` looks at them again.
-clone=$root/root/edgebnn
+clone=$root/srv/edgebnn
 mkdir -p "$clone"
 find "$clone" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
 rm -f "$clone"/.venv/{installed,kernels}
@@ -50,7 +50,7 @@ git ls-files -z --cached --others --exclude-standard |
 
 inside() {
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    OMP_NUM_THREADS=1 "${network[@]}" chroot "$root" sh -c 'cd /root/edgebnn && exec "$@"' sh "$@"
+    OMP_NUM_THREADS=1 "${network[@]}" chroot "$root" sh -c 'cd /srv/edgebnn && exec "$@"' sh "$@"
 }
 timed() {
   local begin=$SECONDS code=0
