@@ -60,7 +60,10 @@ LCE_PACKAGE = Package(
     pythons="Python 3.10 to 3.12 on Linux x86-64, macOS or Windows",
 )
 TENSORFLOW_PACKAGE = Package("tensorflow", "tensorflow", newest=(3, 13), arm_linux=True, pythons="Python 3.10 to 3.13")
-PACKAGES = {package.name: package for package in (LCE_PACKAGE, TENSORFLOW_PACKAGE)}
+LITERT_PACKAGE = Package(
+    "ai-edge-litert", "ai_edge_litert", newest=(3, 14), arm_linux=True, pythons="Python 3.10 to 3.14"
+)
+PACKAGES = {package.name: package for package in (LCE_PACKAGE, TENSORFLOW_PACKAGE, LITERT_PACKAGE)}
 
 
 def require(what: str, *packages: Package, install: str = "'edgebnn[export]'") -> None:

@@ -130,7 +130,7 @@ def test_a_command_without_its_package_says_what_to_do(
     # Python treats a module that is None here as one that is not installed.
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, runtime.lce.EXTENSION, raising=False)
-    tflite_file._schema.cache_clear()
+    tflite_file.schema.cache_clear()
     with pytest.raises(UserError, match=rf"^{what}[^\n]*; (pip install|use Python)"):
         run(graph, tmp_path)
 

@@ -17,8 +17,7 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.optional import TENSORFLOW_PACKAGE, require
 
 from ..tflite import file as tflite_file
-from ..tflite.file import quietly
-from ..tflite.graph import load_triton
+from ..tflite.file import load_triton, quietly
 
 LOWEST = -3.4e38
 """Padding for a maximum."""

@@ -1,7 +1,7 @@
 """A TFLite file as data: what operators it holds, what it says about itself, what its units give.
 
-TensorFlow's own generated schema reads and writes the flatbuffer. TensorFlow is imported inside
-functions only, so that `export` can be imported without it.
+TFLite's generated schema, from LiteRT's package, reads and writes the flatbuffer. It is imported inside functions
+only, so that `export` can be imported without it.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -21,7 +21,7 @@ import numpy as np
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import no_temporary_files
-from edgebnn.optional import TENSORFLOW_PACKAGE, require
+from edgebnn.optional import LITERT_PACKAGE, require
 
 IDENTIFIER = b"TFL3"
 """What stands at bytes 4 to 8 of every TFLite file."""
@@ -76,13 +76,13 @@ def read_metadata(data: bytes, key: str) -> str:
 
 def add_metadata(data: bytes, key: str, text: str) -> bytes:
     """The same file with `text` stored under `key`, in place of what stood there."""
-    model, schema = _unpack(data), _schema()
-    buffer, entry = schema.BufferT(), schema.MetadataT()
+    model = _unpack(data)
+    buffer, entry = schema().BufferT(), schema().MetadataT()
     buffer.data = np.frombuffer(text.encode(), np.uint8)
     entry.name, entry.buffer = key, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [old for old in model.metadata or [] if old.name != key.encode()] + [entry]
-    return _pack(model)
+    return pack(model)
 
 
 def tap_units(data: bytes) -> bytes:
@@ -101,7 +101,7 @@ def tap_units(data: bytes) -> bytes:
     graph.outputs = [*graph.outputs, last[STEM_SCOPE], *(last[unit] for unit in units)]
     # Signatures list the outputs by name and would now be wrong.
     model.signatureDefs = None
-    return _pack(model)
+    return pack(model)
 
 
 @contextmanager
@@ -133,18 +133,25 @@ def quietly() -> Iterator[None]:
 
 
 @cache
-def _schema() -> ModuleType:
-    require("reading a .tflite file's operators", TENSORFLOW_PACKAGE)
-    with quietly():
-        from tensorflow.lite.python import schema_py_generated
+def schema() -> ModuleType:
+    """Returns TFLite's generated schema."""
+    require("reading and writing .tflite files", LITERT_PACKAGE)
+    from ai_edge_litert import schema_py_generated
+
     return schema_py_generated
+
+
+def load_triton() -> None:
+    """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
+    with suppress(ImportError):
+        import triton  # noqa: F401
 
 
 def _unpack(data: bytes) -> Any:
     check(data[4:8] == IDENTIFIER, "not a TFLite file; give one written by `python -m export lce`")
-    schema, damaged = _schema(), "the TFLite file is damaged or cut off; export or copy it again"
+    damaged = "the TFLite file is damaged or cut off; export or copy it again"
     try:
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        model = schema().ModelT.InitFromPackedBuf(data, 0)
     except (struct.error, ValueError, IndexError, TypeError):
         # The generated reader follows offsets blindly, so a file cut off fails wherever one leads outside.
         raise UserError(damaged) from None
@@ -153,7 +160,8 @@ def _unpack(data: bytes) -> Any:
     return model
 
 
-def _pack(model: Any) -> bytes:
+def pack(model: Any) -> bytes:
+    """Returns the bytes of a file in the schema's objects (`schema().ModelT`)."""
     import flatbuffers
 
     class Aligned(flatbuffers.Builder):
@@ -171,7 +179,7 @@ def _pack(model: Any) -> bytes:
 def _builtin(code: Any) -> str:
     """Name of a built-in operator; files before schema 3a keep its number in the deprecated field."""
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(name for name, value in vars(_schema().BuiltinOperator).items() if value == number)
+    return next(name for name, value in vars(schema().BuiltinOperator).items() if value == number)
 
 
 def _scope(name: bytes) -> str:

@@ -1,80 +1,57 @@
-"""The inference graph as a Larq Compute Engine TFLite file.
+"""The inference graph as a Larq Compute Engine (LCE) TFLite file, written without LCE and TensorFlow.
 
-Two turns make the file exact, both forced by what LCE's converter does (v0.16):
+Two properties of LCE's kernels (v0.16) shape the file:
 
-- It turns a 3x3 stride-2 convolution's border of 1 into SAME padding, which pads bottom and right alone. So the image
-  is rotated by 180 degrees (`export.tflite.graph`).
-- Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out on both sides or
-  reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the dense binary layer that it is.
+- They correct zero padding only where it is SAME padding, which pads a stride-2 convolution at the bottom and right
+  alone. So the image is rotated by 180 degrees (`export.tflite.network`). A PAD operator before the convolution would
+  pad with +1: a bit is never 0.
+- They correct one side of the padding at a time, and not at all where a 3x3 kernel sticks out on both sides or reaches
+  both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the dense binary layer that it is.
 
 A unit is five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first unit needs
 no ADD of -threshold: `export.fold` subtracts that threshold in the stem's bias. docs/notes/exports.md lists the other
 forms that were tried.
 
-Batch 1, NHWC: LCE's converter sets a free batch to 1.
+Batch 1, NHWC: a file has static shapes, so that its memory is planned once.
 """
 
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from edgebnn.errors import check
 from edgebnn.graph import InferenceGraph, Unit
-from edgebnn.graph.info import METADATA_KEY
 from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, require
 
 from . import file as tflite_file
-from .file import UNIT_SCOPE, quietly
-from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
+from .builder import Tensor, TFLiteBuilder
+from .file import quietly
+from .network import floats, rotated, write_network
 
+QUANTIZE = "LceQuantize"
 BINARY_CONVOLUTION = "LceBconv2d"
-UNIT_KINDS = {BINARY_CONVOLUTION, "LceQuantize", "ADD", "PRELU"}
-SHORTCUT_AND_SHAPE_KINDS = {"AVERAGE_POOL_2D", "CONCATENATION", "RESHAPE", "STRIDED_SLICE"}
+
+WORD = 32
+"""Bits in an element of LCE's packed tensors."""
 
 SMALLEST_CORRECTED_SIDE = 3
 """Below this height and width, LCE does not correct a 3x3 convolution's zero padding."""
 
+SAME, VALID = 0, 1
+"""TFLite's paddings, as LCE's options number them."""
+
 
 def convert(graph: InferenceGraph) -> bytes:
-    """An LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+    """Returns an LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
 
     Raises:
-        UserError: a unit is not binary, or did not become a binary convolution.
+        UserError: a unit is not binary.
     """
     for number, unit in enumerate(graph.units):
         check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs binary units alone: train step 2 first")
-    data = tflite_file.add_metadata(_flatbuffer(graph), METADATA_KEY, graph.info.to_json())
-    downsampling = [number for number, unit in enumerate(graph.units) if unit.downsample is not None]
-    check_operators(data, len(graph.units), downsampling)
-    return data
-
-
-def check_operators(data: bytes, units: int, downsampling: Collection[int] = ()) -> None:
-    """Raises `UserError` unless each unit is one binary convolution, and no convolution is float that should not be.
-
-    LCE's converter keeps what it does not recognise as float operators, silently and slowly. Float convolutions
-    are the stem's, and one around each of the units `downsampling`.
-    """
-    operators = tflite_file.operators(data)
-    for number in range(units):
-        scope = f"{UNIT_SCOPE}{number:02d}"
-        kinds = [operator.kind for operator in operators if operator.scope == scope]
-        expected = UNIT_KINDS | SHORTCUT_AND_SHAPE_KINDS | ({"CONV_2D"} if number in downsampling else set())
-        foreign = sorted(set(kinds) - expected)
-        check(
-            kinds.count(BINARY_CONVOLUTION) == 1 and not foreign,
-            f"{scope} fell back to {', '.join(foreign) or 'no binary convolution'} in LCE's converter; "
-            "install larq-compute-engine 0.16, or report the network",
-        )
-    floats = sum(operator.kind == "CONV_2D" for operator in operators)
-    wanted = 1 + len(downsampling)
-    check(
-        floats == wanted, f"{floats} float convolutions came out of LCE's converter, not {wanted}; report the network"
-    )
+    return write_network(graph, _convolution)
 
 
 def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
@@ -90,7 +67,7 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
         an image.
     """
     require("verifying a .tflite file", LCE_PACKAGE, TENSORFLOW_PACKAGE)
-    load_triton()
+    tflite_file.load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
     interpreter = Interpreter(tflite_file.tap_units(data))
@@ -102,42 +79,13 @@ def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np
     return trace
 
 
-def _flatbuffer(graph: InferenceGraph) -> bytes:
-    require("the LCE export", LCE_PACKAGE, TENSORFLOW_PACKAGE)
-    load_triton()
-    with quietly():
-        import tensorflow as tf
-        from larq_compute_engine import convert_saved_model
-
-        with saved_model(tf, graph, _convolution) as folder:
-            return bytes(convert_saved_model(Path(folder)))
+def small_map(part: Unit, side: int) -> bool:
+    """Returns whether LCE would not correct the zero padding of this unit's convolution, on a map of this side."""
+    return part.border > 0 and part.padding == "zero" and side < SMALLEST_CORRECTED_SIDE
 
 
-def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
-    """What LCE's converter makes one LceBconv2d of, after its LceQuantize."""
-    kernel, threshold, scale, bias = rotated(part.weight), floats(part.threshold), part.scale, part.bias
-    stride, side, outputs = part.stride, x.shape[1], len(scale)
-    out_side = side // stride
-    if part.border and part.padding == "zero" and side < SMALLEST_CORRECTED_SIDE:
-        kernel, stride = _dense(kernel, side, stride), 1
-        x = tf.reshape(x, (1, 1, 1, -1))
-        threshold = np.tile(threshold, side**2)
-        scale, bias = np.tile(scale, out_side**2), np.tile(bias, out_side**2)
-    elif part.border == 0 and stride == 2:
-        x, stride = second_pixels(x), 1
-    if threshold.any() or not plus_zero:
-        # TFLite's kernels for ADD are faster than those for SUB (docs/notes/exports.md).
-        x = x + -_never_zero(threshold)
-    bits, padding = tf.where(x >= 0, 1.0, -1.0), "SAME"
-    if part.border and part.padding == "one":
-        # Recognised as SAME padding with ones, since it lies where SAME would put it.
-        bits, padding = pad_ones(tf, bits, stride), "VALID"
-    out = tf.nn.conv2d(bits, kernel, stride, padding) * floats(scale) + floats(bias)
-    return tf.reshape(out, (1, out_side, out_side, outputs))
-
-
-def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
-    """The 1x1 kernel (1, 1, side * side * inputs, out * out * outputs) equal to a 3x3 one with SAME padding.
+def dense_kernel(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
+    """Returns the 1x1 kernel (1, 1, side * side * inputs, out * out * outputs) of a 3x3 one with SAME padding.
 
     On a map so small every output sees every input: no entry is missing, as it must be for bits.
     """
@@ -149,10 +97,57 @@ def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
     return dense.transpose(0, 1, 4, 2, 3, 5).reshape(1, 1, side**2 * inputs, out**2 * outputs)
 
 
-def _never_zero(threshold: np.ndarray) -> np.ndarray:
-    """The thresholds with each 0 made the next float below it.
+def never_zero(threshold: np.ndarray) -> np.ndarray:
+    """Returns the thresholds with each 0 made the next float below it.
 
     LCE tests the sign of `x - threshold`, on ARM its sign bit: x = -0.0 at threshold 0 would give the
     bit -1, though -0.0 >= 0.
     """
     return np.where(threshold == 0, np.nextafter(np.float32(0), np.float32(-1)), threshold)
+
+
+def packed_bits(kernel: np.ndarray) -> np.ndarray:
+    """Returns a kernel (H, W, inputs, outputs) of +1 and -1 as LCE's kernels read it.
+
+    Returns:
+        int32 (outputs, H, W, ceil(inputs / 32)). Bit c % 32 of word c / 32 is channel c; it is set where the weight
+        is -1. Bits after the last channel are 0.
+    """
+    bits = kernel.transpose(3, 0, 1, 2) < 0
+    missing = -bits.shape[3] % WORD
+    padded = np.ascontiguousarray(np.pad(bits, ((0, 0), (0, 0), (0, 0), (0, missing))))
+    packed = np.ascontiguousarray(np.packbits(padded, axis=3, bitorder="little"))
+    return packed.view("<i4")
+
+
+def _convolution(builder: TFLiteBuilder, part: Unit, x: Tensor, positive_zero: bool) -> Tensor:
+    kernel, threshold, scale, bias = rotated(part.weight), floats(part.threshold), floats(part.scale), floats(part.bias)
+    stride, out_side, outputs = part.stride, x.side // part.stride, len(scale)
+    dense = small_map(part, x.side)
+    if dense:
+        kernel, stride = dense_kernel(kernel, x.side, stride), 1
+        threshold = np.tile(threshold, x.side**2)
+        x = builder.reshape(x, (1, 1, 1, x.side**2 * x.channels)) if x.side > 1 else x
+        scale, bias = np.tile(scale, out_side**2), np.tile(bias, out_side**2)
+    elif part.border == 0 and stride == 2:
+        x, stride = builder.second_pixels(x), 1
+    if threshold.any() or not positive_zero:
+        # TFLite's kernels for ADD are faster than those for SUB (docs/notes/exports.md).
+        x = builder.add(x, -never_zero(threshold))
+    words = -(-x.channels // WORD)
+    bits = builder.custom(QUANTIZE, [x], (1, x.side, x.side, words), np.dtype(np.int32))
+    options = {
+        "channels_in": x.channels,
+        "stride_height": stride,
+        "stride_width": stride,
+        "dilation_height_factor": 1,
+        "dilation_width_factor": 1,
+        "padding": SAME,
+        "pad_values": 1 if part.border and part.padding == "one" else 0,
+        "fused_activation_function": 0,
+    }
+    weight = builder.constant(packed_bits(kernel), "bits")
+    inputs = [bits, weight, builder.constant(scale, "scale"), builder.constant(bias, "bias"), None]
+    side = 1 if dense else out_side
+    out = builder.custom(BINARY_CONVOLUTION, inputs, (1, side, side, len(scale)), np.dtype(np.float32), options)
+    return builder.reshape(out, (1, out_side, out_side, outputs)) if dense and out_side > 1 else out

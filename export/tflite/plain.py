@@ -6,33 +6,21 @@ under one tool, TFLite's `benchmark_model`. Scales are folded into the weights, 
 """
 
 from dataclasses import replace
-from typing import Any
+
+import numpy as np
 
 from edgebnn.graph import InferenceGraph, Unit
-from edgebnn.graph.info import METADATA_KEY
-from edgebnn.optional import TENSORFLOW_PACKAGE, require
 
-from . import file as tflite_file
-from .file import quietly
-from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
+from .builder import Tensor, TFLiteBuilder
+from .network import floats, padding_before, rotated, write_network
 
 
 def convert(graph: InferenceGraph) -> bytes:
-    """A TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+    """Returns a TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
-
-    Raises:
-        UserError: TensorFlow is not installed.
     """
-    require("the TFLite export", TENSORFLOW_PACKAGE)
-    load_triton()
-    with quietly():
-        import tensorflow as tf
-
-        with saved_model(tf, graph, _convolution) as folder:
-            data = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    return tflite_file.add_metadata(data, METADATA_KEY, graph.info.to_json())
+    return write_network(graph, _convolution)
 
 
 def real_valued(graph: InferenceGraph) -> InferenceGraph:
@@ -41,16 +29,17 @@ def real_valued(graph: InferenceGraph) -> InferenceGraph:
     return replace(graph, units=tuple(units), info=replace(graph.info, name=f"{graph.info.name}-real-valued"))
 
 
-def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
+def _convolution(builder: TFLiteBuilder, part: Unit, x: Tensor, positive_zero: bool) -> Tensor:
     if part.border == 0 and part.stride == 2:
-        x = second_pixels(x)
-    seen = x + -floats(part.threshold) if part.threshold.any() else x
+        x = builder.second_pixels(x)
+    seen = builder.add(x, -floats(part.threshold)) if part.threshold.any() else x
     if part.binary_input:
-        # sign(0) is 0 and must be +1. A where() of the comparison is two operators as well, and takes six times as
-        # long (docs/notes/exports.md).
-        seen = tf.sign(tf.sign(seen) + 0.5)
-    stride, padding = part.stride if part.border else 1, "SAME"
-    if part.border and part.padding == "one":
-        seen, padding = pad_ones(tf, seen, stride), "VALID"
+        # TFLite's sign is 0 at 0 and must be +1. A select by comparison is two operators as well, and takes six times
+        # as long (docs/notes/exports.md).
+        seen = builder.sign(builder.add(builder.sign(seen), np.array(0.5, np.float32)))
+    stride = part.stride if part.border else 1
+    padded = bool(part.border) and part.padding == "one"
+    if padded:
+        seen = builder.pad_ones(seen, padding_before(stride))
     kernel = rotated(part.weight) * floats(part.scale)
-    return tf.nn.conv2d(seen, floats(kernel), stride, padding) + floats(part.bias)
+    return builder.conv_2d(seen, floats(kernel), floats(part.bias), stride=stride, same=not padded)

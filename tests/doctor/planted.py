@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebnn.export.tflite.file import quietly
-from edgebnn.export.tflite.graph import load_triton
+from edgebnn.export.tflite.file import load_triton, quietly
 
 SIDE, CHANNELS, UNITS = 16, 32, 2
 

@@ -15,7 +15,7 @@ from edgebnn.doctor.readers import tflite as tflite_reader
 from edgebnn.errors import UserError
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce, plain
-from edgebnn.export.tflite.graph import load_triton
+from edgebnn.export.tflite.file import load_triton
 from edgebnn.graph import InferenceGraph, ops
 from edgebnn.graph.shapes import UnitShape
 from tests.doctor.planted import FAULTS, UNITS, lce_file
@@ -148,7 +148,7 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
     """This converter keeps equal constants once, which older ones did not: each unit gets its own weights here."""
     data = lce_file("duplicate weights")
     assert examined(data).findings == ()
-    model, schema = tflite_file._unpack(data), tflite_file._schema()
+    model, schema = tflite_file._unpack(data), tflite_file.schema()
     graph = model.subgraphs[0]
     for number, operator in enumerate(tflite_file.operators(data)):
         if operator.kind == "LceBconv2d":
@@ -205,7 +205,7 @@ def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Call
 
 @needs_tensorflow
 def test_operators_have_tensorflows_numbers() -> None:
-    schema = vars(tflite_file._schema().BuiltinOperator)
+    schema = vars(tflite_file.schema().BuiltinOperator)
     assert {name: schema[name] for name in tflite_reader.KINDS.values()} == {
         name: number for number, name in tflite_reader.KINDS.items()
     }
