@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import ArgumentError
 from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
@@ -23,6 +24,7 @@ from .data.voc import Voc2007
 from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
 from .engine.failures import one_line_errors
 from .engine.monitor import Flips, Spread, Throughput
+from .engine.renamed_keys import refuse_old_names
 from .engine.resume import check_start
 from .evaluation.finetune import FineTune
 from .evaluation.knn import KNN
@@ -88,6 +90,15 @@ class Cli(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError:
+            refuse_old_names(args)
+            raise
+        # jsonargparse takes the start of an option for the option: `--optimizer.decay` for `--optimizer.decay_on`.
+        refuse_old_names(args, accepted=self.config.keys())
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Lightning's own takes true and false as well; `data.seed` has to be a number.

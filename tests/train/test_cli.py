@@ -37,7 +37,7 @@ def config(path: Path, method: str, **arguments: object) -> Path:
 
 @pytest.fixture
 def moco(tmp_path: Path) -> Path:
-    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue=64, key_groups=2)
+    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue_size=64, key_groups=2)
 
 
 @pytest.fixture

@@ -35,12 +35,12 @@ class HuggingFace(Images):
     Args (others as for `Images`):
         path: a name on the hub ("uoft-cs/cifar10"), a folder of Parquet files, or a folder that
             `Dataset.save_to_disk` wrote.
-        train: the training part: a split, or a slice of one ("train[:45000]").
-        val: the held-out part, likewise ("test", "validation", "train[45000:]").
-        config: which configuration of a data set that has several.
-        image: column of the images; None where one column alone can be it.
-        label: column of the class numbers; None where one column alone can be it.
-        classes: names of the classes by their numbers, for files that do not hold them.
+        train_split: the training part: a split, or a slice of one ("train[:45000]").
+        val_split: the held-out part, likewise ("test", "validation", "train[45000:]").
+        config_name: which configuration of a data set that has several.
+        image_column: column of the images; None where one column alone can be it.
+        label_column: column of the class numbers; None where one column alone can be it.
+        class_names: names of the classes by their numbers, for files that do not hold them.
         in_memory: whether to hold decoded images in memory; None for those whose first image is small. All images
             must then have one size.
     """
@@ -48,19 +48,20 @@ class HuggingFace(Images):
     def __init__(
         self,
         path: str,
-        train: str = "train",
-        val: str = "test",
-        config: str | None = None,
-        image: str | None = None,
-        label: str | None = None,
-        classes: list[str] | None = None,
+        train_split: str = "train",
+        val_split: str = "test",
+        config_name: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        class_names: list[str] | None = None,
         in_memory: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.path, self.config = path, config
-        self.splits: dict[Part, str] = {"train": train, "val": val}
-        self.image, self.label, self.classes, self.in_memory = image, label, classes, in_memory
+        self.path, self.config_name = path, config_name
+        self.splits: dict[Part, str] = {"train": train_split, "val": val_split}
+        self.image_column, self.label_column = image_column, label_column
+        self.class_names, self.in_memory = class_names, in_memory
         self.parts: dict[Part, RowImages | MemoryImages] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -84,27 +85,27 @@ class HuggingFace(Images):
         return fixed_view(self.resolution, self.mean, self.std, resize=not held)
 
     def _rows(self, part: Part) -> "RowImages":
-        table = load_split(self.path, self.splits[part], self.config)
+        table = load_split(self.path, self.splits[part], self.config_name)
         what = f"data set {self.path}"
-        image = self.image or image_column(table, f"{what}: data.image")
-        label = self.label or label_column(table, f"{what}: data.label")
+        image = self.image_column or image_column(table, f"{what}: data.image_column")
+        label = self.label_column or label_column(table, f"{what}: data.label_column")
         for column in (image, label):
             check(
                 column in table.column_names,
                 f"{what} has no column '{column}'; its columns are {', '.join(table.column_names)}",
             )
-        check(len(table), f"{what}: {self.splits[part]} is empty; give another data.{part}")
+        check(len(table), f"{what}: {self.splits[part]} is empty; give another data.{part}_split")
         return RowImages(table.select_columns([image, label]), f"row {{}} of {self.path}, {self.splits[part]}")
 
     def _class_names(self, rows: dict[Part, "RowImages"]) -> tuple[str, ...]:
         numbers = np.concatenate([found.class_numbers() for found in rows.values()])
         first = next(iter(rows.values()))
         feature = first.table.features[first.label]
-        names = self.classes or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
+        names = self.class_names or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
         check(
             numbers.min() >= 0 and numbers.max() < len(names),
             f"data set {self.path} has class numbers from {numbers.min()} to {numbers.max()} and {len(names)} class "
-            "names; give data.classes that fit",
+            "names; give data.class_names that fit",
         )
         return tuple(names)
 

@@ -17,18 +17,18 @@ class Subset:
     Attributes:
         share: of each class, such as 0.01 or 0.1; one image at least.
         per_class: images of each class; all of a class that has fewer.
-        files: a text file that names the image files to keep, one a line and without folders, as SimCLR publishes
+        file_list: a text file that names the image files to keep, one a line and without folders, as SimCLR publishes
             its 1% and 10% of ImageNet.
     """
 
     share: float | None = None
     per_class: int | None = None
-    files: str | None = None
+    file_list: str | None = None
 
     def check(self) -> None:
         """Raises `UserError` for values that make no subset."""
-        given = [value for value in (self.share, self.per_class, self.files) if value is not None]
-        check(len(given) == 1, "data.subset takes one of share, per_class and files")
+        given = [value for value in (self.share, self.per_class, self.file_list) if value is not None]
+        check(len(given) == 1, "data.subset takes one of share, per_class and file_list")
         check(self.share is None or 0 < self.share <= 1, f"data.subset.share {self.share}: use more than 0, up to 1")
         check(self.per_class is None or self.per_class > 0, f"data.subset.per_class {self.per_class}: use 1 or more")
 
@@ -40,10 +40,10 @@ class Subset:
             names: their files' names without folders; empty where there are none.
 
         Raises:
-            UserError: `files` cannot be read, or names what is not there.
+            UserError: `file_list` cannot be read, or names what is not there.
         """
-        if self.files is not None:
-            return _named(self.files, names)
+        if self.file_list is not None:
+            return _named(self.file_list, names)
         kept = []
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
@@ -54,15 +54,15 @@ class Subset:
 
 
 def _named(path: str, names: Sequence[str]) -> np.ndarray:
-    existing_file(path, "data.subset.files")
+    existing_file(path, "data.subset.file_list")
     lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
     wanted = {line.strip() for line in lines if line.strip()}
-    check(wanted, f"data.subset.files {path} names no file; give one name a line")
+    check(wanted, f"data.subset.file_list {path} names no file; give one name a line")
     missing = sorted(wanted.difference(names))
     check(
         not missing,
         lambda: (
-            f"data.subset.files {path} names {len(missing)} files, {missing[0]} one of them, that are not among "
+            f"data.subset.file_list {path} names {len(missing)} files, {missing[0]} one of them, that are not among "
             "the training images; check data.root"
         ),
     )

@@ -44,7 +44,9 @@ def load_split(path: str, split: str, config: str | None = None) -> "Dataset":
         ) from None
     except Exception as error:  # the library raises whatever a file or a wrong name leads it to
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"data set {path}, {split}: {reason}; check data.path, data.train and data.val") from None
+        raise UserError(
+            f"data set {path}, {split}: {reason}; check data.path, data.train_split and data.val_split"
+        ) from None
 
 
 def _saved_split(path: str, split: str) -> "Dataset":

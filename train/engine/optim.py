@@ -27,34 +27,34 @@ class OptimizerConfig:
             length (You et al., 2017; lightly's), with a trust coefficient of 0.001.
         lr: learning rate.
         weight_decay: L2 penalty.
-        decay: what the penalty falls on. all: every parameter. weights: all but biases, norms and other
+        decay_on: what the penalty falls on. all: every parameter. weights: all but biases, norms and other
             parameters of one dimension; those take plain steps with lars.
         momentum: of sgd and lars.
         schedule: constant. linear: lr * (1 - epoch / epochs), S2-BNN's "cos" flag. steps: lr times
-            `step_factor` from every milestone on. cosine: from lr to `final` by half a cosine.
-        by: whether `cosine` moves with every epoch (MoCo's and BURN's code) or every step (SwAV, BYOL).
+            `step_factor` from every milestone on. cosine: from lr to `cosine_final_factor` by half a cosine.
+        cosine_by: whether `cosine` moves with every epoch (MoCo's and BURN's code) or every step (SwAV, BYOL).
         milestones: epochs, counted from 0, at which `steps` lowers the rate.
         step_factor: by what `steps` lowers it.
-        warmup: epochs in which the rate rises, step by step, from `warmup_from` of what it would be.
-        warmup_from: factor of the first step.
-        decay_from: whether `cosine` counts from the run's start, as in BURN's code, or from the end of the
+        warmup_epochs: epochs in which the rate rises, step by step, from `warmup_start_factor` of what it would be.
+        warmup_start_factor: factor of the first step.
+        cosine_from: whether `cosine` counts from the run's start, as in BURN's code, or from the end of the
             warm-up, as in SwAV and BYOL.
-        final: the least rate of `cosine`, as a factor of lr.
+        cosine_final_factor: the least rate of `cosine`, as a factor of lr.
     """
 
     name: Literal["adam", "sgd", "lars"] = "adam"
     lr: float = 3e-4
     weight_decay: float = 0.0
-    decay: Literal["all", "weights"] = "all"
+    decay_on: Literal["all", "weights"] = "all"
     momentum: float = 0.9
     schedule: Literal["constant", "linear", "steps", "cosine"] = "linear"
-    by: Literal["epoch", "step"] = "epoch"
+    cosine_by: Literal["epoch", "step"] = "epoch"
     milestones: tuple[int, ...] = ()
     step_factor: float = 0.1
-    warmup: int = 0
-    warmup_from: float = 0.0
-    decay_from: Literal["start", "warmup"] = "start"
-    final: float = 0.0
+    warmup_epochs: int = 0
+    warmup_start_factor: float = 0.0
+    cosine_from: Literal["start", "warmup"] = "start"
+    cosine_final_factor: float = 0.0
 
     def check(self) -> None:
         """Raises `UserError` for values that make no optimiser.
@@ -66,9 +66,10 @@ class OptimizerConfig:
                 f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} make no optimiser; "
                 "give lr > 0, weight_decay >= 0, momentum from 0 to below 1"
             )
-        if self.warmup < 0 or not (0 <= self.warmup_from <= 1 and 0 <= self.final <= 1):
+        if self.warmup_epochs < 0 or not (0 <= self.warmup_start_factor <= 1 and 0 <= self.cosine_final_factor <= 1):
             raise UserError(
-                f"warmup {self.warmup}, warmup_from {self.warmup_from}, final {self.final} make no schedule; "
+                f"warmup_epochs {self.warmup_epochs}, warmup_start_factor {self.warmup_start_factor}, "
+                f"cosine_final_factor {self.cosine_final_factor} make no schedule; "
                 "give 0 epochs or more, and factors from 0 to 1"
             )
 
@@ -85,19 +86,19 @@ class OptimizerConfig:
     def factor(self, step: int, epochs: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by in optimiser step `step`, counted from 0."""
         epoch = step // steps_per_epoch
-        rising = self.warmup * steps_per_epoch
+        rising = self.warmup_epochs * steps_per_epoch
         rate = 1.0
         if self.schedule == "linear":
             rate = 1 - epoch / epochs
         elif self.schedule == "steps":
             rate = self.step_factor ** sum(epoch >= milestone for milestone in self.milestones)
         elif self.schedule == "cosine":
-            done = step if self.by == "step" else epoch * steps_per_epoch
-            skipped = rising if self.decay_from == "warmup" else 0
+            done = step if self.cosine_by == "step" else epoch * steps_per_epoch
+            skipped = rising if self.cosine_from == "warmup" else 0
             # A run no longer than its warm-up ends before the decay begins.
             left = max(epochs * steps_per_epoch - skipped, 1)
-            rate = half_cosine(max(done - skipped, 0) / left, 1, self.final)
-        return rate * (warm_up(step / rising, self.warmup_from) if rising else 1)
+            rate = half_cosine(max(done - skipped, 0) / left, 1, self.cosine_final_factor)
+        return rate * (warm_up(step / rising, self.warmup_start_factor) if rising else 1)
 
     def build(self, parameters: Iterable[nn.Parameter | Group], epochs: int, steps_per_epoch: int) -> dict[str, Any]:
         """Optimiser and scheduler of a run, in the form Lightning takes them.
@@ -115,7 +116,7 @@ class OptimizerConfig:
     def _groups(self, parameters: list[nn.Parameter | Group]) -> list[dict[str, Any]]:
         groups = [dict(entry) for entry in parameters if isinstance(entry, Mapping)]
         groups = groups or [{"params": parameters}]
-        if self.decay == "all":
+        if self.decay_on == "all":
             return groups
         parts = []
         for group in groups:

@@ -10,6 +10,7 @@ from edgebnn.errors import UserError
 from edgebnn.files import existing_file
 
 from .callbacks import LAST
+from .renamed_keys import flatten_config, with_current_keys
 
 DECIDES = (
     "seed_everything",
@@ -34,7 +35,7 @@ DECIDES = (
 FREE = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
 """Keys among them that only say how it gets there."""
 
-NEW = {"data.init_args.drop_last": True, "model.init_args.initial": "kaiming"}
+NEW = {"data.init_args.drop_last": True, "model.init_args.weight_init": "kaiming"}
 """Keys that runs of older versions do not have, and the values that those runs went by."""
 
 
@@ -60,13 +61,13 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
     damaged = UserError(f"ckpt_path {start} is damaged or no last.ckpt of a run; delete it and start the run anew")
     try:
         found = torch.load(start, map_location="meta", weights_only=True)
-        was = flat(yaml.safe_load(found["config"])) if "config" in found else {}
+        was = flatten_config(yaml.safe_load(found["config"])) if "config" in found else {}
         complete = found.keys() >= {"state_dict", "loops", "optimizer_states", "global_step"}
     except Exception:  # torch.load raises whatever the bytes lead it to
         raise damaged from None
     if not complete:
         raise damaged
-    now = flat(config)
+    now = flatten_config(config)
     changed = {key: shown for key, shown in differences(was, now).items() if decides(key)}
     if was and changed:
         shown = ", ".join(changed.values())
@@ -83,6 +84,7 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     A configuration that an older version wrote lacks the keys in `NEW`, and means their values. It may name a class
     where the class lay then: `train.distill.Distill` is `edgebnn.train.methods.distill.Distill`.
     """
+    was = with_current_keys(was, known=now.keys())
     meant = {key: value for key, value in NEW.items() if key in was or key in now}
     was, now = meant | was, meant | now
     return {
@@ -100,14 +102,3 @@ def _without_module(key: str, value: Any) -> Any:
 def decides(key: str) -> bool:
     """Whether the value of a configuration's key decides what a run learns."""
     return key.startswith(DECIDES) and key not in FREE
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their dotted keys."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config}
-    return {
-        name: leaf
-        for key, value in config.items()
-        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }

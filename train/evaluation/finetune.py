@@ -27,7 +27,7 @@ class FineTune(Classification):
     Args:
         checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
         optimizer: SGD 0.01, momentum 0.9, weight decay 1e-4, a fifth of it from epoch 12 and again from 16.
-        head_lr: factor on the classifier's learning rate.
+        head_lr_factor: factor on the classifier's learning rate.
     """
 
     protocol = "fine-tuned"
@@ -37,19 +37,19 @@ class FineTune(Classification):
         checkpoint: str | None = None,
         student: Student | None = None,
         optimizer: OptimizerConfig = SGD,
-        head_lr: float = 10.0,
+        head_lr_factor: float = 10.0,
         method: str = "unknown",
         checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(checkpoint, student, optimizer, method, checkpoint_hints)
-        self.head_lr = head_lr
+        self.head_lr_factor = head_lr_factor
 
     def prepare(self, data: Images) -> None:
-        if not self.head_lr > 0:
-            raise UserError(f"head_lr {self.head_lr} is no factor on the learning rate; give more than 0")
+        if not self.head_lr_factor > 0:
+            raise UserError(f"head_lr_factor {self.head_lr_factor} is no factor on the learning rate; give more than 0")
         self.network = with_classifier(self.backbone(data), len(data.labels))
 
     def trained(self) -> Iterable[nn.Parameter | Group]:
         head = list(self.network.head.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("head.")]
-        return [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
+        return [{"params": rest}, {"params": head, "lr": self.head_lr_factor * self.optimizer_config.lr}]

@@ -23,9 +23,9 @@ from .heads import HeadedMethod
 from .student import Student
 from .teacher import load_teacher
 
-Initial = Literal["kaiming", "torch"]
+WeightInit = Literal["kaiming", "torch"]
 
-ADAM = OptimizerConfig(schedule="cosine", warmup=10, warmup_from=1e-4)
+ADAM = OptimizerConfig(schedule="cosine", warmup_epochs=10, warmup_start_factor=1e-4)
 
 
 class Seen(NamedTuple):
@@ -49,16 +49,16 @@ class BURN(HeadedMethod):
         student: the network; a linear layer of its features' width and a ReLU follow its pooling, as in
             BURN's code, and leave training with it.
         teacher: checkpoint of the extractor; its pooled features are used, its head is not.
-        init: stage 1's `model.safetensors`, beside which lie its classifiers, or a file of BURN's public code, which
-            holds them; None starts at random.
+        init_checkpoint: `model.safetensors` of stage 1, which has its classifiers beside it, or a file of BURN's public
+            code, which holds them. None starts from random weights.
         optimizer: BURN's: Adam 3e-4, cosine by epoch, after 10 epochs of warm-up.
-        classes: width of both classifiers.
+        classifier_dim: width of both classifiers.
         temperature: T of the divergence.
-        balance: l at the first and at the last step; it moves by half a cosine.
+        kl_weight: l at the first and at the last step; it moves by half a cosine.
         teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
-        initial: what convolutions and classifiers start as where `init` gives nothing: kaiming, as stage 1 of the
-            public code has them, or torch, torch's own, as its single stage has them, which skips that.
+        init_checkpoint_hints: the same of `init_checkpoint`.
+        weight_init: how convolutions and classifiers start without `init_checkpoint`. kaiming: as in stage 1 of the public
+            code. torch: torch's own start, as in its single stage, which skips the code's initialisation.
     """
 
     views: ClassVar[int] = 2
@@ -70,45 +70,46 @@ class BURN(HeadedMethod):
         self,
         student: Student,
         teacher: str,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
-        classes: int = 2000,
+        classifier_dim: int = 2000,
         temperature: float = 0.2,
-        balance: tuple[float, float] = (0.1, 0.3),
+        kl_weight: tuple[float, float] = (0.1, 0.3),
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
-        initial: Initial = "kaiming",
+        init_checkpoint_hints: Hints | None = None,
+        weight_init: WeightInit = "kaiming",
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.teacher_path = teacher
-        self.init = init
+        self.init_checkpoint = init_checkpoint
         self.teacher_hints = teacher_hints
-        self.init_hints = init_hints
-        self.classes = classes
+        self.init_checkpoint_hints = init_checkpoint_hints
+        self.classifier_dim = classifier_dim
         self.temperature = temperature
-        self.balance = balance
-        self.initial = initial
+        self.kl_weight = kl_weight
+        self.weight_init = weight_init
 
     def prepare(self, data: Images) -> None:
-        if not (self.classes >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.balance)):
+        if not (self.classifier_dim >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.kl_weight)):
             raise UserError(
-                f"classes {self.classes}, temperature {self.temperature}, balance {self.balance} make no loss; "
+                f"classifier_dim {self.classifier_dim}, temperature {self.temperature}, kl_weight {self.kl_weight} "
+                "make no loss; "
                 "give 1 class or more, a positive temperature, and a balance from 0 to 1"
             )
         self.extractor = load_teacher(self.teacher_path, data, self.teacher_hints)
         width, target_width = self.student.num_features, self.extractor.num_features
         self.network = self.student.with_head((width,), head_relu=True)
         self.network.check_resolution(data.resolution)
-        self.classifier = classifier(width, self.classes)
-        self.target_classifier = classifier(target_width, self.classes)
+        self.classifier = classifier(width, self.classifier_dim)
+        self.target_classifier = classifier(target_width, self.classifier_dim)
         # The layer after pooling starts as torch has it in both.
         convolutions = [layer for layer in self.network.modules() if isinstance(layer, (nn.Conv2d, BinaryConv2d))]
         heads = [*self.classifier, *self.target_classifier]
-        draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.initial)
+        draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.weight_init)
         # From the student to the target: the other way round the map could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
-        self.start_from(self.init, data, self.init_hints)
+        self.start_from(self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
         """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
@@ -118,9 +119,9 @@ class BURN(HeadedMethod):
         views, _ = batch
         first, second = (self.see(view) for view in views)
         target_first, target_second = (self.aim(view) for view in views)
-        share = half_cosine(self.progress, *self.balance)
+        share = half_cosine(self.progress, *self.kl_weight)
         loss = self.compare(first, target_second, share) + self.compare(second, target_first, share)
-        self.log("train/balance", share)
+        self.log("train/kl_weight", share)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -149,14 +150,14 @@ def classifier(inputs: int, classes: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, classes), nn.BatchNorm1d(classes), nn.ReLU(), nn.Linear(classes, classes))
 
 
-def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], initial: Initial) -> None:
+def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], weight_init: WeightInit) -> None:
     """Draws the weights and biases that the layers start with; n inputs meet in an output.
 
     kaiming: weights from N(0, 2 / n), biases 0. torch: both uniform within 1 / sqrt(n).
     """
     for layer in layers:
         biases = [tensor for name, tensor in layer.named_parameters() if name == "bias"]
-        if initial == "kaiming":
+        if weight_init == "kaiming":
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             for bias in biases:
                 nn.init.zeros_(bias)

@@ -18,7 +18,13 @@ from .heads import HeadedMethod
 from .student import Student, duplicate
 
 LARS = OptimizerConfig(
-    name="lars", lr=4.8, weight_decay=1e-6, decay="weights", schedule="cosine", warmup=10, warmup_from=1e-4
+    name="lars",
+    lr=4.8,
+    weight_decay=1e-6,
+    decay_on="weights",
+    schedule="cosine",
+    warmup_epochs=10,
+    warmup_start_factor=1e-4,
 )
 
 
@@ -29,13 +35,13 @@ class BYOL(HeadedMethod):
 
     Args:
         student: the network; what leaves training has no head.
-        init: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
+        init_checkpoint: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
         optimizer: what BURN's repository has for its baselines: LARS 4.8, weight decay 1e-6 on weights alone, 10
             epochs of warm-up, cosine by epoch, for 8192 images a step.
-        hidden: width of the heads' hidden layers.
+        hidden_dim: width of the heads' hidden layers.
         dim: size of the projections compared.
         momentum: m at the start; it rises to 1 by half a cosine over all steps.
-        init_hints: what `init`, if it is a published file, does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: what a published `init_checkpoint` does not say (docs/reference/checkpoints.md).
     """
 
     views: ClassVar[int] = 2
@@ -44,34 +50,34 @@ class BYOL(HeadedMethod):
     def __init__(
         self,
         student: Student,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = LARS,
-        hidden: int = 4096,
+        hidden_dim: int = 4096,
         dim: int = 256,
         momentum: float = 0.99,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
-        self.init = init
-        self.init_hints = init_hints
-        self.hidden = hidden
+        self.init_checkpoint = init_checkpoint
+        self.init_checkpoint_hints = init_checkpoint_hints
+        self.hidden_dim = hidden_dim
         self.dim = dim
         self.momentum = momentum
 
     def prepare(self, data: Images) -> None:
         from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 
-        if not (0 <= self.momentum <= 1 and self.hidden >= 1 and self.dim >= 1):
+        if not (0 <= self.momentum <= 1 and self.hidden_dim >= 1 and self.dim >= 1):
             raise UserError(
-                f"momentum {self.momentum}, hidden {self.hidden}, dim {self.dim} make no BYOL; "
+                f"momentum {self.momentum}, hidden_dim {self.hidden_dim}, dim {self.dim} make no BYOL; "
                 "give a momentum from 0 to 1 and widths of 1 or more"
             )
         self.network = self.student.with_head(())
         self.network.check_resolution(data.resolution)
-        self.projector = BYOLProjectionHead(self.network.num_features, self.hidden, self.dim)
-        self.predictor = BYOLPredictionHead(self.dim, self.hidden, self.dim)
-        self.start_from(self.init, data, self.init_hints)
+        self.projector = BYOLProjectionHead(self.network.num_features, self.hidden_dim, self.dim)
+        self.predictor = BYOLPredictionHead(self.dim, self.hidden_dim, self.dim)
+        self.start_from(self.init_checkpoint, data, self.init_checkpoint_hints)
         self.target = nn.Sequential(duplicate(self.network), deepcopy(self.projector)).requires_grad_(False)
 
     def synchronised(self) -> tuple[nn.Module, ...]:

@@ -108,8 +108,8 @@ def label_share(data: Images) -> str:
     """What a protocol's name says of `data.subset`: ", 1% of labels"; nothing where all are used."""
     if data.subset is None:
         return ""
-    if data.subset.files is not None:
-        return f", labels of {Path(data.subset.files).name}"
+    if data.subset.file_list is not None:
+        return f", labels of {Path(data.subset.file_list).name}"
     each = data.subset.per_class
     return f", {each} labels a class" if each else f", {100 * (data.subset.share or 0):g}% of labels"
 

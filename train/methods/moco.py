@@ -30,17 +30,17 @@ class MoCoV2(Method):
 
     Args:
         student: the network; its head is the MLP features -> features -> ReLU -> dim.
-        init: checkpoint to take the student's weights from (step 2); None starts at random.
+        init_checkpoint: checkpoint to take the student's weights from (step 2); None starts at random.
         optimizer: MoCo v2's: SGD 0.03, momentum 0.9, weight decay 1e-4, cosine by epoch.
         dim: size of the outputs compared.
-        queue: number of negatives K; a multiple of the batch.
+        queue_size: number of negatives K; a multiple of the batch.
         momentum: m, how slowly the key encoder follows: k <- m k + (1 - m) q, every step.
         temperature: T of the loss.
         key_groups: the keys of a batch are computed in that many random groups, each normalised by its
             own BatchNorm statistics. It is what shuffling over as many devices does in MoCo: without it
             a query tells its key by the statistics of the batch they share. Processes share the groups
             out, so keys and queue are the same for any number of them that divides the groups.
-        init_hints: what `init`, if it is a published file, does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: what a published `init_checkpoint` does not say (docs/reference/checkpoints.md).
     """
 
     views: ClassVar[int] = 2
@@ -48,21 +48,21 @@ class MoCoV2(Method):
     def __init__(
         self,
         student: Student,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = SGD,
         dim: int = 128,
-        queue: int = 65536,
+        queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.2,
         key_groups: int = 8,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
-        self.init = init
-        self.init_hints = init_hints
+        self.init_checkpoint = init_checkpoint
+        self.init_checkpoint_hints = init_checkpoint_hints
         self.dim = dim
-        self.queue_size = queue
+        self.queue_size = queue_size
         self.momentum = momentum
         self.temperature = temperature
         self.key_groups = key_groups
@@ -74,8 +74,8 @@ class MoCoV2(Method):
         check_groups(self.key_groups, data.batch_size)
         self.network = self.student.with_projection(self.dim)
         self.network.check_resolution(data.resolution)
-        if self.init is not None:
-            start_from(self.network, self.init, data, self.init_hints)
+        if self.init_checkpoint is not None:
+            start_from(self.network, self.init_checkpoint, data, self.init_checkpoint_hints)
         self.key_encoder = key_encoder_of(self.network)
         self.queue = KeyQueue(self.queue_size, self.dim)
 

@@ -22,11 +22,11 @@ class MoCoV2Distill(MoCoV2):
     Args:
         student: the network; its head is an MLP as MoCo v2's, with as many outputs as the teacher.
         teacher: the teacher's checkpoint, with its projection head. It stays in eval; it has no queue.
-        init: checkpoint to take the student's weights from (step 2); None starts at random.
+        init_checkpoint: checkpoint to take the student's weights from (step 2); None starts at random.
         optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay.
-        queue, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
+        queue_size, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
         teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
+        init_checkpoint_hints: the same of `init_checkpoint`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -35,24 +35,24 @@ class MoCoV2Distill(MoCoV2):
         self,
         student: Student,
         teacher: str,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
-        queue: int = 65536,
+        queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.2,
         key_groups: int = 8,
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(
             student,
-            init=init,
+            init_checkpoint=init_checkpoint,
             optimizer=optimizer,
-            queue=queue,
+            queue_size=queue_size,
             momentum=momentum,
             temperature=temperature,
             key_groups=key_groups,
-            init_hints=init_hints,
+            init_checkpoint_hints=init_checkpoint_hints,
         )
         self.teacher_path = teacher
         self.teacher_hints = teacher_hints

@@ -104,7 +104,7 @@ def start_from(network: Network, path: str, data: Images, hints: Hints | None = 
         UserError: the file cannot be read, holds a network of another shape, or was made for images
             normalised otherwise than `data` does.
     """
-    found = load_network(path, data, what="initial checkpoint", key="init", hints=hints, weights_alone=True)
+    found = load_network(path, data, what="initial checkpoint", key="init_checkpoint", hints=hints, weights_alone=True)
     wanted, held = network.config, found.model.config
     precision = {name: getattr(wanted, name) for name in PRECISION if hasattr(wanted, name)}
     if type(held) is not type(wanted) or replace(held, **precision) != wanted:

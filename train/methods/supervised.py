@@ -16,7 +16,7 @@ from .measured import Counted, check_single_label
 from .student import Student, start_from
 from .teacher import load_teacher
 
-ADAM = OptimizerConfig(lr=5e-4, decay="weights")
+ADAM = OptimizerConfig(lr=5e-4, decay_on="weights")
 
 
 class Supervised(Counted):
@@ -27,12 +27,12 @@ class Supervised(Counted):
     Args:
         student: the network; its head is a linear classifier.
         teacher: checkpoint of a classifier of the same classes, in eval; None trains on labels alone.
-        init: checkpoint to take the student's weights from (step 2); None starts at random.
+        init_checkpoint: checkpoint to take the student's weights from (step 2); None starts at random.
         optimizer: ReActNet's: Adam 5e-4, linear decay; weight decay on weights alone, 1e-5 in step 1 and 0 in step 2.
         teacher_share: share of the teacher's answers in the loss; 1 is ReActNet's distributional loss. It counts only
             where there is a teacher.
         teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
+        init_checkpoint_hints: the same of `init_checkpoint`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -43,19 +43,19 @@ class Supervised(Counted):
         self,
         student: Student,
         teacher: str | None = None,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
         teacher_share: float = 1.0,
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.method = "supervised"
         self.teacher_path = teacher
-        self.init = init
+        self.init_checkpoint = init_checkpoint
         self.teacher_hints = teacher_hints
-        self.init_hints = init_hints
+        self.init_checkpoint_hints = init_checkpoint_hints
         self.teacher_share = teacher_share
 
     def prepare(self, data: Images) -> None:
@@ -72,13 +72,13 @@ class Supervised(Counted):
                     f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
                     "classes; give a classifier trained on them"
                 )
-        for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
+        for path, what in ((self.teacher_path, "teacher"), (self.init_checkpoint, "initial checkpoint")):
             if path is not None:
                 match_classes(path, data, f"{what} {path}")
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
-        if self.init is not None:
-            start_from(self.network, self.init, data, self.init_hints)
+        if self.init_checkpoint is not None:
+            start_from(self.network, self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), labels = batch

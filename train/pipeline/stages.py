@@ -15,7 +15,7 @@ from edgebnn.files import existing_file
 from ..cli import Reader
 from ..engine.callbacks import LAST, MODEL
 from ..engine.failures import one_line_errors
-from ..engine.resume import flat
+from ..engine.renamed_keys import flatten_config
 from . import inputs
 
 OURS = ("run", "config", "ckpt_path")
@@ -124,7 +124,7 @@ def resolve(stage: Stage) -> Stage:
             "stopped goes on from the last checkpoint"
         )
     root = stage.folder.parent
-    stage.inputs = inputs.find(flat(config), root)
+    stage.inputs = inputs.find(flatten_config(config), root)
     stage.config = relative(config, root)
     module, _, name = config["model"]["class_path"].rpartition(".")
     stage.trains = getattr(import_module(module), name).trains
@@ -150,4 +150,4 @@ def relative(config: dict[str, Any], root: Path) -> dict[str, Any]:
         inside = isinstance(value, str) and (value == str(root) or value.startswith(f"{root}/"))
         return "${run}" + value[len(str(root)) :] if inside else value
 
-    return {key: shown(value) for key, value in flat(config).items()}
+    return {key: shown(value) for key, value in flatten_config(config).items()}

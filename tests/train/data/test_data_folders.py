@@ -146,7 +146,7 @@ def test_a_classifier_of_the_same_classes_in_another_order_is_refused(tmp_path: 
     info = ModelInfo("old", 32, data.mean, data.std, ("10", "2"))
     path = str(tmp_path / "old.safetensors")
     checkpoint.save(path, REAL.with_head((2,)), info)
-    for arguments in ({"teacher": path}, {"init": path}):
+    for arguments in ({"teacher": path}, {"init_checkpoint": path}):
         with pytest.raises(UserError, match=r"calls class 0 10, the data call it 2: the same classes in another order"):
             Supervised(REAL, **arguments).prepare(data)
     # Other names say nothing of an order, and no names neither; nor does a file that is none of ours, or is not there.

@@ -86,7 +86,7 @@ def test_files_a_stage_learns_from_are_watched(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     config = {
         "model.init_args.teacher": str(teacher),
-        "model.init_args.init": f"{root}/step1/model.safetensors",
+        "model.init_args.init_checkpoint": f"{root}/step1/model.safetensors",
         "model.class_path": "Distill",
         "data.init_args.root": str(tmp_path),
         # No file, and too long to be asked for as one.

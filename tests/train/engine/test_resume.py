@@ -16,7 +16,7 @@ from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 
 ARGUMENTS = {
-    "MoCoV2": {"student": {"width": WIDTH}, "dim": 16, "queue": 64, "key_groups": 2},
+    "MoCoV2": {"student": {"width": WIDTH}, "dim": 16, "queue_size": 64, "key_groups": 2},
     "Distill": {"student": {"width": WIDTH}},
 }
 
@@ -77,20 +77,20 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_run_of_an_older_version_goes_on_under_the_keys_added_since(tmp_path: Path) -> None:
-    old = {"model": {"init_args": {"classes": 8}}, "data": {"init_args": {"batch_size": 4}}}
+    old = {"model": {"init_args": {"temperature": 0.2}}, "data": {"init_args": {"batch_size": 4}}}
     path = tmp_path / "last.ckpt"
     torch.save(
         {"state_dict": {}, "loops": {}, "optimizer_states": [], "global_step": 3, "config": yaml.safe_dump(old)}, path
     )
 
-    def now(drop_last: bool, initial: str) -> dict[str, Any]:
-        model = {"init_args": {**old["model"]["init_args"], "initial": initial}}
+    def now(drop_last: bool, weight_init: str) -> dict[str, Any]:
+        model = {"init_args": {**old["model"]["init_args"], "weight_init": weight_init}}
         return {"model": model, "data": {"init_args": {**old["data"]["init_args"], "drop_last": drop_last}}}
 
     check_start("run", str(path), now(True, "kaiming"), -1)
     with pytest.raises(UserError, match=r"another data.init_args.drop_last \(was True, is False\); give"):
         check_start("run", str(path), now(False, "kaiming"), -1)
-    with pytest.raises(UserError, match=r"another model.init_args.initial \(was kaiming, is torch\); give"):
+    with pytest.raises(UserError, match=r"another model.init_args.weight_init \(was kaiming, is torch\); give"):
         check_start("run", str(path), now(True, "torch"), -1)
 
 

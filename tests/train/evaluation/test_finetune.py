@@ -56,7 +56,7 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
     steps = []
     for factor in (1, 10):
         torch.manual_seed(3)
-        method = FineTune(pretrained, optimizer=sgd, head_lr=factor)
+        method = FineTune(pretrained, optimizer=sgd, head_lr_factor=factor)
         method.prepare(digits)
         before = snapshot(method.network)
         train_one_step(method, digits)
@@ -65,8 +65,8 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
         times = 10 if name.startswith("head.") else 1
         torch.testing.assert_close(steps[1][name], times * step, rtol=1e-2, atol=1e-7, msg=name)
     assert steps[0]["head.0.weight"].abs().max() > 1e-6
-    with pytest.raises(UserError, match="head_lr 0 is no factor"):
-        FineTune(pretrained, head_lr=0).prepare(digits)
+    with pytest.raises(UserError, match="head_lr_factor 0 is no factor"):
+        FineTune(pretrained, head_lr_factor=0).prepare(digits)
 
 
 def test_a_share_of_labels_is_balanced_and_named(pretrained: str) -> None:

@@ -74,8 +74,8 @@ def test_every_method_with_a_teacher_takes_hints(data: Digits, tmp_path: Path) -
     student = Student(width=1 / 16)
     for method in (
         Distill(student, path, teacher_hints=STAGE1),
-        MoCoV2Distill(student, path, queue=64, teacher_hints=STAGE1),
-        BURN(student, path, classes=8, teacher_hints=STAGE1),
+        MoCoV2Distill(student, path, queue_size=64, teacher_hints=STAGE1),
+        BURN(student, path, classifier_dim=8, teacher_hints=STAGE1),
     ):
         method.prepare(data)
         found = method.extractor if isinstance(method, BURN) else method.teacher
@@ -93,15 +93,15 @@ def test_every_method_with_a_start_takes_hints(data: Digits, tmp_path: Path) -> 
     expected = forward(state, IMAGES, **PLAIN)  # type: ignore[arg-type]
     classifier = make_state("s2-bnn-linear", classes=10)
     methods = (
-        MoCoV2(STUDENT, path, dim=12, queue=64, init_hints=STAGE1),
-        MoCoV2Distill(STUDENT, path, path, queue=64, teacher_hints=STAGE1, init_hints=STAGE1),
-        Distill(STUDENT, path, path, teacher_hints=STAGE1, init_hints=STAGE1),
+        MoCoV2(STUDENT, path, dim=12, queue_size=64, init_checkpoint_hints=STAGE1),
+        MoCoV2Distill(STUDENT, path, path, queue_size=64, teacher_hints=STAGE1, init_checkpoint_hints=STAGE1),
+        Distill(STUDENT, path, path, teacher_hints=STAGE1, init_checkpoint_hints=STAGE1),
     )
     for method in methods:
         method.prepare(data)
         torch.testing.assert_close(method.network.eval()(IMAGES), expected, rtol=1e-4, atol=1e-4)
     init = write(tmp_path / "classifier.pth", classifier)
-    supervised = Supervised(STUDENT, init=init, init_hints=STAGE1)
+    supervised = Supervised(STUDENT, init_checkpoint=init, init_checkpoint_hints=STAGE1)
     supervised.prepare(data)
     expected = forward(classifier, IMAGES, **PLAIN)  # type: ignore[arg-type]
     torch.testing.assert_close(supervised.network.eval()(IMAGES), expected, rtol=1e-4, atol=1e-4)
@@ -111,7 +111,7 @@ def test_every_method_with_a_start_takes_hints(data: Digits, tmp_path: Path) -> 
         with pytest.raises(UserError, match="stem_stride=2.*the student is .*stem_stride=1"):
             kind(STUDENT, headless).prepare(data)
         with pytest.raises(UserError, match="holds no projector and no p"):
-            kind(STUDENT, headless, init_hints=STAGE1).prepare(data)
+            kind(STUDENT, headless, init_checkpoint_hints=STAGE1).prepare(data)
 
 
 def test_what_was_assumed_is_said_in_one_line(data: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def untrained(data: Digits) -> float:
 
 @pytest.fixture(scope="module")
 def teacher(data: Digits, tmp_path_factory: pytest.TempPathFactory) -> str:
-    method = MoCoV2(REAL, optimizer=ADAM, dim=32, queue=512, momentum=0.99, key_groups=2)
+    method = MoCoV2(REAL, optimizer=ADAM, dim=32, queue_size=512, momentum=0.99, key_groups=2)
     trained(method, data, epochs=4)
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
     checkpoint.save(path, method.network, ModelInfo("teacher", 32, data.mean, data.std, data.labels))
@@ -117,16 +117,23 @@ def teacher(data: Digits, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 METHODS: dict[str, Callable[[str], Method]] = {
-    "moco-v2": lambda teacher: MoCoV2(BINARY, optimizer=ADAM, dim=32, queue=512, momentum=0.99, key_groups=2),
+    "moco-v2": lambda teacher: MoCoV2(BINARY, optimizer=ADAM, dim=32, queue_size=512, momentum=0.99, key_groups=2),
     "moco-v2-distill": lambda teacher: MoCoV2Distill(
-        BINARY, teacher, optimizer=ADAM, queue=512, momentum=0.99, key_groups=2
+        BINARY, teacher, optimizer=ADAM, queue_size=512, momentum=0.99, key_groups=2
     ),
     "distill": lambda teacher: Distill(BINARY, teacher, optimizer=ADAM),
-    "burn": lambda teacher: BURN(BINARY, teacher, optimizer=ADAM, classes=128),
-    "burn-code": lambda teacher: BURNCode(BINARY, teacher, optimizer=ADAM, classes=128),
-    "byol": lambda teacher: BYOL(BINARY, optimizer=ADAM, hidden=128, dim=32, momentum=0.95),
+    "burn": lambda teacher: BURN(BINARY, teacher, optimizer=ADAM, classifier_dim=128),
+    "burn-code": lambda teacher: BURNCode(BINARY, teacher, optimizer=ADAM, classifier_dim=128),
+    "byol": lambda teacher: BYOL(BINARY, optimizer=ADAM, hidden_dim=128, dim=32, momentum=0.95),
     "swav": lambda teacher: SwAV(
-        BINARY, optimizer=ADAM, hidden=256, dim=64, prototypes=100, epsilon=0.02, small_views=0, frozen_steps=0
+        BINARY,
+        optimizer=ADAM,
+        hidden_dim=256,
+        dim=64,
+        prototypes=100,
+        sinkhorn_epsilon=0.02,
+        small_views=0,
+        freeze_prototypes_steps=0,
     ),
     "supervised": lambda teacher: Supervised(BINARY, optimizer=ADAM),
 }

@@ -29,7 +29,7 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
     student = Student(arch=arch, width=SMALL, stem_stride=1)  # type: ignore[arg-type]
     kind, features = ARCHS[arch]
     assert student.num_features == features
-    method = MoCoV2(student, dim=8, queue=64)
+    method = MoCoV2(student, dim=8, queue_size=64)
     method.prepare(digits)
     assert type(method.network) is kind
     before = {name: tensor.clone() for name, tensor in method.network.named_parameters()}

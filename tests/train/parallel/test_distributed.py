@@ -14,12 +14,12 @@ from tests.train.runs import assert_equal_runs, last, run, write_config
 
 STUDENT = {"student": {"width": WIDTH}}
 TAUGHT = {**STUDENT, "teacher": None}
-MOCO = {"queue": 64, "key_groups": 2}
+MOCO = {"queue_size": 64, "key_groups": 2}
 METHODS: dict[str, dict[str, Any]] = {
     "Distill": TAUGHT,
     "MoCoV2": {**STUDENT, **MOCO, "dim": 16},
     "MoCoV2Distill": {**TAUGHT, **MOCO},
-    "BURN": {**TAUGHT, "classes": 24},
+    "BURN": {**TAUGHT, "classifier_dim": 24},
 }
 """Methods, and what their configurations say; the teacher is put in by the test."""
 

@@ -94,4 +94,4 @@ def test_recipe_is_read_and_each_stage_comes_after_what_it_uses(
         if stage.name in ("step2", "stage2"):
             assert stage.config["model.init_args.student.binary_weights"]
             assert not before.config["model.init_args.student.binary_weights"]
-            assert Path(stage.config["model.init_args.init"]).parent.name == before.name
+            assert Path(stage.config["model.init_args.init_checkpoint"]).parent.name == before.name
