@@ -21,9 +21,9 @@ from edgebnn.files import write_bytes
 from .data.hugging_face import HuggingFace
 from .data.sources import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from .data.voc import Voc2007
-from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, Finite, LastCheckpoint, SaveModel
+from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, FiniteCheck, LastCheckpoint, SaveModel
 from .engine.failures import one_line_errors
-from .engine.monitor import Flips, Spread, Throughput
+from .engine.monitor import OutputSpread, Throughput, WeightFlips
 from .engine.renamed_keys import refuse_old_names
 from .engine.resume import check_start
 from .evaluation.finetune import FineTune
@@ -31,19 +31,19 @@ from .evaluation.knn import KNN
 from .evaluation.linear import BurnLinearEvaluation, LinearEvaluation
 from .evaluation.svm import LowShotSVM
 from .evaluation.voc_svm import VocSVM
-from .methods.base import Method, match_classes
+from .methods.base import Method, check_class_order
 from .methods.burn import BURN
 from .methods.burn_code import BURNCode
 from .methods.byol import BYOL
 from .methods.distill import Distill
-from .methods.measured import Counted
+from .methods.measured import ClassifyingMethod
 from .methods.moco import MoCoV2
 from .methods.moco_distill import MoCoV2Distill
 from .methods.supervised import Supervised
 from .methods.swav import SwAV
 from .parallel import launch
-from .parallel.distributed import alone
-from .parallel.processes import EndAtOnce, cluster, devices_and_nodes, strategy
+from .parallel.distributed import as_single_process
+from .parallel.processes import EndAtOnce, choose_strategy, cluster_environment, devices_and_nodes
 from .parallel.sync_batchnorm import BatchNormSync
 
 METHODS = (
@@ -53,7 +53,7 @@ METHODS = (
 DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace, Voc2007)
 """Imported so that a configuration may name them shortly: `class_path: Distill`."""
 
-DEFAULTS = {
+TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     # Each process takes its part of a batch itself (train/data/sources.py).
     "use_distributed_sampler": False,
@@ -68,7 +68,7 @@ sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 
 
-class Cli(LightningCLI):
+class TrainCli(LightningCLI):
     """Reads a configuration and builds what it names.
 
     Added to Lightning's keys: `run`, the folder of everything the run writes; `name`, the model's name in
@@ -81,7 +81,7 @@ class Cli(LightningCLI):
             Method,
             Images,
             save_config_callback=None,
-            trainer_defaults=DEFAULTS,
+            trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={"exit_on_error": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -133,37 +133,37 @@ class Cli(LightningCLI):
         logger = chosen.logger
         if logger in (None, True):
             logger = [CSVLogger(run / "logs", "csv"), TensorBoardLogger(run / "logs", "tensorboard")]
-        callbacks: list[Callback] = [Finite(), SaveModel(run, self.config.name, self.saved())]
+        callbacks: list[Callback] = [FiniteCheck(), SaveModel(run, self.config.name, self.saved())]
         if logger:
-            callbacks += [LearningRateMonitor(), Spread(), Flips(), Throughput()]
+            callbacks += [LearningRateMonitor(), OutputSpread(), WeightFlips(), Throughput()]
         last = LastCheckpoint(run, self.config.checkpoint_minutes, self.config.checkpoint_steps)
         devices, nodes = devices_and_nodes(chosen.devices, chosen.num_nodes)
         return super().instantiate_trainer(
             default_root_dir=run,
             logger=logger,
-            callbacks=[*listed(chosen.callbacks), *callbacks, last, EndAtOnce()],
+            callbacks=[*as_list(chosen.callbacks), *callbacks, last, EndAtOnce()],
             plugins=[
-                *listed(chosen.plugins),
+                *as_list(chosen.plugins),
                 AtomicCheckpointIO(),
-                cluster(),
+                cluster_environment(),
                 BatchNormSync(everywhere=bool(chosen.sync_batchnorm)),
             ],
             # Lightning takes its own plugin or another's, not both.
             sync_batchnorm=False,
             # Every step has the same shapes, so it pays to look for the fastest convolutions once.
             benchmark=not chosen.deterministic if chosen.benchmark is None else chosen.benchmark,
-            strategy=strategy(chosen.strategy),
+            strategy=choose_strategy(chosen.strategy),
             devices=devices,
             num_nodes=nodes,
         )
 
 
-def listed(chosen: Any) -> list[Any]:
+def as_list(chosen: Any) -> list[Any]:
     """What a configuration may give as a list, as one thing or not at all."""
     return chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
 
 
-class Reader(Cli):
+class ConfigReader(TrainCli):
     """Reads and checks a configuration, and builds nothing of it."""
 
     def instantiate_classes(self) -> None:
@@ -177,10 +177,10 @@ def fit(arguments: list[str]) -> None:
         UserError: the configuration, a file it names, or the fit between network and data is wrong.
     """
     with one_line_errors():
-        cli = Cli(arguments)
+        cli = TrainCli(arguments)
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
-        if trainer.world_size > 1 and launch.place() is None:
-            return launch.start(trainer.world_size, ["fit", *arguments])
+        if trainer.world_size > 1 and launch.process_place() is None:
+            return launch.start_processes(trainer.world_size, ["fit", *arguments])
         check_trainer(trainer)
         if model.trains:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
@@ -190,12 +190,12 @@ def fit(arguments: list[str]) -> None:
         model.optimizer_config.check()
         data.setup("fit")
         torch.manual_seed(data.seed)
-        with alone():
+        with as_single_process():
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
-        if start and isinstance(model, Counted):
-            match_classes(Path(start).parent / MODEL, data, f"ckpt_path {start}")
+        if start and isinstance(model, ClassifyingMethod):
+            check_class_order(Path(start).parent / MODEL, data, f"ckpt_path {start}")
         # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
         trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
@@ -204,7 +204,7 @@ def fit(arguments: list[str]) -> None:
             write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
         if model.trains and trainer.is_global_zero:
             warn_of_milestones(model, trainer)
-        epochs = run(trainer, model, data, start)
+        epochs = run_trainer(trainer, model, data, start)
         found = model.records(cli.config.name, epochs)
         for record in found if trainer.is_global_zero else ():
             records.write(record, cli.config.run)
@@ -223,7 +223,7 @@ def warn_of_milestones(model: Method, trainer: Trainer) -> None:
         )
 
 
-def run(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
+def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
     """Trains and validates, or validates alone; gives the number of finished epochs."""
     epochs = 0
     try:

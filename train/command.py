@@ -10,7 +10,7 @@ from edgebnn.errors import UserError
 from edgebnn.files import existing_file
 
 from .options import evaluate_parser, read_values, recipe_parser
-from .parallel.launch import one_voice
+from .parallel.launch import print_error_once
 from .shipped import config_paths, find_shipped, shipped_names, with_shipped_configs
 
 # OpenMP's threads otherwise wait by spinning, and where another program has a core, each of the hundreds of small
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
         UserError: there is no such command, or the command says what is wrong.
     """
     command, *rest = arguments or [""]
-    with one_voice():
+    with print_error_once():
         if command == "fit":
             _fit(rest)
         elif command == "recipe":

@@ -30,7 +30,7 @@ from .data.by_name import open_data
 from .data.module import Images
 from .engine.failures import one_line_errors
 from .evaluation.class_order import match_classes
-from .evaluation.classifier import Classifier, from_checkpoint, from_export
+from .evaluation.classifier import Classifier, classifier_from_checkpoint, classifier_from_export
 from .evaluation.tally import Tally, count_answers
 from .methods.measured import data_name
 
@@ -95,12 +95,12 @@ def evaluate(
 def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
     batch = chosen.batch
     if Path(path).suffix.lower() in LOADERS:
-        classifier = from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
+        classifier = classifier_from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
         if assumed := classifier.described_by["assumed"]:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
+    return classifier_from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
 
 
 def _check_whole(path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.checkpoint import build, layouts
-from edgebnn.train.methods.burn import classifier
+from edgebnn.train.methods.burn import build_classifier
 from tests.networks import noise
 from tests.published import burn_classifier, forward, make_burn_classifier, make_state
 from tests.published_resnet import make_resnet
@@ -53,7 +53,7 @@ def test_network_and_classifiers_give_the_published_outputs(file: dict[str, obje
         ("classifier", CLASSIFIER, features),
         ("target_classifier", TARGET, F.pad(features, (0, 192))),
     ):
-        ours = classifier(inputs.shape[1], 10).eval()
+        ours = build_classifier(inputs.shape[1], 10).eval()
         start = f"{name}."
         ours.load_state_dict({k[len(start) :]: v for k, v in found.heads.items() if k.startswith(start)})
         torch.testing.assert_close(ours(inputs), burn_classifier(state, inputs), rtol=1e-4, atol=1e-4)

@@ -226,9 +226,9 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--trainer.max_epochs", "0"): "max_epochs, 1 or more",
         ("fit", "--config", moco_, "--trainer.max_epochs", "null", "--trainer.max_steps", "3"): "max_epochs, 1 or",
         ("fit", "--config", moco_, "--trainer.num_nodes", "2"): "start with torchrun or srun",
-        ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "none that training knows",
-        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not share out",
-        ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not share out 32 images",
+        ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "is not supported",
+        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not divide evenly",
+        ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not divide 32 images",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
         ("fit", "--config", moco_, "--seed_everything", "-1"): "seed_everything",
@@ -266,8 +266,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     before = {name: (run / name).read_bytes() for name in ("model.safetensors", "last.ckpt")}
     line = refused(["fit", "--config", str(moco)], capsys)
     assert (
-        line
-        == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
+        line == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to resume it, "
+        "or another folder as --run"
     )
     on = ["fit", "--config", str(moco), "--ckpt_path", str(run / "last.ckpt")]
     line = refused([*on, "--model.optimizer.lr", "0.5", "--trainer.max_epochs", "3"], capsys)

@@ -1,4 +1,4 @@
-"""Data sets as Hugging Face keeps them: a name on its hub, a folder of Parquet files, or a saved data set."""
+"""Hugging Face data sets: a name on the hub, a folder of Parquet files, or a saved data set."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY_SIDE = 64
 IN_MEMORY_BYTES = 1 << 30
-"""Images up to this side, of up to these bytes in all, are decoded once and held in memory."""
+"""Images of at most this side and this total size are decoded once and kept in memory."""
 
 DECODED_AT_ONCE = 1000
 
@@ -29,20 +29,21 @@ DECODED_AT_ONCE = 1000
 class HuggingFace(Images):
     """Labelled images of a Hugging Face data set, read by the `datasets` library.
 
-    Small images (CIFAR-10) are decoded once and held in memory as uint8. Others are decoded when a batch asks for
-    them. Rows are read by their number, so the order of the images, seeds and resuming are those of every data set.
+    Small images (CIFAR-10) are decoded once and kept in memory as uint8. Larger images are decoded for each batch. Rows
+    are read by their number, so the order of the images, the seed and resuming work as for every data set.
 
-    Args (others as for `Images`):
+    Args:
         path: a name on the hub ("uoft-cs/cifar10"), a folder of Parquet files, or a folder that
             `Dataset.save_to_disk` wrote.
         train_split: the training part: a split, or a slice of one ("train[:45000]").
-        val_split: the held-out part, likewise ("test", "validation", "train[45000:]").
-        config_name: which configuration of a data set that has several.
-        image_column: column of the images; None where one column alone can be it.
-        label_column: column of the class numbers; None where one column alone can be it.
-        class_names: names of the classes by their numbers, for files that do not hold them.
-        in_memory: whether to hold decoded images in memory; None for those whose first image is small. All images
-            must then have one size.
+        val_split: the held-out part: a split, or a slice of one ("test", "validation", "train[45000:]").
+        config_name: the configuration, for a data set that has several.
+        image_column: column of the images. None finds it if only one column can hold images.
+        label_column: column of the class numbers. None finds it if only one column can hold class numbers.
+        class_names: names of the classes in the order of their numbers, for files that do not have them.
+        in_memory: whether to keep decoded images in memory. All images must then have one size. None keeps them if the
+            first image is small.
+        kwargs: arguments of `Images`.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class HuggingFace(Images):
         self.parts: dict[Part, RowImages | MemoryImages] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        # An evaluation of a finished classifier looks at no training image.
+        # The command `evaluate` uses no training image.
         wanted: tuple[Part, ...] = ("val",) if stage == "validate" else ("train", "val")
         if self.parts.keys() >= set(wanted):
             return
@@ -111,11 +112,11 @@ class HuggingFace(Images):
 
 
 class RowImages(EncodedImages):
-    """The rows of a table: an encoded image and a class number each.
+    """The rows of a table. Each row has an encoded image and a class number.
 
     Args:
-        table: two columns, images and class numbers.
-        names: what messages call a row, with {} for its number.
+        table: a table of two columns: images and class numbers.
+        names: name of a row for messages, with {} for its number.
     """
 
     def __init__(self, table: "Dataset", names: str) -> None:
@@ -137,7 +138,14 @@ class RowImages(EncodedImages):
 
 
 def open_image(value: Any) -> BinaryIO:
-    """Opens what a row holds of an image: its bytes, alone or with its path, or the path. Raises `UnreadableError`."""
+    """Returns an open file of the image in a row.
+
+    Args:
+        value: the row's value: the encoded bytes, a path, or a dictionary with `bytes` and `path`.
+
+    Raises:
+        UnreadableError: the value is no image, or the file cannot be opened.
+    """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
@@ -182,7 +190,7 @@ def _pixels(value: Any, name: str, size: tuple[int, int]) -> Tensor:
         raise UserError(f"the image in {name} cannot be read ({error}); set data.in_memory false to skip it") from None
     check(
         image.size == size,
-        f"the image in {name} is {image.width}x{image.height}, the first is {size[0]}x{size[1]}; "
+        f"the image in {name} is {image.width}x{image.height}, the first image is {size[0]}x{size[1]}; "
         "set data.in_memory false",
     )
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the whole network trained on labels, on a share of them in semi-supervised evaluation."""
+"""Fine-tuning: trains the whole network on labels. Semi-supervised evaluation uses a share of the labels."""
 
 from collections.abc import Iterable
 
@@ -19,15 +19,17 @@ SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", 
 class FineTune(Classification):
     """Trains a pretrained network and a new classifier on labels.
 
-    Every parameter moves, and BatchNorm's statistics with them; what is binary in the network stays
-    binary. With `data.subset` the labels of a share of every class are used: the semi-supervised
-    protocol of 1 % and 10 % (Zhai et al., ICCV 2019; the settings are OpenSelfSup's, on which BURN's
-    code builds).
+    All parameters and BatchNorm statistics change. Binary weights and activations stay binary. With `data.subset` a
+    share of each class's labels is used: the semi-supervised protocol with 1% and 10% (Zhai et al., ICCV 2019). The
+    settings are OpenSelfSup's, on which BURN's code builds.
 
     Args:
-        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
-        optimizer: SGD 0.01, momentum 0.9, weight decay 1e-4, a fifth of it from epoch 12 and again from 16.
+        checkpoint: as for `Evaluation`.
+        student: as for `Evaluation`.
+        optimizer: the default is SGD 0.01, momentum 0.9, weight decay 1e-4, times 0.2 at epochs 12 and 16.
         head_lr_factor: factor on the classifier's learning rate.
+        method: as for `Evaluation`.
+        checkpoint_hints: as for `Evaluation`.
     """
 
     protocol = "fine-tuned"

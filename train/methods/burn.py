@@ -1,9 +1,11 @@
 """BURN (Kim & Choi, CVPR 2022, arXiv 2110.08851), as its abstract describes it.
 
-A randomly initialised classifier on a frozen real-valued extractor is trained jointly with the binary network. The
-network learns to predict that classifier's distribution for another view. A feature similarity loss keeps the two from
-agreeing on a constant answer. The paper's equations were not at hand, and its public code trains nothing
-(`train.methods.burn_code`). docs/reference/methods.md says which part comes from which source.
+A frozen real-valued network, the extractor, carries a classifier that starts from random weights. This target
+classifier is trained jointly with the binary network. The binary network learns to predict the target classifier's
+distribution for another view. A feature similarity loss keeps the two from agreeing on a constant answer.
+
+The paper's equations were not available, and its public code trains nothing (`train.methods.burn_code`).
+docs/reference/methods.md lists the source of each part.
 """
 
 from collections.abc import Iterable
@@ -28,37 +30,42 @@ WeightInit = Literal["kaiming", "torch"]
 ADAM = OptimizerConfig(schedule="cosine", warmup_epochs=10, warmup_start_factor=1e-4)
 
 
-class Seen(NamedTuple):
-    """What one side makes of a view: features (N, width), and the outputs (N, classes) of its classifier."""
+class ViewOutputs(NamedTuple):
+    """The outputs of the student or of the target for one view.
+
+    Attributes:
+        features: pooled features (N, width).
+        outputs: outputs of the classifier (N, classifier_dim).
+    """
 
     features: Tensor
     outputs: Tensor
 
 
 class BURN(HeadedMethod):
-    """Trains a student and, jointly, the target's classifier on a frozen extractor.
+    """Trains a student, and jointly the target's classifier on a frozen extractor.
 
-    With s(v) and t(v) the student's and the target's classifier outputs for view v, f and g the features
-    below them, M a linear map and hats for length 1, the loss is
+    s(v) and t(v) are the outputs of the student's and the target's classifier for view v. f(v) and g(v) are the
+    features below them. M is a linear map, and a hat divides a vector by its length. The loss is
 
         mean_n (1 - l) || M f(v)^ - g(w)^ ||^2 + l KL( softmax(t(w) / T) || softmax(s(v) / T) )
 
-    for both ways of taking v and w from the two views, added.
+    It is computed for both assignments of v and w to the two views, and the two losses are added.
 
     Args:
-        student: the network; a linear layer of its features' width and a ReLU follow its pooling, as in
-            BURN's code, and leave training with it.
-        teacher: checkpoint of the extractor; its pooled features are used, its head is not.
+        student: the network. A linear layer as wide as its features and a ReLU follow its pooling, as in BURN's code.
+            Both layers are saved with it.
+        teacher: checkpoint of the extractor. Its pooled features are used, and its head is not.
         init_checkpoint: `model.safetensors` of stage 1, which has its classifiers beside it, or a file of BURN's public
             code, which holds them. None starts from random weights.
-        optimizer: BURN's: Adam 3e-4, cosine by epoch, after 10 epochs of warm-up.
+        optimizer: the default is BURN's: Adam 3e-4, 10 epochs of warm-up, then cosine by epoch.
         classifier_dim: width of both classifiers.
         temperature: T of the divergence.
-        kl_weight: l at the first and at the last step; it moves by half a cosine.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_checkpoint_hints: the same of `init_checkpoint`.
-        weight_init: how convolutions and classifiers start without `init_checkpoint`. kaiming: as in stage 1 of the public
-            code. torch: torch's own start, as in its single stage, which skips the code's initialisation.
+        kl_weight: l at the first and at the last optimizer step. It changes by half a cosine.
+        teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: the same for `init_checkpoint`.
+        weight_init: how convolutions and classifiers start without `init_checkpoint`. kaiming: as in stage 1 of the
+            public code. torch: torch's own start, as in the public code's single stage.
     """
 
     views: ClassVar[int] = 2
@@ -101,59 +108,67 @@ class BURN(HeadedMethod):
         width, target_width = self.student.num_features, self.extractor.num_features
         self.network = self.student.with_head((width,), head_relu=True)
         self.network.check_resolution(data.resolution)
-        self.classifier = classifier(width, self.classifier_dim)
-        self.target_classifier = classifier(target_width, self.classifier_dim)
-        # The layer after pooling starts as torch has it in both.
+        self.classifier = build_classifier(width, self.classifier_dim)
+        self.target_classifier = build_classifier(target_width, self.classifier_dim)
+        # The linear layer after pooling keeps torch's own start under both values of `weight_init`.
         convolutions = [layer for layer in self.network.modules() if isinstance(layer, (nn.Conv2d, BinaryConv2d))]
         heads = [*self.classifier, *self.target_classifier]
         draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.weight_init)
-        # From the student to the target: the other way round the map could make the target constant.
+        # The map is applied to the student. Applied to the target, it could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
-        self.start_from(self.init_checkpoint, data, self.init_checkpoint_hints)
+        self.load_initial_state(self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
-        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        """Returns both classifiers: their BatchNorms always cover the batch of all processes."""
         return (self.classifier, self.target_classifier)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         views, _ = batch
-        first, second = (self.see(view) for view in views)
-        target_first, target_second = (self.aim(view) for view in views)
+        first, second = (self.student_outputs(view) for view in views)
+        target_first, target_second = (self.target_outputs(view) for view in views)
         share = half_cosine(self.progress, *self.kl_weight)
-        loss = self.compare(first, target_second, share) + self.compare(second, target_first, share)
+        loss = self.crossing_loss(first, target_second, share) + self.crossing_loss(second, target_first, share)
         self.log("train/kl_weight", share)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def see(self, images: Tensor) -> Seen:
-        """The student's view of images (N, 3, H, W)."""
+    def student_outputs(self, images: Tensor) -> ViewOutputs:
+        """Returns the student's features and classifier outputs for images (N, 3, H, W)."""
         features = self.network(images)
-        return Seen(features, self.classifier(features))
+        return ViewOutputs(features, self.classifier(features))
 
-    def aim(self, images: Tensor) -> Seen:
-        """The target's view of images (N, 3, H, W); a gradient reaches its classifier."""
+    def target_outputs(self, images: Tensor) -> ViewOutputs:
+        """Returns the target's features and classifier outputs for images (N, 3, H, W).
+
+        A gradient reaches the classifier and not the extractor.
+        """
         features = self.extractor.features(images)
-        return Seen(features, self.target_classifier(features))
+        return ViewOutputs(features, self.target_classifier(features))
 
-    def compare(self, student: Seen, target: Seen, share: float) -> Tensor:
-        """The loss of one crossing, the divergence weighing `share` of it."""
-        similar = self.dissimilarity(student, target)
+    def crossing_loss(self, student: ViewOutputs, target: ViewOutputs, share: float) -> Tensor:
+        """Returns the loss of one assignment of the views, with `share` as the weight l of the divergence."""
+        similar = self.similarity_loss(student, target)
         return (1 - share) * similar + share * divergence(student.outputs, target.outputs, self.temperature)
 
-    def dissimilarity(self, student: Seen, target: Seen) -> Tensor:
-        """Squared distance of the features, each of length 1."""
+    def similarity_loss(self, student: ViewOutputs, target: ViewOutputs) -> Tensor:
+        """Returns the mean squared distance of the features, each divided by its length."""
         return unit_distance(self.match(student.features), target.features)
 
 
-def classifier(inputs: int, classes: int) -> nn.Sequential:
-    """BURN's classifier: linear, BatchNorm, ReLU, linear, all `classes` wide."""
+def build_classifier(inputs: int, classes: int) -> nn.Sequential:
+    """Returns BURN's classifier: linear, BatchNorm, ReLU, linear, all `classes` wide."""
     return nn.Sequential(nn.Linear(inputs, classes), nn.BatchNorm1d(classes), nn.ReLU(), nn.Linear(classes, classes))
 
 
 def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], weight_init: WeightInit) -> None:
-    """Draws the weights and biases that the layers start with; n inputs meet in an output.
+    """Draws the start weights and biases of the layers, in place.
 
-    kaiming: weights from N(0, 2 / n), biases 0. torch: both uniform within 1 / sqrt(n).
+    n is the number of inputs of one output.
+
+    Args:
+        layers: the layers.
+        weight_init: kaiming draws weights from N(0, 2 / n) and sets biases to 0. torch draws both uniformly from
+            -1 / sqrt(n) to 1 / sqrt(n).
     """
     for layer in layers:
         biases = [tensor for name, tensor in layer.named_parameters() if name == "bias"]

@@ -1,4 +1,4 @@
-"""BYOL (Grill et al., NeurIPS 2020): predict a slowly following network's projection of another view."""
+"""BYOL (Grill et al., NeurIPS 2020): predict the projection that a moving-average network makes of another view."""
 
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -29,18 +29,21 @@ LARS = OptimizerConfig(
 
 
 class BYOL(HeadedMethod):
-    """Trains network, projection and prediction; a target network and projection follow them.
+    """Trains a network, a projector z and a predictor q. The target z' is a moving average of network and projector.
 
-        mean_n || q(z(v))^ - z'(w)^ ||^2, for both ways of taking v and w from the two views, added
+        mean_n || q(z(v))^ - z'(w)^ ||^2
+
+    It is computed for both assignments of v and w to the two views, and the two losses are added.
 
     Args:
-        student: the network; what leaves training has no head.
-        init_checkpoint: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
-        optimizer: what BURN's repository has for its baselines: LARS 4.8, weight decay 1e-6 on weights alone, 10
-            epochs of warm-up, cosine by epoch, for 8192 images a step.
+        student: the network. It is saved without a head.
+        init_checkpoint: `model.safetensors` of an earlier stage, which has its heads beside it. None starts from
+            random weights.
+        optimizer: the default is that of the baselines in BURN's repository: LARS 4.8, weight decay 1e-6 on weights
+            alone, 10 epochs of warm-up, cosine by epoch, for 8192 images per optimizer step.
         hidden_dim: width of the heads' hidden layers.
-        dim: size of the projections compared.
-        momentum: m at the start; it rises to 1 by half a cosine over all steps.
+        dim: width of the projections that are compared.
+        momentum: m of the moving average at the start. It rises to 1 by half a cosine over all optimizer steps.
         init_checkpoint_hints: what a published `init_checkpoint` does not say (docs/reference/checkpoints.md).
     """
 
@@ -77,27 +80,27 @@ class BYOL(HeadedMethod):
         self.network.check_resolution(data.resolution)
         self.projector = BYOLProjectionHead(self.network.num_features, self.hidden_dim, self.dim)
         self.predictor = BYOLPredictionHead(self.dim, self.hidden_dim, self.dim)
-        self.start_from(self.init_checkpoint, data, self.init_checkpoint_hints)
+        self.load_initial_state(self.init_checkpoint, data, self.init_checkpoint_hints)
         self.target = nn.Sequential(duplicate(self.network), deepcopy(self.projector)).requires_grad_(False)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
-        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        """Returns the heads: their BatchNorms always cover the batch of all processes."""
         return (self.projector, self.predictor, self.target[1])
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (first, second), _ = batch
         with torch.no_grad():
             aim_first, aim_second = self.target(first), self.target(second)
-        loss = self.compare(first, aim_second) + self.compare(second, aim_first)
+        loss = self.crossing_loss(first, aim_second) + self.crossing_loss(second, aim_first)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def compare(self, view: Tensor, aim: Tensor) -> Tensor:
-        """The loss of one crossing: the prediction from a view (N, 3, H, W), the other's projection (N, dim)."""
+    def crossing_loss(self, view: Tensor, aim: Tensor) -> Tensor:
+        """Returns the loss between the prediction for a view (N, 3, H, W) and the target projection (N, dim)."""
         return unit_distance(self.predictor(self.projector(self.network(view))), aim)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        # Once a step, however many batches its gradient comes from.
+        # Once per optimizer step, even if its gradient comes from several accumulated batches.
         momentum = half_cosine(self.progress, self.momentum, 1)
         super().optimizer_step(*args, **kwargs)
         follow(self.target, nn.Sequential(self.network, self.projector), momentum)

@@ -1,4 +1,4 @@
-"""SwAV (Caron et al., NeurIPS 2020): predict one view's cluster assignment from another's."""
+"""SwAV (Caron et al., NeurIPS 2020): predict the cluster assignment of one view from another view."""
 
 from typing import ClassVar
 
@@ -32,27 +32,29 @@ LARS = OptimizerConfig(
 
 
 class SwAV(HeadedMethod):
-    """Trains a network and prototypes: views of an image should be assigned to the prototypes alike.
+    """Trains a network and prototypes so that all views of an image are assigned to the same prototypes.
 
-    The assignments of the two large views are made equal in size over the step's batch by Sinkhorn-Knopp
-    iterations (lightly's, over all processes); every other view predicts them.
+    Sinkhorn-Knopp iterations compute the assignments of the two large views, so that all prototypes get equally many
+    images of the batch of all processes. Every other view predicts these assignments. The loss is lightly's
+    `SwaVLoss` (section 3.1 of the paper).
 
     Args:
-        student: the network; what leaves training has no head.
-        init_checkpoint: an earlier stage's `model.safetensors`, beside which lie its heads; None starts at random.
-        optimizer: SwAV's: LARS 4.8 from 0.3, weight decay 1e-6, 10 epochs of warm-up, cosine by step, for 4096
-            images a step.
-        small_views: smaller views besides, which predict only; SwAV has 6.
-        hidden_dim: width of the projection's hidden layer.
-        dim: size of the projections.
-        prototypes: number of clusters.
+        student: the network. It is saved without a head.
+        init_checkpoint: `model.safetensors` of an earlier stage, which has its heads beside it. None starts from
+            random weights.
+        optimizer: the default is SwAV's, for 4096 images per optimizer step: LARS 4.8, weight decay 1e-6, 10 epochs of
+            warm-up from 0.3, cosine by step.
+        small_views: number of small views, which only predict. SwAV has 6.
+        hidden_dim: width of the projector's hidden layer.
+        dim: width of the projections.
+        prototypes: number of prototypes.
         temperature: T of the predictions.
         sinkhorn_epsilon: smoothness of the assignments.
-        sinkhorn_iterations: of Sinkhorn-Knopp.
-        freeze_prototypes_steps: steps at the start in which the prototypes stay.
-        queue_size: projections of earlier steps that join in the assignments, for small batches; a multiple of the
-            batch, 0 for none.
-        queue_start_epoch: epoch from which the queue is filled; it is used once it is full.
+        sinkhorn_iterations: number of Sinkhorn-Knopp iterations.
+        freeze_prototypes_steps: optimizer steps at the start in which the prototypes do not change.
+        queue_size: number of earlier projections that take part in the assignments, for small batches. It is a
+            multiple of the batch. 0 turns the queue off.
+        queue_start_epoch: epoch from which the queue is filled. It is used when it is full.
         init_checkpoint_hints: what a published `init_checkpoint` does not say (docs/reference/checkpoints.md).
     """
 
@@ -109,7 +111,7 @@ class SwAV(HeadedMethod):
             self.network.check_resolution(data.small_resolution)
         self.projector = SwaVProjectionHead(self.network.num_features, self.hidden_dim, self.dim)
         self.prototypes = nn.Linear(self.dim, self.clusters, bias=False)
-        self.start_from(self.init_checkpoint, data, self.init_checkpoint_hints)
+        self.load_initial_state(self.init_checkpoint, data, self.init_checkpoint_hints)
         self.criterion = SwaVLoss(
             self.temperature, self.sinkhorn_iterations, self.sinkhorn_epsilon, sinkhorn_gather_distributed=True
         )
@@ -120,34 +122,40 @@ class SwAV(HeadedMethod):
             self.second_queue = KeyQueue(self.queue_size, self.dim)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
-        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        """Returns the projector: its BatchNorms always cover the batch of all processes."""
         return (self.projector,)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         views, _ = batch
         with torch.no_grad():
             self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
-        # Views of one size go through the network together, as in SwAV's code: BatchNorm sees them so.
+        # Views of one size go through the network in one batch, as in SwAV's code: BatchNorm normalises them together.
         large = self.project(views[: self.views])
         small = self.project(views[self.views :]) if len(views) > self.views else []
-        remembered = self.remember(large) if self.queue_size else None
+        remembered = self.push_and_score(large) if self.queue_size else None
         loss = self.criterion([*map(self.scores, large)], [*map(self.scores, small)], remembered).squeeze()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def project(self, views: list[Tensor]) -> list[Tensor]:
-        """Projections (N, dim) of length 1 of views (N, 3, R, R) that have one size."""
+        """Returns the projections (N, dim) of length 1 of each view (N, 3, R, R). All views have one size."""
         outputs = self.projector(self.network(torch.cat(views)))
         return list(F.normalize(float32_at_least(outputs), dim=1).chunk(len(views)))
 
     def scores(self, projections: Tensor) -> Tensor:
-        """Cosines (N, prototypes) of projections (N, dim), in float32: they are divided by 0.05 and exponentiated."""
+        """Returns the cosines (N, prototypes) of projections (N, dim) and prototypes.
+
+        They are float32, because they are divided by epsilon and exponentiated.
+        """
         with torch.autocast(projections.device.type, enabled=False):
             return self.prototypes(projections)
 
     @torch.no_grad()
-    def remember(self, projections: list[Tensor]) -> list[Tensor] | None:
-        """Scores of this process' part of the queues, if they are full; the projections join them."""
+    def push_and_score(self, projections: list[Tensor]) -> list[Tensor] | None:
+        """Pushes projections (N, dim) into the queues, and returns the scores of this process's part of the queues.
+
+        Returns None while the queues are not full.
+        """
         if self.current_epoch < self.queue_start_epoch:
             return None
         queues = (self.first_queue, self.second_queue)

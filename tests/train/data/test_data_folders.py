@@ -12,7 +12,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import ImageFolder
 from edgebnn.train.data.subset import Subset
-from edgebnn.train.methods.base import match_classes
+from edgebnn.train.methods.base import check_class_order
 from edgebnn.train.methods.supervised import Supervised
 from tests.train.conftest import REAL
 
@@ -84,7 +84,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8-sig")
     lists = {f"{name}_list": str(tmp_path / f"{name}.txt") for name in ("train", "val")}
     assert len(opened(root, **lists).samples["train"]) == 2
-    some = opened(root, **lists, subset=Subset(files=str(tmp_path / "some.txt")))
+    some = opened(root, **lists, subset=Subset(file_list=str(tmp_path / "some.txt")))
     assert [number for _, number in some.samples["train"]] == [1]
 
 
@@ -153,7 +153,7 @@ def test_a_classifier_of_the_same_classes_in_another_order_is_refused(tmp_path: 
     for labels in (("2", "10"), ("a", "b"), ()):
         checkpoint.save(path, REAL.with_head((2,)), replace(info, labels=labels))
         assert checkpoint.read_labels(path) == labels
-        match_classes(path, data, "any")
+        check_class_order(path, data, "any")
     Path(path).write_bytes(b"PK\x03\x04 a published file")
-    match_classes(path, data, "any")
-    match_classes(tmp_path / "none", data, "any")
+    check_class_order(path, data, "any")
+    check_class_order(tmp_path / "none", data, "any")

@@ -157,7 +157,7 @@ def test_an_image_that_cannot_be_read_is_replaced_in_training_and_left_out_in_ev
             "class numbers from 0 to 2 and 2 class names; give data.class_names that fit",
         ),
         ({"val_split": "test[5:]"}, r"test\[5:\].*corresponds to no data.*check data.path"),
-        ({"in_memory": True}, "is 20x20, the first is 16x16; set data.in_memory false"),
+        ({"in_memory": True}, "is 20x20, the first image is 16x16; set data.in_memory false"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -176,7 +176,7 @@ def test_columns_that_are_not_plain_have_to_be_named(tmp_path: Path) -> None:
     for part in ("train", "test"):
         table.to_parquet(str(tmp_path / f"set/{part}.parquet"))
     with pytest.raises(
-        UserError, match="data.label_column is not plain from the columns image, label, second; name one"
+        UserError, match="data.label_column is not clear from the columns image, label, second; name one"
     ):
         opened(tmp_path / "set")
     assert held_out(opened(tmp_path / "set", label_column="label"))[1] == [0, 1] * 3

@@ -51,7 +51,7 @@ def test_weights_that_are_no_numbers_are_not_saved(distill: Path, tmp_path: Path
     found = run(*options)
     assert found.returncode == 2
     (line,) = found.stderr.splitlines()
-    assert "holds values that are no numbers in epoch 0; the last good checkpoint stays" in line
+    assert "holds values that are not finite in epoch 0; the last good checkpoint is kept" in line
     assert not (tmp_path / "distill/last.ckpt").exists()
     assert not (tmp_path / "distill/model.safetensors").exists()
 
@@ -93,17 +93,17 @@ def test_files_a_stage_learns_from_are_watched(tmp_path: Path) -> None:
         "model.init_args.method": 300 * "distilled ",
         "trainer.max_epochs": 3,
     }
-    files = inputs.find(config, root)
+    files = inputs.find_inputs(config, root)
     assert files == {str(teacher): teacher, "step1/model.safetensors": root / "step1/model.safetensors"}
     files["step1/model.safetensors"].parent.mkdir(parents=True)
     files["step1/model.safetensors"].write_bytes(b"first")
-    was = {name: inputs.facts(path) for name, path in files.items()}
-    assert inputs.changed(was, files) == []
+    was = {name: inputs.file_facts(path) for name, path in files.items()}
+    assert inputs.changed_inputs(was, files) == []
     os.utime(teacher, ns=(1, 1))
-    assert inputs.changed(was, files) == []
+    assert inputs.changed_inputs(was, files) == []
     teacher.write_bytes(b"Teacher")
-    assert inputs.changed(was, files) == [str(teacher)]
+    assert inputs.changed_inputs(was, files) == [str(teacher)]
     teacher.unlink()
     files["step1/model.safetensors"].write_bytes(b"first one")
-    assert inputs.changed(was, files) == ["step1/model.safetensors"]
-    assert inputs.changed({}, files) == ["step1/model.safetensors"]
+    assert inputs.changed_inputs(was, files) == ["step1/model.safetensors"]
+    assert inputs.changed_inputs({}, files) == ["step1/model.safetensors"]

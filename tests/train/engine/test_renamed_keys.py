@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError
 
 from edgebnn.errors import UserError
 from edgebnn.train.__main__ import main
-from edgebnn.train.cli import DATA, METHODS, Reader
+from edgebnn.train.cli import DATA, METHODS, ConfigReader
 from edgebnn.train.engine.failures import one_line_errors
 from edgebnn.train.engine.renamed_keys import NEW_NAMES, current_key
 from edgebnn.train.engine.resume import check_start
@@ -24,7 +24,7 @@ HELP = {"model": METHODS, "data": DATA}
 def refusal(*arguments: object) -> str:
     """The line with which the arguments are refused."""
     with pytest.raises(UserError) as error, one_line_errors():
-        Reader([str(argument) for argument in arguments])
+        ConfigReader([str(argument) for argument in arguments])
     return str(error.value)
 
 
@@ -98,9 +98,9 @@ class WithOldName(Supervised):
 def test_other_mistakes_and_other_classes_are_left_alone(tmp_path: Path) -> None:
     config = write_config(tmp_path / "new.yaml", "Supervised", student={"width": WIDTH})
     with pytest.raises(ArgumentError, match="nonsense"):
-        Reader(["--config", str(config), "--model.init_args.nonsense", "1"])
+        ConfigReader(["--config", str(config), "--model.init_args.nonsense", "1"])
     own = write_config(tmp_path / "own.yaml", f"{__name__}.WithOldName", queue=5, student={"width": WIDTH})
-    assert Reader(["--config", str(own)]).resolved()["model"]["init_args"]["queue"] == 5
+    assert ConfigReader(["--config", str(own)]).resolved()["model"]["init_args"]["queue"] == 5
 
 
 def test_a_run_with_old_names_resumes_and_a_changed_value_is_still_found(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from edgebnn.errors import UserError
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.sources import Digits
-from edgebnn.train.engine.resume import check_start, differences
+from edgebnn.train.engine.resume import check_start, config_differences
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 
@@ -107,9 +107,9 @@ def test_a_classifier_goes_on_with_the_classes_it_had(tmp_path: Path, monkeypatc
 def test_a_class_that_moved_is_the_same_and_another_class_is_another() -> None:
     was = {"model.class_path": "train.distill.Distill", "data.class_path": "edgebnn.train.data.sources.Digits"}
     now = {"model.class_path": "edgebnn.train.methods.distill.Distill", "data.class_path": "train.data.Digits"}
-    assert differences(was, now) == {}
+    assert config_differences(was, now) == {}
     other = now | {"model.class_path": "edgebnn.train.methods.burn.BURN", "data.class_path": "mine.Digits"}
-    assert list(differences(was, other)) == ["data.class_path", "model.class_path"]
+    assert list(config_differences(was, other)) == ["data.class_path", "model.class_path"]
 
 
 @pytest.fixture

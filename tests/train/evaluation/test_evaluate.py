@@ -28,7 +28,7 @@ from edgebnn.records import Record
 from edgebnn.runtime import kernels
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.sources import Digits
-from edgebnn.train.evaluation.classifier import from_checkpoint, from_export
+from edgebnn.train.evaluation.classifier import classifier_from_checkpoint, classifier_from_export
 from tests.needs import needs_lce
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
@@ -193,7 +193,7 @@ def test_classes_are_matched_by_name_where_the_names_are_the_datas(
     assert [record.context.get("same_top1") for record in found] == [None, 100, 100, 100]
     assert [record.context["classes_matched_by"] for record in found] == ["name", "name", "number", "number"]
     assert capsys.readouterr().err == (
-        f"warning: {tmp_path / 'other'} names its classes otherwise than data digits ('a', '0'); "
+        f"warning: {tmp_path / 'other'} and data digits name the classes differently ('a', '0'); "
         "they are matched by their order\n"
     )
 
@@ -276,7 +276,7 @@ def test_torch_computes_what_the_kernels_are_compared_with() -> None:
     model = random_network(1, ReActNetConfig(width=1 / 2, head=(10,)))
     images = torch.from_numpy(noise(0, 64, 32)).to(memory_format=torch.channels_last)
     loaded = Checkpoint(model, ModelInfo("any", 32), "edgebnn", {})
-    found = from_checkpoint("any", loaded, device=torch.device("cpu"), threads=1).scores(images)
+    found = classifier_from_checkpoint("any", loaded, device=torch.device("cpu"), threads=1).scores(images)
     with torch.inference_mode():
         by_kernels = model(images)
         with torch_convolutions():
@@ -299,10 +299,10 @@ def test_what_a_silent_export_does_not_say_can_be_said(files: dict[str, Path], t
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "silent.onnx"))
     hints = Hints(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    silent = from_export(runtime.load(tmp_path / "silent.onnx"), hints=hints)
+    silent = classifier_from_export(runtime.load(tmp_path / "silent.onnx"), hints=hints)
     assert (silent.info.mean, silent.info.std) == (hints.mean, hints.std)
     assert silent.described_by["assumed"] == []
     told = runtime.load(files["packed.onnx"])
-    assert from_export(told, hints=Hints(mean=MEAN, std=STD, resolution=32)).info == told.info
-    with pytest.raises(UserError, match="packed.onnx says that its resolution is 32, not 64; leave the resolution out"):
-        from_export(told, hints=Hints(resolution=64))
+    assert classifier_from_export(told, hints=Hints(mean=MEAN, std=STD, resolution=32)).info == told.info
+    with pytest.raises(UserError, match="packed.onnx says that its resolution is 32, not 64; leave out the resolution"):
+        classifier_from_export(told, hints=Hints(resolution=64))

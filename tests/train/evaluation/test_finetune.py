@@ -81,5 +81,5 @@ def test_a_share_of_labels_is_balanced_and_named(pretrained: str) -> None:
     assert not torch.equal(found[0], found[2])
     assert label_share(data) == ", 10% of labels"
     data.parts["train"] = tuple(tensor[data.parts["train"][1] != 4] for tensor in data.parts["train"])  # type: ignore
-    with pytest.raises(UserError, match="class 4 has no training image; mend data.subset or data.root"):
+    with pytest.raises(UserError, match="class 4 has no training image; correct data.subset or data.root"):
         FineTune(pretrained).prepare(data)

@@ -236,5 +236,5 @@ def test_a_head_that_would_normalise_one_image_is_refused() -> None:
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher: str, digits: Digits) -> None:
-    with pytest.raises(UserError, match="gives 24 outputs, the data have 10 classes"):
+    with pytest.raises(UserError, match="has 24 outputs, the data have 10 classes"):
         Supervised(REAL, teacher).prepare(digits)

@@ -13,7 +13,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.callbacks import LastCheckpoint
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import measure_norms
+from edgebnn.train.evaluation.base import measure_batchnorms
 from edgebnn.train.evaluation.linear import LinearEvaluation, with_classifier
 from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.burn_code import BURNCode
@@ -87,7 +87,7 @@ def test_moco_keys_are_those_of_random_groups_in_the_order_of_their_images(
         ),
         ({"queue_size": 80}, "use a queue of 96 or data.batch_size 20"),
         ({"queue_size": 64, "key_groups": 5}, "use model.key_groups 1, 2, 4, 8, 16$"),
-        ({"queue_size": 64, "key_groups": 32}, "two or more a group"),
+        ({"queue_size": 64, "key_groups": 32}, "two or more per group"),
         ({"queue_size": 64, "momentum": 1.5}, "not from 0 to 1"),
         ({"queue_size": 64, "temperature": 0}, "temperature of 0 is not positive"),
     ],
@@ -195,8 +195,10 @@ def test_burns_loss_is_that_of_both_crossings(kind: type[BURN], teacher: str, di
             a, b = near[row] / near[row].norm(), far[row] / far[row].norm()
             p, q = (t[row] / 0.2).softmax(0), (s[row] / 0.2).softmax(0)
             expected += 0.75 * ((a - b) ** 2).sum() / 6 + 0.25 * (p * (p / q).log()).sum() / 6
-    first, second = (method.see(view) for view in views)
-    loss = method.compare(first, method.aim(views[1]), 0.25) + method.compare(second, method.aim(views[0]), 0.25)
+    first, second = (method.student_outputs(view) for view in views)
+    loss = method.crossing_loss(first, method.target_outputs(views[1]), 0.25) + method.crossing_loss(
+        second, method.target_outputs(views[0]), 0.25
+    )
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -231,7 +233,7 @@ def test_burns_stage_2_goes_on_with_the_classifiers_of_stage_1(
     second.prepare(digits)
     for part in ("network", "classifier", "target_classifier"):
         assert moved(getattr(second, part), getattr(first, part).state_dict()) == set()
-    with pytest.raises(UserError, match=r"classifier.0.bias is \(24,\), this stage has it \(25,\)"):
+    with pytest.raises(UserError, match=r"classifier.0.bias is \(24,\), this stage expects \(25,\)"):
         kind(BINARY, teacher, classifier_dim=25, init_checkpoint=str(run / "model.safetensors")).prepare(digits)
     (run / "heads.safetensors").unlink()
     with pytest.raises(UserError, match="heads of the stage before .* does not exist"):
@@ -291,7 +293,7 @@ def test_linear_evaluation_moves_the_classifier_alone(student: Student, digits: 
 def test_untrained_baseline_measures_its_norms_and_trains_no_weight(digits: Digits) -> None:
     network = BINARY.with_head(())
     before = snapshot(network)
-    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     assert moved(network, before) == buffers(network)
     # The stem's statistics are those of its outputs over all batches, one by one.
     torch.manual_seed(0)
@@ -300,7 +302,7 @@ def test_untrained_baseline_measures_its_norms_and_trains_no_weight(digits: Digi
     ]
     network.load_state_dict(before)
     torch.manual_seed(0)
-    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     mean = torch.stack([output.mean(dim=1) for output in outputs]).mean(dim=0)
     torch.testing.assert_close(network.stem_norm.running_mean, mean, rtol=1e-4, atol=1e-5)
     variance = torch.stack([output.var(dim=1) for output in outputs]).mean(dim=0)

@@ -11,7 +11,7 @@ from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.hints import Hints
-from edgebnn.train.cli import Reader, fit
+from edgebnn.train.cli import ConfigReader, fit
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation.finetune import FineTune
 from edgebnn.train.evaluation.knn import KNN
@@ -40,7 +40,6 @@ def data() -> Digits:
     """Digits whose configuration gives no normalisation."""
     found = Digits(batch_size=32, resolution=32)
     found.setup("fit")
-    found.normalisation_given = False
     return found
 
 
@@ -152,7 +151,7 @@ def test_a_configuration_gives_hints_and_the_record_has_what_was_assumed(
     assert "(model.init_args.checkpoint_hints says otherwise)" in capsys.readouterr().err
     # A run's configuration from before there were hints still is the same.
     plain = [argument for argument in arguments if "hints" not in argument]
-    assert Reader(plain).resolved()["model"]["init_args"]["checkpoint_hints"] is None
+    assert ConfigReader(plain).resolved()["model"]["init_args"]["checkpoint_hints"] is None
     for wrong, message in (("stage=3", "Literal.1, 2."), ("stages=1", "stages"), ("mean=[1,1,1]", "a mean and a std")):
         with pytest.raises(UserError, match=message):
             fit([*plain, f"--model.checkpoint_hints.{wrong}"])

@@ -83,7 +83,7 @@ def test_stage_2_starts_from_a_published_stage_1(
 def test_what_does_not_fit_is_refused_in_one_line(images: Digits, tmp_path: Path) -> None:
     teacher = write_teacher(tmp_path, features=64)
     init = write_stage_1(tmp_path, target_features=72)
-    with pytest.raises(UserError, match=r"target_classifier\.0\.weight is \(20, 72\), this stage has it \(20, 64\)"):
+    with pytest.raises(UserError, match=r"target_classifier\.0\.weight is \(20, 72\), this stage expects \(20, 64\)"):
         BURN(STUDENT, teacher, init_checkpoint=init, classifier_dim=CLASSES).prepare(images)
     backbone = tmp_path / "backbone.pth"
     torch.save({"state_dict": BACKBONE, "author": "x"}, backbone)

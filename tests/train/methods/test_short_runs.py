@@ -14,7 +14,7 @@ from edgebnn.nn import Network
 from edgebnn.ssl.views import Augmentation
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import measure_norms
+from edgebnn.train.evaluation.base import measure_batchnorms
 from edgebnn.train.methods.base import Method
 from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.burn_code import BURNCode
@@ -103,7 +103,7 @@ def data() -> Digits:
 def untrained(data: Digits) -> float:
     torch.manual_seed(0)
     network = BINARY.with_head(())
-    measure_norms(network, data.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, data.fixed_train_dataloader(shuffled=True))
     return knn(network, data)
 
 

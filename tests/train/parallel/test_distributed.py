@@ -75,7 +75,7 @@ def test_devices_start_processes_that_resume_what_one_began(tmp_path: Path, teac
     assert uneven.returncode != 0
     # torchrun adds its own account.
     (line,) = [line for line in uneven.stderr.splitlines() if line.startswith("error:")]
-    assert "does not share out among 2 processes" in line
+    assert "does not divide evenly by 2 processes" in line
     assert not (tmp_path / "other").exists()
 
 
