@@ -1,4 +1,4 @@
-"""`python -m train fit`: Lightning's command line, with a run folder and one-line errors."""
+"""`python -m train fit`: Lightning's command line with a run folder and one-line errors."""
 
 import sys
 from pathlib import Path
@@ -51,17 +51,17 @@ METHODS = (
     *(LinearEvaluation, BurnLinearEvaluation, KNN, FineTune, LowShotSVM, VocSVM),
 )
 DATA = (Digits, Mnist5k, Cifar10, Cifar100, ImageFolder, HuggingFace, Voc2007)
-"""Imported so that a configuration may name them shortly: `class_path: Distill`."""
+"""Imported here, so that a configuration can name them without their modules: `class_path: Distill`."""
 
 TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
-    # Each process takes its part of a batch itself (train/data/sources.py).
+    # Each process takes its own part of a batch (train/data/order.py).
     "use_distributed_sampler": False,
     "log_every_n_steps": 10,
     "enable_model_summary": False,
 }
 
-# TensorBoard imports all of TensorFlow to write its files, unless it finds this module (tensorboard/compat).
+# Without this module, TensorBoard imports all of TensorFlow to write its files (tensorboard/compat).
 sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
 
 
@@ -69,11 +69,18 @@ Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 
 
 class TrainCli(LightningCLI):
-    """Reads a configuration and builds what it names.
+    """Reads a configuration and builds its trainer, method and data.
 
-    Added to Lightning's keys: `run`, the folder of everything the run writes; `name`, the model's name in
-    records and files; `ckpt_path`, a `last.ckpt` to go on from; `checkpoint_minutes` and `checkpoint_steps`, how
-    often that file is written within an epoch.
+    It adds these keys to Lightning's: `run`, the folder of everything that the run writes; `name`, the model's name in
+    records and files; `ckpt_path`, a `last.ckpt` to resume from; `checkpoint_minutes` and `checkpoint_steps`, the
+    intervals at which `last.ckpt` is written within an epoch.
+
+    Args:
+        arguments: the options of the command.
+
+    Raises:
+        UserError: the arguments use a key under an old name.
+        ArgumentError: jsonargparse refuses the configuration.
     """
 
     def __init__(self, arguments: list[str]) -> None:
@@ -97,34 +104,40 @@ class TrainCli(LightningCLI):
         except ArgumentError:
             refuse_old_names(args)
             raise
-        # jsonargparse takes the start of an option for the option: `--optimizer.decay` for `--optimizer.decay_on`.
+        # jsonargparse completes the start of an option: `--optimizer.decay` becomes `--optimizer.decay_on`.
         refuse_old_names(args, accepted=self.config.keys())
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        # Lightning's own takes true and false as well; `data.seed` has to be a number.
-        parser.add_argument("--seed_everything", type=Seed, default=0, help="what all that is drawn is drawn from")
+        # Lightning's own option also takes true and false, but `data.seed` must be a number.
+        parser.add_argument("--seed_everything", type=Seed, default=0, help="seed of everything that is random")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run", type=str, required=True, help="folder of everything the run writes")
+        parser.add_argument("--run", type=str, required=True, help="folder of everything that the run writes")
         parser.add_argument("--name", type=str, default="model", help="the model's name in records and files")
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help="a last.ckpt to go on from")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="a last.ckpt to resume from")
         parser.add_argument(
-            "--checkpoint_minutes", type=float | None, default=10, help="last.ckpt within an epoch, so often"
+            "--checkpoint_minutes", type=float | None, default=10, help="minutes between two writes of last.ckpt"
         )
         parser.add_argument(
-            "--checkpoint_steps", type=PositiveInt | None, default=None, help="last.ckpt every so many steps"
+            "--checkpoint_steps",
+            type=PositiveInt | None,
+            default=None,
+            help="optimizer steps between two writes of last.ckpt",
         )
-        # As a plain number, which YAML can write.
+        # YAML can write a plain int, and not jsonargparse's own type.
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
     def resolved(self) -> dict[str, Any]:
-        """The whole configuration, defaults included, without `ckpt_path`: it says how, not what."""
+        """Returns the whole configuration with all defaults.
+
+        `ckpt_path` is left out, because it is different when the run resumes.
+        """
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_link_targets=False))
         del config["ckpt_path"]
         return config
 
     def saved(self) -> str:
-        """The text of `config.yaml`."""
+        """Returns the text of `config.yaml`."""
         return yaml.safe_dump(self.resolved(), sort_keys=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -148,9 +161,9 @@ class TrainCli(LightningCLI):
                 cluster_environment(),
                 BatchNormSync(everywhere=bool(chosen.sync_batchnorm)),
             ],
-            # Lightning takes its own plugin or another's, not both.
+            # `BatchNormSync` does it. Lightning refuses its own plugin beside another one.
             sync_batchnorm=False,
-            # Every step has the same shapes, so it pays to look for the fastest convolutions once.
+            # All steps have the same shapes, so cuDNN searches for the fastest convolutions once.
             benchmark=not chosen.deterministic if chosen.benchmark is None else chosen.benchmark,
             strategy=choose_strategy(chosen.strategy),
             devices=devices,
@@ -159,22 +172,25 @@ class TrainCli(LightningCLI):
 
 
 def as_list(chosen: Any) -> list[Any]:
-    """What a configuration may give as a list, as one thing or not at all."""
+    """Returns a list of the values of a key that may hold a list, one value, or nothing."""
     return chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]
 
 
 class ConfigReader(TrainCli):
-    """Reads and checks a configuration, and builds nothing of it."""
+    """Reads and checks a configuration without building its objects."""
 
     def instantiate_classes(self) -> None:
         pass
 
 
 def fit(arguments: list[str]) -> None:
-    """Trains what the arguments configure, and writes what it measured.
+    """Runs one training or one evaluation, and writes its files and records.
+
+    Args:
+        arguments: the options of the command.
 
     Raises:
-        UserError: the configuration, a file it names, or the fit between network and data is wrong.
+        UserError: the configuration or a file that it names is wrong, or the network does not fit the data.
     """
     with one_line_errors():
         cli = TrainCli(arguments)
@@ -184,8 +200,8 @@ def fit(arguments: list[str]) -> None:
         check_trainer(trainer)
         if model.trains:
             check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
-        # The trainer opens its logs before it sets up the data, so mistakes are looked for here: they leave
-        # nothing behind.
+        # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
+        # files behind.
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")
@@ -196,10 +212,10 @@ def fit(arguments: list[str]) -> None:
             model.prepare(data)
         if start and isinstance(model, ClassifyingMethod):
             check_class_order(Path(start).parent / MODEL, data, f"ckpt_path {start}")
-        # Before a checkpoint is read into it, or float64 weights would be rounded on their way.
+        # Converted before a checkpoint is loaded. Otherwise float64 weights would be rounded to float32.
         trainer.precision_plugin.convert_module(model)
         model.to(memory_format=torch.channels_last)
-        # The first thing written, so that a run folder that cannot be is found in one line.
+        # The first file that is written. If the run folder cannot be written, the error is one line.
         if trainer.is_global_zero:
             write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
         if model.trains and trainer.is_global_zero:
@@ -211,20 +227,33 @@ def fit(arguments: list[str]) -> None:
 
 
 def warn_of_milestones(model: Method, trainer: Trainer) -> None:
-    """Says which milestones of the learning rate the run does not come to."""
+    """Prints a warning if the run does not reach a milestone of the learning rate."""
     assert trainer.max_epochs
     unreached = model.optimizer_config.unreached(trainer.max_epochs)
     if unreached:
         print(
-            f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the rate does "
-            "not fall there; give model.optimizer.milestones that fit",
+            f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the learning rate "
+            "does not fall there; give smaller model.optimizer.milestones",
             file=sys.stderr,
             flush=True,
         )
 
 
 def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
-    """Trains and validates, or validates alone; gives the number of finished epochs."""
+    """Trains and validates the model, or only validates it.
+
+    Args:
+        trainer: the trainer.
+        model: the method, after `prepare`.
+        data: the images, after `setup`.
+        start: checkpoint to resume from.
+
+    Returns:
+        The number of finished epochs.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl+C.
+    """
     epochs = 0
     try:
         if model.trains:
@@ -233,12 +262,12 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
         if type(model).validation_step is not Method.validation_step:
             trainer.validate(model, datamodule=data, verbose=False)
     except SystemExit:
-        # Lightning's answer to Ctrl+C.
+        # Lightning exits so after Ctrl+C.
         raise KeyboardInterrupt from None
     return epochs
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Raises `UserError` if the trainer would train otherwise than its configuration reads."""
+    """Raises `UserError` if the number of epochs is missing."""
     if trainer.max_epochs is None or trainer.max_epochs < 1:
-        raise UserError("the learning rate's schedule counts epochs; give trainer.max_epochs, 1 or more")
+        raise UserError("the learning-rate schedule counts epochs; give trainer.max_epochs, 1 or more")

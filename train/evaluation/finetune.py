@@ -24,12 +24,12 @@ class FineTune(Classification):
     settings are OpenSelfSup's, on which BURN's code builds.
 
     Args:
-        checkpoint: as for `Evaluation`.
-        student: as for `Evaluation`.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
         optimizer: the default is SGD 0.01, momentum 0.9, weight decay 1e-4, times 0.2 at epochs 12 and 16.
         head_lr_factor: factor on the classifier's learning rate.
-        method: as for `Evaluation`.
-        checkpoint_hints: as for `Evaluation`.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "fine-tuned"

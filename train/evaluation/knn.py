@@ -25,12 +25,12 @@ class KNN(FeatureEvaluation):
     k and T are the only settings.
 
     Args:
-        checkpoint: as for `Evaluation`.
-        student: as for `Evaluation`.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
         k: number of neighbours. Wu et al. use 200 on ImageNet. A small data set needs fewer.
         temperature: T of the votes.
-        method: as for `Evaluation`.
-        checkpoint_hints: as for `Evaluation`.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     def __init__(

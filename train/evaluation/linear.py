@@ -25,11 +25,11 @@ class LinearEvaluation(Classification):
     pretraining is dropped. The classifier's weights start as N(0, 0.01^2).
 
     Args:
-        checkpoint: as for `Evaluation`.
-        student: as for `Evaluation`.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
         optimizer: the default is S2-BNN's: SGD 0.1, momentum 0.9, times 0.1 at epochs 60 and 80.
-        method: as for `Evaluation`.
-        checkpoint_hints: as for `Evaluation`.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "linear, frozen features"
@@ -60,10 +60,10 @@ class BurnLinearEvaluation(LinearEvaluation):
     must not be compared with the strict protocol's.
 
     Args:
-        checkpoint: as for `Evaluation`.
+        checkpoint: the network to evaluate. It must have BURN's layer.
         optimizer: the default is BURN's: SGD 0.01, momentum 0.9, times 0.1 at epochs 60 and 80.
-        method: as for `Evaluation`.
-        checkpoint_hints: as for `Evaluation`.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "linear, BURN's fc trained"

@@ -41,13 +41,13 @@ class LowShotSVM(FeatureEvaluation):
     Several processes divide the draws. The results do not depend on the number of processes.
 
     Args:
-        checkpoint: as for `Evaluation`.
-        student: as for `Evaluation`.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
         shots: numbers of images per class. Each number makes one record.
         costs: values of the SVM's C. BURN's are 1, 10 and 100.
         draws: how often the images are drawn. The published benchmark has 5 draws.
-        method: as for `Evaluation`.
-        checkpoint_hints: as for `Evaluation`.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     def __init__(

@@ -59,15 +59,15 @@ class VocSVM(FeatureEvaluation):
     Several processes divide classes and draws. The results do not depend on the number of processes.
 
     Args:
-        checkpoint: as for `Evaluation`.
-        student: as for `Evaluation`.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
         shots: images per class of the low-shot draws. Each number makes one record. () trains the full SVMs alone.
         costs: values of the SVM's C. Of equally good values, the first is chosen.
         draws: how often the images of low-shot SVMs are drawn.
         difficult: how the full SVM of a class treats images that show only difficult objects of the class. ignored:
             they are left out. negative: they count as images without the class, as in OpenSelfSup's training. They are
             never scored.
-        method: as for `Evaluation`.
+        method: how the network was trained, for the record.
     """
 
     kind: ClassVar[Kind] = "map"

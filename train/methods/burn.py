@@ -61,7 +61,8 @@ class BURN(HeadedMethod):
         optimizer: the default is BURN's: Adam 3e-4, 10 epochs of warm-up, then cosine by epoch.
         classifier_dim: width of both classifiers.
         temperature: T of the divergence.
-        kl_weight: l at the first and at the last optimizer step. It changes by half a cosine.
+        kl_weight: weight l of the KL divergence at the first and at the last optimizer step. It changes by half a
+            cosine.
         teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
         init_checkpoint_hints: the same for `init_checkpoint`.
         weight_init: how convolutions and classifiers start without `init_checkpoint`. kaiming: as in stage 1 of the

@@ -24,10 +24,10 @@ class MoCoV2Distill(MoCoV2):
         teacher: the teacher's checkpoint, with its projection head. The teacher stays in eval mode and has no queue.
         init_checkpoint: checkpoint with the student's start weights (stage 2). None starts from random weights.
         optimizer: the default is S2-BNN's: Adam 3e-4, linear decay, no weight decay.
-        queue_size: as for `MoCoV2`.
-        momentum: as for `MoCoV2`.
+        queue_size: number of negatives K, a multiple of the batch.
+        momentum: m of the key encoder's moving average, as for `MoCoV2`.
         temperature: T of both losses.
-        key_groups: as for `MoCoV2`.
+        key_groups: number of random groups in which the keys of a batch are computed, as for `MoCoV2`.
         teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
         init_checkpoint_hints: the same for `init_checkpoint`.
     """

@@ -25,11 +25,20 @@ BINARY_ONLY = ("padding", *PRECISION)
 
 @dataclass(frozen=True)
 class Student:
-    """The network's arguments in a configuration. The method adds the head.
+    """The network to train, without its head, which the method adds.
 
-    The attributes are those of the networks' configurations in `edgebnn.nn`. Stage 1 has `binary_weights: false`. A
-    real-valued twin also has `binary_activations: false`. `resnet-18`, `resnet-34` and `resnet-50` are real-valued and
-    have only `width` and `stem_stride`.
+    Stage 1 has `binary_weights: false`. A real-valued twin also has `binary_activations: false`. `resnet-18`,
+    `resnet-34` and `resnet-50` are real-valued and have only `width` and `stem_stride`.
+
+    Attributes:
+        arch: architecture.
+        width: factor on the number of channels.
+        stem_stride: stride of the first convolution, 1 or 2. Stride 1 suits small images.
+        padding: value of the padding around a 3x3 binary convolution: zero (as published) or one.
+        binary_activations: whether the convolutions see signs.
+        binary_weights: whether the weights of the convolutions are signs.
+        activation_gradient: pseudo-gradient of the activations' sign (docs/reference/configurations.md).
+        weight_gradient: pseudo-gradient of the weights' sign.
     """
 
     arch: Arch = "reactnet-a"
