@@ -124,7 +124,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     command[-1] = str(tmp_path / "moved")
     main(command)
     out = capsys.readouterr().out
-    assert out.count("finished before") == 2
+    assert out.count("skipped, already finished") == 2
     assert f"{accuracy.values['top1']:.1f} %" in out
     (tmp_path / "moved").rename(tmp_path / "runs")
     command[-1] = str(tmp_path / "runs")
@@ -152,7 +152,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     (run / "linear/finished").unlink()
     assert other in refused(command, capsys)
     inputs.write_text("{")
-    assert "stage linear: what it left is damaged" in refused(command, capsys)
+    assert "stage linear: its files are damaged" in refused(command, capsys)
     inputs.write_text(was)
     changed = yaml.safe_load(recipe.read_text())
     changed["stages"]["teacher"]["set"] = {"model.init_args.temperature": 0.3, "trainer.max_epochs": 1}
@@ -234,7 +234,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--seed_everything", "-1"): "seed_everything",
         ("fit", "--config", moco_, "--seed_everything", "true"): "seed_everything",
         ("fit", "--config", swav): "asks for 6 small views; give data.small_resolution",
-        ("recipe", str(wrong["name"])): "no stage's name",
+        ("recipe", str(wrong["name"])): "is not a valid stage name",
         ("recipe", str(wrong["set"])): "stage a's `set`",
         ("recipe", str(wrong["run"])): "stage a's `set`",
         ("recipe", str(wrong["empty"])): "`stages`",

@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gpu = args.device == "cuda"
         check(not gpu or torch.cuda.is_available(), "this torch sees no GPU; give --device cpu")
         batch, runs = args.batch or (64 if gpu else 16), args.runs or (30 if gpu else 5)
-        check(batch >= 2 and runs >= 1, f"--batch {batch} --runs {runs} cannot be measured; give 2 and 1 or more")
+        check(
+            batch >= 2 and runs >= 1,
+            f"--batch {batch} --runs {runs} cannot be measured; give --batch 2 or more and --runs 1 or more",
+        )
         precision = args.precision or ("bf16" if gpu else "32")
         setting = StepSetting(1, "resnet-50", 224, batch, runs, args.device, precision)
         if args.quick:

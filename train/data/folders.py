@@ -75,7 +75,7 @@ def read_file_list(path: str, folder: Path, what: str, classes: int | None = Non
             raise UserError(f"{wrong}: there is no {name} under {folder}; check data.root or the list")
         folders.setdefault(number, set()).add(os.path.dirname(name))
         samples.append((os.path.join(parent, base), number))
-    check(samples, f"{what} {path} names no file; give a file and its class number a line")
+    check(samples, f"{what} {path} names no file; give a file and its class number per line")
     return _names(folders, max(folders) + 1 if classes is None else classes), samples
 
 
@@ -85,7 +85,7 @@ def _lines(path: str, what: str) -> list[tuple[int, str]]:
         # Text editors on Windows write a byte order mark first, which is not part of a name.
         text = existing_file(path, what).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is no text; give a file and its class number a line") from None
+        raise UserError(f"{what} {path} is not a text file; give a file and its class number per line") from None
     return [(place, line.strip()) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
@@ -96,7 +96,7 @@ def _file_and_class(line: str, wrong: str, classes: int | None) -> tuple[str, in
         raise UserError(f"{wrong}: '{line}' has no class number; write a file and a number, as train_labeled.txt does")
     number, most = int(rest[0]), MAX_OUTPUTS if classes is None else classes
     if not 0 <= number < most:
-        raise UserError(f"{wrong}: class number {number} is not from 0 to {most - 1}; mend the list")
+        raise UserError(f"{wrong}: class number {number} is not from 0 to {most - 1}; correct the list")
     return name, number
 
 

@@ -109,7 +109,7 @@ class Images(LightningDataModule):
         if sides < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
             raise UserError(
                 f"resolution {sides}, batch_size {self.batch_size}, workers {self.workers}, std {self.std} "
-                "make no data; give 1 or more of the first two, 0 or more workers, and a positive std"
+                "are out of range; give 1 or more of the first two, 0 or more workers, and a positive std"
             )
         for chosen in (self.augmentation, self.second_augmentation, self.subset):
             if chosen is not None:
@@ -119,7 +119,7 @@ class Images(LightningDataModule):
             raise UserError(f"the method asks for {small_views} small views; give data.small_resolution")
         if not (self.drop_last or partial):
             raise UserError(
-                "data.drop_last false makes a last step of fewer images, which this method does not take; leave it out"
+                "data.drop_last false makes a smaller last step, which this method does not take; leave it out"
             )
 
     def use_normalisation(self, network: ModelInfo, *, needed_by: str) -> None:

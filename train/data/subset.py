@@ -60,13 +60,13 @@ def _named(path: str, names: Sequence[str]) -> np.ndarray:
     existing_file(path, "data.subset.file_list")
     lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
     wanted = {line.strip() for line in lines if line.strip()}
-    check(wanted, f"data.subset.file_list {path} names no file; give one name a line")
+    check(wanted, f"data.subset.file_list {path} names no file; give one name per line")
     missing = sorted(wanted.difference(names))
     check(
         not missing,
         lambda: (
-            f"data.subset.file_list {path} names {len(missing)} files, {missing[0]} one of them, that are not among "
-            "the training images; check data.root"
+            f"data.subset.file_list {path} names {len(missing)} files that are not among the training images, "
+            f"such as {missing[0]}; check data.root"
         ),
     )
     return np.array([number for number, name in enumerate(names) if name in wanted])

@@ -93,7 +93,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with atomic_path(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # torch reports a full disk so
+            except RuntimeError as error:  # torch raises it when the disk is full
                 raise UserError(f"cannot write {path} ({str(error).splitlines()[0]}); free space and resume") from None
 
 

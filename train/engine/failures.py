@@ -31,7 +31,7 @@ HARMLESS_WARNINGS = (
     ".*The `srun` command is available on your system but is not used.*",
     # Some of ImageNet's files have it. Only their pixels are used.
     ".*[Cc]orrupt EXIF data.*",
-    # The memory layout of a 1x1 kernel is the same in both formats.
+    # A 1x1 kernel has the same memory layout in channels_last and in channels first.
     "(?s).*Grad strides do not match bucket view strides.*",
     ".*It is recommended to use .*sync_dist=True.*",
 )

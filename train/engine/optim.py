@@ -63,20 +63,20 @@ class OptimizerConfig:
         """
         if not (self.lr > 0 and math.isfinite(self.lr) and self.weight_decay >= 0 and 0 <= self.momentum < 1):
             raise UserError(
-                f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} make no optimiser; "
+                f"lr {self.lr}, weight_decay {self.weight_decay}, momentum {self.momentum} are out of range; "
                 "give lr > 0, weight_decay >= 0, momentum from 0 to below 1"
             )
         if self.warmup_epochs < 0 or not (0 <= self.warmup_start_factor <= 1 and 0 <= self.cosine_final_factor <= 1):
             raise UserError(
                 f"warmup_epochs {self.warmup_epochs}, warmup_start_factor {self.warmup_start_factor}, "
-                f"cosine_final_factor {self.cosine_final_factor} make no schedule; "
+                f"cosine_final_factor {self.cosine_final_factor} are out of range; "
                 "give 0 epochs or more, and factors from 0 to 1"
             )
 
         if self.schedule == "steps" and not (self.milestones and self.step_factor > 0):
             raise UserError(
-                f"schedule steps with milestones {list(self.milestones)}, step_factor {self.step_factor} makes no "
-                "steps; give epochs and a positive factor, or schedule constant"
+                f"schedule steps with milestones {list(self.milestones)} and step_factor {self.step_factor} is "
+                "incomplete; give epochs and a positive factor, or schedule constant"
             )
 
     def unreached(self, epochs: int) -> list[int]:

@@ -53,8 +53,8 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
         max_steps: the value of `trainer.max_steps`. -1 for no limit.
 
     Raises:
-        UserError: the folder holds a run and `start` is None; or `start` is damaged, belongs to another configuration,
-            or has already taken `max_steps` steps.
+        UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another configuration, or
+            has already taken `max_steps` steps.
     """
     if start is None:
         last = Path(run) / LAST
@@ -77,7 +77,9 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
     changed = {key: shown for key, shown in config_differences(was, now).items() if decides_result(key)}
     if was and changed:
         shown = ", ".join(changed.values())
-        raise UserError(f"ckpt_path {start} is of a run with another {shown}; give it the same, or start a new run")
+        raise UserError(
+            f"ckpt_path {start} belongs to a run with another {shown}; give it the same, or start a new run"
+        )
     if 0 <= max_steps <= found["global_step"]:
         raise UserError(
             f"ckpt_path {start} has taken {found['global_step']} steps, trainer.max_steps ends at {max_steps}; raise it"

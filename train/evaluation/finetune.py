@@ -48,7 +48,7 @@ class FineTune(Classification):
 
     def prepare(self, data: Images) -> None:
         if not self.head_lr_factor > 0:
-            raise UserError(f"head_lr_factor {self.head_lr_factor} is no factor on the learning rate; give more than 0")
+            raise UserError(f"head_lr_factor {self.head_lr_factor} is not positive; give more than 0")
         self.network = with_classifier(self.backbone(data), len(data.labels))
 
     def trained(self) -> Iterable[nn.Parameter | Group]:

@@ -68,7 +68,7 @@ class LowShotSVM(FeatureEvaluation):
     def prepare(self, data: Images) -> None:
         if not (self.shots and min(self.shots) >= 1 and self.costs and min(self.costs) > 0 and self.draws >= 1):
             raise UserError(
-                f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} make no SVM; "
+                f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} are out of range; "
                 "give at least one of each, shots and draws of 1 or more, positive costs"
             )
         check_single_label(data)

@@ -62,9 +62,7 @@ class Tally:
         scores = self.classifier.scores(images)[:, self.order.outputs]
         self.seconds += time.perf_counter() - begin
         if not torch.isfinite(scores).all():
-            raise UserError(
-                f"{self.classifier.path} gives scores that are not finite numbers; export or train it again"
-            )
+            raise UserError(f"{self.classifier.path} returns scores that are not finite; export or train it again")
         ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices
         self.counts += count_correct(ranked, labels)
         self.first.append(ranked[:, 0])

@@ -91,7 +91,7 @@ class VocSVM(FeatureEvaluation):
     def prepare(self, data: Images) -> None:
         if not (min(self.shots, default=1) >= 1 and self.costs and min(self.costs) > 0 and self.draws >= 1):
             raise UserError(
-                f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} make no SVM; "
+                f"shots {list(self.shots)}, costs {list(self.costs)}, draws {self.draws} are out of range; "
                 "give shots and draws of 1 or more, and positive costs"
             )
         super().prepare(data)

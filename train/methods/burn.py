@@ -102,8 +102,8 @@ class BURN(HeadedMethod):
         if not (self.classifier_dim >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.kl_weight)):
             raise UserError(
                 f"classifier_dim {self.classifier_dim}, temperature {self.temperature}, kl_weight {self.kl_weight} "
-                "make no loss; "
-                "give 1 class or more, a positive temperature, and a balance from 0 to 1"
+                "are out of range; "
+                "give a classifier_dim of 1 or more, a positive temperature, and a kl_weight from 0 to 1"
             )
         self.extractor = load_teacher(self.teacher_path, data, self.teacher_hints)
         width, target_width = self.student.num_features, self.extractor.num_features

@@ -73,7 +73,7 @@ class BYOL(HeadedMethod):
 
         if not (0 <= self.momentum <= 1 and self.hidden_dim >= 1 and self.dim >= 1):
             raise UserError(
-                f"momentum {self.momentum}, hidden_dim {self.hidden_dim}, dim {self.dim} make no BYOL; "
+                f"momentum {self.momentum}, hidden_dim {self.hidden_dim}, dim {self.dim} are out of range; "
                 "give a momentum from 0 to 1 and widths of 1 or more"
             )
         self.network = self.student.with_head(())

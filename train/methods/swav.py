@@ -102,7 +102,7 @@ class SwAV(HeadedMethod):
         if min(sizes) < 1 or self.small_views < 0 or min(self.temperature, self.sinkhorn_epsilon) <= 0:
             raise UserError(
                 f"hidden_dim, dim, prototypes, sinkhorn_iterations {sizes}, small_views {self.small_views}, "
-                f"temperature {self.temperature}, sinkhorn_epsilon {self.sinkhorn_epsilon} make no SwAV; "
+                f"temperature {self.temperature}, sinkhorn_epsilon {self.sinkhorn_epsilon} are out of range; "
                 "give sizes of 1 or more and positive values"
             )
         self.network = self.student.with_head(())

@@ -64,7 +64,7 @@ def cluster_environment() -> ClusterEnvironment:
         # A job that SLURM starts again resumes by its recipe, or by --ckpt_path in its script.
         return SLURMEnvironment(auto_requeue=False)
     except RuntimeError:
-        raise UserError("srun needs to know the tasks of a machine; give it --ntasks-per-node") from None
+        raise UserError("srun was started without the number of tasks per machine; give it --ntasks-per-node") from None
 
 
 def choose_strategy(chosen: Any) -> Any:

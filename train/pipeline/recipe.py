@@ -63,7 +63,10 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
         start = time.monotonic()
         done = is_finished(stage)
         if is_first():
-            print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
+            print(
+                f"[{number}/{len(stages)}] {stage.name}: {'skipped, already finished' if done else 'running'}",
+                flush=True,
+            )
         if not done:
             run_stage(stage)
         first, *others = describe_accuracies(stage.folder) or [""]
@@ -88,7 +91,7 @@ def is_finished(stage: Stage) -> bool:
         was = portable_config(config, Path(config["run"]).parent)
         others = changed_inputs(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
     except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
+        raise UserError(f"stage {stage.name}: its files are damaged ({error}); {remedy}") from None
     changed = config_differences(was, stage.config)
     if changed:
         shown = ", ".join(changed.values())

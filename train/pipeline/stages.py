@@ -86,7 +86,10 @@ def read_recipe(path: Path, runs: Path, given: dict[str, str]) -> list[Stage]:
     recipe = _parse_recipe(path)
     variables = Variables(path, recipe.get("values", {}), given)
     name = variables.fill(str(recipe.get("folder", path.stem)))
-    check(re.fullmatch(r"[\w.-]+", name) and name.strip("."), f"recipe {path}: '{name}' is no folder's name")
+    check(
+        re.fullmatch(r"[\w.-]+", name) and name.strip("."),
+        f"recipe {path}: '{name}' is not a valid folder name; use letters, digits, ., - and _",
+    )
     variables.values["run"] = str(runs / name)
     stages = [_read_stage(stage, entry, runs / name, variables) for stage, entry in recipe["stages"].items()]
     unused = sorted(given.keys() - variables.used)
@@ -116,10 +119,12 @@ def _read_stage(name: Any, entry: Any, root: Path, variables: Variables) -> Stag
     if not isinstance(entry, dict) or "config" not in entry or set(entry) - {"config", "set"}:
         raise UserError(f"recipe {recipe}: stage {name} takes the keys `config` and `set` (`config` is needed)")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
-        raise UserError(f"recipe {recipe}: '{name}' is no stage's name; use letters, digits, - and _")
+        raise UserError(f"recipe {recipe}: '{name}' is not a valid stage name; use letters, digits, - and _")
     changes = entry.get("set") or {}
     if not isinstance(changes, dict) or not {str(key) for key in changes}.isdisjoint(RECIPE_SETS):
-        raise UserError(f"recipe {recipe}: stage {name}'s `set` takes keys of train fit but {', '.join(RECIPE_SETS)}")
+        raise UserError(
+            f"recipe {recipe}: stage {name}'s `set` takes all keys of train fit except {', '.join(RECIPE_SETS)}"
+        )
     config = existing_file(recipe.parent / variables.fill(str(entry["config"])), f"stage {name}: config")
     folder = root / str(name)
     arguments = ["--config", str(config), "--run", str(folder)]
@@ -145,8 +150,8 @@ def resolve_stage(stage: Stage) -> Stage:
     if limit is not None:
         # The stage would count as finished, and the next stage would start from a half-trained model.
         raise UserError(
-            f"stage {stage.name}: trainer.max_time {limit} may end it half trained; leave it out: a recipe that is "
-            "stopped resumes from the last checkpoint"
+            f"stage {stage.name}: trainer.max_time {limit} may end it half trained; leave it out: a stopped recipe "
+            "resumes from the last checkpoint"
         )
     root = stage.folder.parent
     stage.inputs = find_inputs(flatten_config(config), root)
@@ -163,7 +168,7 @@ def check_stage_order(stages: list[Stage]) -> None:
     for stage in stages:
         for name, path in stage.inputs.items():
             if path.parent.parent == root and path not in made:
-                raise UserError(f"stage {stage.name} names {name}, which no stage before it makes; add one")
+                raise UserError(f"stage {stage.name} uses {name}, which no earlier stage writes; add that stage")
         if stage.trains:
             made |= {stage.folder / MODEL, stage.folder / LAST}
 

@@ -113,9 +113,9 @@ def test_classes_of_a_list_are_called_by_folders_of_their_own_else_by_numbers(tm
         ("0/a.png", r"line 1: '0/a.png' has no class number; write a file and a number"),
         ("0/a.png 0\n0/a.png one", r"line 2: '0/a.png one' has no class number"),
         ("0/a.png 1_0", r"line 1: '0/a.png 1_0' has no class number"),
-        ("0/a.png -1", r"line 1: class number -1 is not from 0 to 1048575; mend the list"),
+        ("0/a.png -1", r"line 1: class number -1 is not from 0 to 1048575; correct the list"),
         ("0/a.png 99999999", r"line 1: class number 99999999 is not from 0"),
-        ("\n \n", r"names no file; give a file and its class number a line"),
+        ("\n \n", r"names no file; give a file and its class number per line"),
         ("", r"is empty"),
     ],
 )
@@ -134,7 +134,7 @@ def test_held_out_lists_have_no_class_of_their_own_and_lists_are_text(tmp_path: 
     with pytest.raises(UserError, match=r"^data.val_list .*, line 2: class number 2 is not from 0 to 1"):
         opened(root, val_list=str(path))
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"^data.val_list .* is no text"):
+    with pytest.raises(UserError, match=r"^data.val_list .* is not a text file"):
         opened(root, val_list=str(path))
     with pytest.raises(UserError, match=r"^data.val_list .*none.txt does not exist"):
         opened(root, val_list=str(tmp_path / "none.txt"))

@@ -257,7 +257,7 @@ def test_what_is_no_voc_is_refused(root: Path, digits: Digits) -> None:
         data.setup()
     with pytest.raises(UserError, match="VocSVM works with Voc2007 alone"):
         VocSVM(student=REAL).prepare(digits)
-    with pytest.raises(UserError, match="make no SVM"):
+    with pytest.raises(UserError, match="are out of range"):
         VocSVM(student=REAL, costs=()).prepare(digits)
 
 

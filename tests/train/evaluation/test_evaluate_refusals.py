@@ -41,7 +41,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     model = random_network(0, ReActNetConfig(width=1 / 16, head=(10,)))
     model.head[0].bias[3] = torch.nan
     checkpoint.save(tmp_path / "model", model, ModelInfo("model", 32))
-    with pytest.raises(UserError, match="gives scores that are not finite numbers"):
+    with pytest.raises(UserError, match="returns scores that are not finite"):
         main(["evaluate", str(tmp_path / "model"), "--data", "digits"])
 
 

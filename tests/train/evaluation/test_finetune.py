@@ -65,7 +65,7 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
         times = 10 if name.startswith("head.") else 1
         torch.testing.assert_close(steps[1][name], times * step, rtol=1e-2, atol=1e-7, msg=name)
     assert steps[0]["head.0.weight"].abs().max() > 1e-6
-    with pytest.raises(UserError, match="head_lr_factor 0 is no factor"):
+    with pytest.raises(UserError, match="head_lr_factor 0 is not positive"):
         FineTune(pretrained, head_lr_factor=0).prepare(digits)
 
 

@@ -128,5 +128,5 @@ def test_what_makes_no_svm_is_refused(digits: Digits) -> None:
         check_shots((1, 6), np.array([9, 5]), ("dog", "cat"))
     with pytest.raises(UserError, match="900 shots, but class 8 has 139 training images"):
         LowShotSVM(student=REAL, shots=(1, 900)).prepare(digits)
-    with pytest.raises(UserError, match="make no SVM"):
+    with pytest.raises(UserError, match="are out of range"):
         LowShotSVM(student=REAL, shots=(0,)).prepare(digits)
