@@ -53,8 +53,8 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
         max_steps: the value of `trainer.max_steps`. -1 for no limit.
 
     Raises:
-        UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another configuration, or
-            has already taken `max_steps` steps.
+        UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another
+            configuration, or has already taken `max_steps` steps.
     """
     if start is None:
         last = Path(run) / LAST
