@@ -129,7 +129,7 @@ class BURN(HeadedMethod):
         target_first, target_second = (self.target_outputs(view) for view in views)
         share = half_cosine(self.progress, *self.kl_weight)
         loss = self.crossing_loss(first, target_second, share) + self.crossing_loss(second, target_first, share)
-        self.log("train/kl_weight", share)
+        self.log("train/balance", share)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -209,7 +209,7 @@ def test_burns_balance_rises_by_a_half_cosine_over_all_steps(teacher: str, digit
 
     class Watch(Callback):
         def on_train_batch_end(self, trainer: Trainer, *rest: object) -> None:
-            seen.append(float(trainer.callback_metrics["train/kl_weight"]))
+            seen.append(float(trainer.callback_metrics["train/balance"]))
 
     train_one_step(method, digits, max_steps=-1, max_epochs=2, limit_train_batches=4, callbacks=[Watch()])
     steps = 8

@@ -1,4 +1,4 @@
-"""Measures the figures of docs/results.md and writes that file: `make results`, after `make demo`.
+"""Measures the figures of docs/results/exactness.md and writes that file: `make exactness`, after `make demo`.
 
 The demo's networks are trained. All others are random (tests/networks.py): their BatchNorm statistics, shifts and
 slopes vary as widely as those of trained networks, and some gains are negative.
@@ -34,7 +34,7 @@ from tests.export.test_fold import CASES
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
-OUT = Path("docs/results.md")
+OUT = Path("docs/results/exactness.md")
 DEMO = Path("runs/demo")
 
 
@@ -42,10 +42,11 @@ def main() -> None:
     sections: list[Callable[[], Iterator[str]]] = [operations, folding, exports, layouts, demo]
     described = machine.describe()
     lines = [
-        "# Results",
+        "# Exactness and exported files",
         "",
-        "`make results` measures these figures and writes this page. The demo's figures are an exception: they are the",
-        "records of the last `make demo`. The machine is shared and noisy, so compare times within a table only.",
+        "`make exactness` measures these figures and writes this page. The demo's figures are an exception: they come",
+        "from the records of the last `make demo`. The machine is shared and noisy, so compare times within a table",
+        "only.",
         "",
         f"Measured {date.today()} on {described['cpu']}, {described['cores']} cores, with Python "
         f"{platform.python_version()}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}.",
