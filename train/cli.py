@@ -71,9 +71,12 @@ Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 class TrainCli(LightningCLI):
     """Reads a configuration and builds its trainer, method and data.
 
-    It adds these keys to Lightning's: `run`, the folder of everything that the run writes; `name`, the model's name in
-    records and files; `ckpt_path`, a `last.ckpt` to resume from; `checkpoint_minutes` and `checkpoint_steps`, the
-    intervals at which `last.ckpt` is written within an epoch.
+    It adds keys to Lightning's:
+
+    - `run` is the folder of everything that the run writes.
+    - `name` is the model's name in records and files.
+    - `ckpt_path` is a `last.ckpt` to resume from.
+    - `checkpoint_minutes` and `checkpoint_steps` say how often `last.ckpt` is written within an epoch.
 
     Args:
         arguments: the options of the command.

@@ -23,8 +23,8 @@ class OptimizerConfig:
     """An optimizer and its learning-rate schedule.
 
     Attributes:
-        name: `adam`; `sgd`, which uses `momentum`; or `lars`. LARS is SGD whose step in every tensor is proportional to
-            the tensor's length (You et al., 2017). It is lightly's, with a trust coefficient of 0.001.
+        name: adam, sgd or lars. LARS is SGD whose step in every tensor is proportional to the tensor's length (You et
+            al., 2017). It is lightly's, with a trust coefficient of 0.001.
         lr: learning rate.
         weight_decay: L2 penalty.
         decay_on: the parameters with weight decay. all: every parameter. weights: all except biases, norms and other

@@ -45,7 +45,7 @@ CONFIG_OPTION = "config"
 
 
 def current_key(key: str) -> str:
-    """Returns a dotted key under its new name; a key that was never renamed is returned unchanged."""
+    """Returns a dotted key under its new name. Keys that were never renamed are returned unchanged."""
     parts = key.split(".")
     place: list[str] = []
     for number, part in enumerate(parts):
