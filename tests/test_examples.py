@@ -90,4 +90,5 @@ def test_the_c_plus_plus_example_gives_the_answer_of_the_python_runtime(pretrain
 
     wrong = subprocess.run([*program, tmp_path / "image.npy"], capture_output=True, text=True)
     assert wrong.returncode == 1
-    assert wrong.stderr == f"error: {tmp_path / 'image.npy'} is not a binary PPM of 32 by 32 pixels\n"
+    # Debian's ONNX Runtime prints warnings of its own before.
+    assert wrong.stderr.endswith(f"error: {tmp_path / 'image.npy'} is not a binary PPM of 32 by 32 pixels\n")
