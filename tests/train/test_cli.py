@@ -161,7 +161,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     changed["stages"]["linear"]["set"]["model.init_args.checkpoint"] = "${run}/later/model.safetensors"
     later = recipe.with_name("later.yaml")
     later.write_text(yaml.safe_dump(changed, sort_keys=False))
-    assert "stage linear names later" in refused(["recipe", str(later), *command[2:]], capsys)
+    assert "stage linear uses later" in refused(["recipe", str(later), *command[2:]], capsys)
     assert not (tmp_path / "runs/later").exists()
     line = refused(command, capsys)
     assert "stage teacher ran with another configuration" in line
@@ -323,7 +323,7 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
         path.write_text("no image")
     line = refused(command, capsys)
     assert f"cannot read the image {root / 'train'}" in line
-    assert "nor 3 before it" in line
+    assert "nor the 3 before it" in line
     for path, content in whole.items():
         path.write_bytes(content)
     # One that is broken is replaced.

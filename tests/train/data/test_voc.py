@@ -272,7 +272,7 @@ def test_methods_of_one_label_refuse_images_of_several(root: Path) -> None:
 def test_classes_with_too_few_images_are_told(root: Path) -> None:
     targets = np.array([[1, 1], [1, -1], [-1, 0], [-1, -1]])
     check_examples(targets, ("cat", "dog"), 1, 2)
-    with pytest.raises(UserError, match="1 images show dog and 2 do not, where 2 and 2 are needed; give model.shots"):
+    with pytest.raises(UserError, match="1 images show dog and 2 do not, where 2 and 2 are needed; give smaller"):
         check_examples(targets, ("cat", "dog"), 2, 2)
     with pytest.raises(UserError, match="2 images show cat and 2 do not, where 1 and 3 are needed"):
         check_examples(targets, ("cat", "dog"), 1, 3)
