@@ -27,7 +27,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = folder.parent
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
     with FileLock(folder / "wheel.lock"):
-        if not list((folder / "wheel").glob("*.whl")):
+        # A build that failed is not tried again.
+        if not (folder / "wheel").exists():
+            (folder / "wheel").mkdir()
             subprocess.run([*command, "--wheel-dir", str(folder / "wheel"), str(ROOT)], check=True, timeout=280)
     (built,) = (folder / "wheel").glob("*.whl")
     return built
