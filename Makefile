@@ -8,14 +8,15 @@ PORT ?= 8501
 # Threads that wait should not spin on machines that others use too (train/__main__.py).
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
-.PHONY: bench-train results exactness docs clean
+.PHONY: help setup kernels demo dashboard test test-all test-kernels test-sanitize test-simde test-avx512 test-aarch64
+.PHONY: lint bench bench-train results exactness docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       train, export, verify, time and compare a small binary network (DASHBOARD=0: no dashboard)"
 	@echo "make dashboard  the dashboard of all runs"
-	@echo "make test       every test            make lint     ruff and mypy"
+	@echo "make test       every test; of long proofs a sample            make lint     ruff and mypy"
+	@echo "make test-all   the same, and the whole of the long proofs"
 	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
 	@echo "make bench-train  a training step beside the same step as S2-BNN's public code writes it"
@@ -103,8 +104,17 @@ dashboard: setup
 
 # ---- checks
 
+# Tests run in as many processes as this says, each on a core of its own (tests/conftest.py).
+WORKERS ?= 2
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
+
+# Every test, but of the long proofs only a sample: what is marked `long` is left out.
 test: setup
-	$(RUN) -m pytest
+	$(PYTEST)
+
+# The same, and then what is marked `long`.
+test-all: test
+	$(PYTEST) -m long
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -124,7 +134,7 @@ test-sanitize: setup
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
 	  EDGEBNN_LIBRARY=$(CURDIR)/build/sanitize/libedgebnn.so \
-	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
+	  $(RUN) -m pytest -m '' tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
 	    tests/export/onnx/test_packed.py tests/export/verify/test_packed_verify.py
 
 # The logic of avx512.cpp, its instructions computed by others.

@@ -69,7 +69,7 @@ timed inside make setup >"$folder/setup.log" 2>&1 || { tail -n 30 "$folder/setup
 tail -n 1 "$folder/setup.log"
 # A process of the demo's has one thread, so the tests have the other core.
 timed inside make demo DASHBOARD=0 >"$folder/demo.log" 2>&1 & demo=$!
-timed inside .venv/bin/python -m pytest -q "$@"
+timed inside .venv/bin/python -m pytest -q -m '' "$@"
 wait "$demo" || { tail -n 30 "$folder/demo.log" >&2; fail "make demo failed"; }
 tail -n 12 "$folder/demo.log"
 grep -q "left out: .*larq-compute-engine has no package for Python 3.13" "$folder/demo.log" ||

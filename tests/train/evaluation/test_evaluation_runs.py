@@ -38,7 +38,12 @@ def run(folder: Path, processes: int, model: list[str]) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    "model", [["KNN", "--model.k=20"], ["LowShotSVM", "--model.shots=[1,3]", "--model.draws=2"], ["LinearEvaluation"]]
+    "model",
+    [
+        ["KNN", "--model.k=20"],
+        pytest.param(["LowShotSVM", "--model.shots=[1,3]", "--model.draws=2"], marks=pytest.mark.long),
+        pytest.param(["LinearEvaluation"], marks=pytest.mark.long),
+    ],
 )
 def test_two_processes_measure_what_one_does(model: list[str], pretrained: str, tmp_path: Path) -> None:
     kind, *options = model

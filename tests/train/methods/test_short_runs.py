@@ -139,7 +139,13 @@ METHODS: dict[str, Callable[[str], Method]] = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+SAMPLE = ("distill", "moco-v2", "supervised")
+"""The methods of `make test`: with a teacher, with a queue, with labels."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.long) for name in METHODS]
+)
 def test_a_short_run_learns(name: str, teacher: str, untrained: float, data: Digits) -> None:
     method = METHODS[name](teacher)
     first, last = trained(method, data, EPOCHS.get(name, 3))
