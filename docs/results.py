@@ -107,11 +107,11 @@ def exports() -> Iterator[str]:
             model = random_network(0, config)
             graph = fold(model, ModelInfo(resolution=resolution))
             makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
-                "packed": ("onnx", packed.convert),
-                "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
-                "portable": ("onnx", portable.convert),
-                "portable, floats": ("onnx", partial(portable.convert, floats=True)),
-                "LCE": ("tflite", lce.convert),
+                "packed": ("onnx", packed.convert_to_packed_onnx),
+                "packed, int8 head": ("onnx", partial(packed.convert_to_packed_onnx, int8_head=True)),
+                "portable": ("onnx", portable.convert_to_onnx),
+                "portable, floats": ("onnx", partial(portable.convert_to_onnx, floats=True)),
+                "LCE": ("tflite", lce.convert_to_lce),
             }
             for form, (format_, convert) in makers.items():
                 path = Path(folder) / f"model.{format_}"

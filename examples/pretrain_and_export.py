@@ -101,7 +101,7 @@ def main() -> None:
     # 2. Export: fold BatchNorms, shifts and scales into the inference graph, and write it with one bit per weight.
     graph = fold(network, info)
     path = chosen.out / "packed.onnx"
-    write_bytes(path, packed.convert(graph))
+    write_bytes(path, packed.convert_to_packed_onnx(graph))
     print(f"wrote {path}: {len(graph.units)} units, {path.stat().st_size / 1e6:.2f} MB")
 
     # 3. Verify: run the file, and compare it with PyTorch and with the NumPy reference on test images.

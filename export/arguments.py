@@ -16,7 +16,7 @@ from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
 from edgebnn.hints import read_hints
 
-from .verify.trace import describe
+from .verify.trace import read_info
 
 IMAGES = ("resolution", "mean", "std")
 """What `Hints` and `ModelInfo` both say of the images."""
@@ -44,7 +44,7 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
     """
     hints, given = read_hints(args), _given(args)
     loaded = checkpoints.load(args.checkpoint, hints=hints)
-    said = describe(args.artifact)
+    said = read_info(args.artifact)
     check(
         len(said.labels) in (0, loaded.model.outputs), f"{args.artifact} was made from another network; export it again"
     )

@@ -60,12 +60,12 @@ def export(args: argparse.Namespace) -> None:
 def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
     """What the file is, for records, and its content."""
     if args.format == "lce":
-        return "lce", lce.convert(graph)
+        return "lce", lce.convert_to_lce(graph)
     if args.format == "tflite":
-        return "tflite", plain.convert(graph)
+        return "tflite", plain.convert_to_tflite(graph)
     if args.packed:
-        return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
-    return "onnx", portable.convert(graph, floats=args.floats, int8_head=args.int8_head)
+        return "onnx-packed", packed.convert_to_packed_onnx(graph, int8_head=args.int8_head)
+    return "onnx", portable.convert_to_onnx(graph, floats=args.floats, int8_head=args.int8_head)
 
 
 def verify_artifact(args: argparse.Namespace) -> None:
@@ -73,7 +73,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
     loaded = arguments.load_to_verify(args)
     graph = fold(loaded.model, loaded.info)
     limits = Limits(args.bits_differing, args.top1_agreement)
-    pictures = images.load(args.data, graph.info, args.images)
+    pictures = images.load_images(args.data, graph.info, args.images)
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
     print(_report(args.artifact, args.data, found))

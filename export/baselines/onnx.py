@@ -52,7 +52,7 @@ def network(name: str, resolution: int, *, seed: int = 0) -> nn.Module:
     return settle(model, resolution, seed=seed)
 
 
-def convert(model: nn.Module, resolution: int) -> bytes:
+def convert_module_to_onnx(model: nn.Module, resolution: int) -> bytes:
     """`model`, in eval mode, as ONNX: `image` float32 (batch, 3, resolution, resolution) -> `logits`."""
     with temporary_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -92,14 +92,14 @@ def quantise(data: bytes, images: np.ndarray) -> bytes:
 def write(name: str, folder: Path, resolution: int) -> Path:
     """Writes baseline `name` as NAME.onnx into `folder` and gives its path. Raises `UserError` as `network` does."""
     path = folder / f"{name}.onnx"
-    write_bytes(path, convert(network(name, resolution), resolution))
+    write_bytes(path, convert_module_to_onnx(network(name, resolution), resolution))
     return path
 
 
 def write_tflite(name: str, folder: Path, resolution: int) -> Path:
     """Writes baseline `name` as NAME.tflite into `folder` and gives its path. Raises `UserError` as `network` does."""
     path = folder / f"{name}.tflite"
-    write_bytes(path, baselines_tflite.convert(network(name, resolution), name, resolution))
+    write_bytes(path, baselines_tflite.convert_module_to_tflite(network(name, resolution), name, resolution))
     return path
 
 

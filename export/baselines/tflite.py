@@ -24,7 +24,7 @@ LOWEST = -3.4e38
 """Padding for a maximum."""
 
 
-def convert(model: nn.Module, name: str, resolution: int) -> bytes:
+def convert_module_to_tflite(model: nn.Module, name: str, resolution: int) -> bytes:
     """`model`, in eval mode, as TFLite: float32 image (1, resolution, resolution, 3) -> logits.
 
     Raises:

@@ -136,13 +136,15 @@ def _write(
 
     def twin() -> bytes:
         real = replace(setting.config, binary_activations=False, binary_weights=False)
-        return portable.convert(fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting)))
+        return portable.convert_to_onnx(
+            fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting))
+        )
 
     makers: list[tuple[str, str, Callable[[], bytes]]] = [
-        (PACKED, "packed.onnx", lambda: packed.convert(graph)),
-        (INT8_HEAD, "packed-int8-head.onnx", lambda: packed.convert(graph, int8_head=True)),
-        (PORTABLE, "portable.onnx", lambda: portable.convert(graph)),
-        (NAIVE, "floats.onnx", lambda: portable.convert(graph, floats=True)),
+        (PACKED, "packed.onnx", lambda: packed.convert_to_packed_onnx(graph)),
+        (INT8_HEAD, "packed-int8-head.onnx", lambda: packed.convert_to_packed_onnx(graph, int8_head=True)),
+        (PORTABLE, "portable.onnx", lambda: portable.convert_to_onnx(graph)),
+        (NAIVE, "floats.onnx", lambda: portable.convert_to_onnx(graph, floats=True)),
         (TWIN, "real.onnx", twin),
     ]
     for label, name, convert in makers:
@@ -156,7 +158,7 @@ def _write(
         yield f"{label} int8", baselines.write_int8(name, out, setting.resolution)
     if not LCE_PACKAGE.missing():
         say("writing lce.tflite")
-        write_bytes(out / "lce.tflite", lce.convert(graph))
+        write_bytes(out / "lce.tflite", lce.convert_to_lce(graph))
         yield LCE, out / "lce.tflite"
 
 

@@ -51,5 +51,5 @@ def steps(subjects: Sequence[Subject], *, twin: bool) -> int:
 def _twin(loaded: Checkpoint, resolution: int, path: Path) -> Subject:
     """The checkpoint's network with real-valued activations and weights (`export.tflite.plain.real_valued`)."""
     graph = plain.real_valued(fold(loaded.model, replace(loaded.info, resolution=resolution)))
-    write_bytes(path, portable.convert(graph) if path.suffix == ".onnx" else plain.convert(graph))
+    write_bytes(path, portable.convert_to_onnx(graph) if path.suffix == ".onnx" else plain.convert_to_tflite(graph))
     return subject(path, baseline=True)

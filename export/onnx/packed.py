@@ -22,7 +22,7 @@ OPERATOR = "BinaryUnit"
 IMAGE_OPERATOR = "ImageConv"
 
 
-def convert(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
+def convert_to_packed_onnx(graph: InferenceGraph, *, int8_head: bool = False) -> bytes:
     """A serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
 
     Args:

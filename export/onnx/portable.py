@@ -16,13 +16,13 @@ from edgebnn.graph import InferenceGraph, Unit
 from . import float_units
 from .builder import INPUT, OPSET, OUTPUT, Builder, add_stem, assemble, stem_output_name, unit_output_name
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "convert", "stem_output_name", "unit_output_name"]
+__all__ = ["INPUT", "OPSET", "OUTPUT", "convert_to_onnx", "stem_output_name", "unit_output_name"]
 
 PLUS, MINUS, ZERO = (np.array(value, np.uint8) for value in (2, 0, 1))
 """The activations +1, -1, and the 0 of padding."""
 
 
-def convert(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = False) -> bytes:
+def convert_to_onnx(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = False) -> bytes:
     """A serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
 
     Args:

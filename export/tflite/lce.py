@@ -37,7 +37,7 @@ SMALLEST_CORRECTED_SIDE = 3
 """Below this height and width, LCE does not correct a 3x3 convolution's zero padding."""
 
 
-def convert(graph: InferenceGraph) -> bytes:
+def convert_to_lce(graph: InferenceGraph) -> bytes:
     """An LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
@@ -77,7 +77,7 @@ def check_operators(data: bytes, units: int, downsampling: Collection[int] = ())
     )
 
 
-def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
+def open_interpreter(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
     """Opens a file in LCE's own interpreter so that what passes between its parts can be read.
 
     Args:

@@ -17,7 +17,7 @@ from .file import quietly
 from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
 
 
-def convert(graph: InferenceGraph) -> bytes:
+def convert_to_tflite(graph: InferenceGraph) -> bytes:
     """A TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.

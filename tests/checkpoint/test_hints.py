@@ -48,7 +48,7 @@ def assert_exports(path: Path, hints: Hints, expected: Tensor) -> checkpoint.Che
     assert expected.std() > 0.1
     torch.testing.assert_close(loaded.model(torch.from_numpy(IMAGES)), expected, rtol=1e-4, atol=1e-4)
     out = path.with_suffix(".onnx")
-    out.write_bytes(portable.convert(fold(loaded.model, loaded.info)))
+    out.write_bytes(portable.convert_to_onnx(fold(loaded.model, loaded.info)))
     # A bit at a threshold may flip between runtimes; the other stage or stride differs by more than ten times this.
     limit = 0.005 * float(expected.abs().max())
     np.testing.assert_allclose(runtime.load(out).run(IMAGES), expected.numpy(), atol=limit, rtol=0)

@@ -40,7 +40,7 @@ def examined(tmp_path: Path) -> Callable[[bytes | onnx.ModelProto], Report]:
 
 
 def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., Report]) -> None:
-    data = packed.convert(graph())
+    data = packed.convert_to_packed_onnx(graph())
     report = examined(data)
     layers = ops.count(graph().shape, 32)
     assert (report.findings, report.format) == ((), "onnx-packed")
@@ -52,13 +52,13 @@ def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., Report]) ->
 
 
 def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Report]) -> None:
-    report = examined(portable.convert(graph(), floats=True))
+    report = examined(portable.convert_to_onnx(graph(), floats=True))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("floats", "problem", 26)
     assert "`python -m export onnx --packed`, or for ARM with `python -m export lce`" in finding.remedy
     parts = {part.name: part.bytes for part in report.parts}
     assert parts["binary weights as floats"] == 4 * ops.totals(ops.count(graph().shape, 32))["binary_weights"]
-    report = examined(portable.convert(graph()))
+    report = examined(portable.convert_to_onnx(graph()))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("int8", "note", 26)
     parts = {part.name: part.bytes for part in report.parts}
@@ -67,7 +67,7 @@ def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Repo
 
 def test_an_int8_head_is_a_linear_layer_and_no_work_beside(examined: Callable[..., Report]) -> None:
     """Its Cast and Mul are worked out once, when the file is loaded."""
-    plain, small = (examined(packed.convert(graph(), int8_head=flag)) for flag in (False, True))
+    plain, small = (examined(packed.convert_to_packed_onnx(graph(), int8_head=flag)) for flag in (False, True))
     assert [each.macs for each in small.convolutions] == [each.macs for each in plain.convolutions]
     assert small.uncounted == plain.uncounted
     sizes = [{part.name: part.bytes for part in report.parts} for report in (plain, small)]
@@ -78,7 +78,7 @@ def test_a_shortcuts_convolution_is_no_linear_layer(examined: Callable[..., Repo
     """The portable file of an 18-layer network has it as a MatMul of a map."""
     config = BiRealConfig(arch="birealnet-18", width=1 / 8, head=(10,))
     network = fold(random_network(0, config), ModelInfo(resolution=32))
-    report = examined(portable.convert(network))
+    report = examined(portable.convert_to_onnx(network))
     kinds = [each.kind for each in report.convolutions]
     assert (kinds.count("integer"), kinds.count("float"), kinds.count("linear")) == (16, 4, 1)
     layers = ops.count(network.shape, 32)
@@ -151,7 +151,10 @@ def test_names_cannot_steer_the_terminal(examined: Callable[..., Report]) -> Non
 def test_damaged_files_are_refused_or_read_and_never_worse() -> None:
     """Past ONNX Runtime, which refuses most of them itself."""
     rng = np.random.default_rng(0)
-    for whole in (layer().SerializeToString(), packed.convert(random_graph(rng, width=0.0625, resolution=32))):
+    for whole in (
+        layer().SerializeToString(),
+        packed.convert_to_packed_onnx(random_graph(rng, width=0.0625, resolution=32)),
+    ):
         for _ in range(400):
             data = bytearray(whole)
             for place in rng.integers(0, len(data), rng.integers(1, 12)):
@@ -175,7 +178,7 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 def test_the_commands_exit_codes_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad, torn = (tmp_path / name for name in ("good.onnx", "bad file.onnx", "torn.tflite"))
-    good.write_bytes(packed.convert(graph()))
+    good.write_bytes(packed.convert_to_packed_onnx(graph()))
     bad.write_bytes(layer().SerializeToString())
     torn.write_bytes(b"\x1c\0\0\0TFL3\0\0")
     code, out, _ = run([str(good), "--core", "cortex-a76"], capsys)

@@ -75,10 +75,10 @@ def test_an_explicit_zero_pad_at_stride_2_is_two_faults(examined: Callable[[byte
 def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     assert examined(lce_file("none")).findings == ()
     # Ours have strides of 2, too, and are right: the image is rotated first.
-    report = examined(lce.convert(graph))
+    report = examined(lce.convert_to_lce(graph))
     assert report.findings == ()
     assert sum(each.lopsided for each in report.convolutions) == 2
-    real = examined(plain.convert(plain.real_valued(graph)))
+    real = examined(plain.convert_to_tflite(plain.real_valued(graph)))
     assert real.findings == ()
     assert {each.kind for each in real.convolutions} == {"float", "linear"}
 
@@ -138,7 +138,7 @@ def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: P
 
 @needs_tensorflow
 def test_a_binary_network_without_lce_is_named(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
-    (finding,) = examined(plain.convert(graph)).findings
+    (finding,) = examined(plain.convert_to_tflite(graph)).findings
     assert (finding.code, len(finding.where)) == ("floats", len(SHAPES))
     assert "export lce" in finding.remedy
 
@@ -167,7 +167,7 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
 
 @needs_lce
 def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
-    data = lce.convert(graph)
+    data = lce.convert_to_lce(graph)
     report = examined(data)
     layers = ops.count(graph.shape, 16)
     macs = {kind: sum(each.macs for each in report.convolutions if each.kind == kind) for kind in ("binary", "float")}
@@ -185,7 +185,7 @@ def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes]
 def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], Report]) -> None:
     shapes = (UnitShape(40, 40, 3, 1, "identity"),)
     narrow = graph_of(np.random.default_rng(0), shapes, channels=40, resolution=8)
-    (finding,) = examined(lce.convert(narrow)).findings
+    (finding,) = examined(lce.convert_to_lce(narrow)).findings
     assert (finding.code, finding.severity) == ("unaligned channels", "note")
     assert "(40)" in finding.where[0]
 
@@ -193,7 +193,7 @@ def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], Report
 @needs_lce
 def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
     first = replace(graph.units[0], threshold=np.zeros(32, np.float32))
-    report = examined(lce.convert(replace(graph, units=(first, *graph.units[1:]))))
+    report = examined(lce.convert_to_lce(replace(graph, units=(first, *graph.units[1:]))))
     counts = {each.kind: each.count for each in report.uncounted}
     # A threshold fewer: the first unit's is the stem's affair.
     assert counts["ADD"] == 2 * len(SHAPES) - 1

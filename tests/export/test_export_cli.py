@@ -107,7 +107,7 @@ def test_pictures_are_normalised_and_taken_from_all_over(tmp_path: Path) -> None
         folder.mkdir()
         Image.new("RGB", (40, 40), (25 * number, 0, 0)).save(folder / "a.png")
     info = ModelInfo("m", 32, (0.1, 0.2, 0.3), (0.5, 0.25, 0.125))
-    found = images.load(str(tmp_path), info, 4)
+    found = images.load_images(str(tmp_path), info, 4)
     # Pictures 0, 3, 6 and 9 of ten, each of one colour.
     red = np.array([0, 75, 150, 225]) / 255
     np.testing.assert_allclose(found[:, 0, 16, 16], (red - 0.1) / 0.5, rtol=1e-5)
@@ -117,7 +117,7 @@ def test_pictures_are_normalised_and_taken_from_all_over(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["mnist5k", "digits"])
 def test_bundled_sets_are_what_training_evaluates_on(name: str) -> None:
     info = ModelInfo("m", 32, (0.25,) * 3, (0.5,) * 3)
-    found = images.load(name, info, 60)
+    found = images.load_images(name, info, 60)
     assert found.shape == (60, 3, 32, 32)
     # Black is 0, and white close to 1, before they are normalised.
     assert found.min() == -0.5

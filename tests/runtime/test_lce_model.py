@@ -34,10 +34,10 @@ def graph() -> InferenceGraph:
 
 @pytest.fixture(scope="module")
 def path(graph: InferenceGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edgebnn.export.tflite.lce import convert
+    from edgebnn.export.tflite.lce import convert_to_lce
 
     path = tmp_path_factory.mktemp("lce") / "one.tflite"
-    path.write_bytes(convert(graph))
+    path.write_bytes(convert_to_lce(graph))
     return path
 
 

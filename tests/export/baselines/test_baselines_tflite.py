@@ -28,7 +28,7 @@ def test_gives_what_torch_gives(make: Callable[[], nn.Module], tmp_path: Path) -
     torch.manual_seed(1)
     model = settle(make(), 33)
     path = tmp_path / "model.tflite"
-    path.write_bytes(baselines_tflite.convert(model, "some", 33))
+    path.write_bytes(baselines_tflite.convert_module_to_tflite(model, "some", 33))
     image = np.random.default_rng(2).standard_normal((1, 3, 33, 33), np.float32)
     loaded = load(path)
     assert (loaded.info.name, loaded.info.resolution) == ("some", 33)
@@ -48,4 +48,4 @@ def test_gives_what_torch_gives(make: Callable[[], nn.Module], tmp_path: Path) -
 @needs_tensorflow
 def test_an_unknown_layer_is_named() -> None:
     with pytest.raises(UserError, match="holds SiLU"):
-        baselines_tflite.convert(nn.Sequential(nn.SiLU()).eval(), "x", 32)
+        baselines_tflite.convert_module_to_tflite(nn.Sequential(nn.SiLU()).eval(), "x", 32)

@@ -179,7 +179,9 @@ def test_a_file_of_another_network_is_no_subject(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no node unit_25"):
         summarise(events([f"unit_{number:02d}" for number in range(25)], 1), [1e12], ops.reactnet_a(), 224, "avx2")
     files = {}
-    for seed, (label, convert) in enumerate([(PACKED, packed.convert), (bench.PORTABLE, portable.convert)]):
+    for seed, (label, convert) in enumerate(
+        [(PACKED, packed.convert_to_packed_onnx), (bench.PORTABLE, portable.convert_to_onnx)]
+    ):
         graph = fold(reactnet(ReActNetConfig(width=0.125), 32, seed=seed), ModelInfo(resolution=32))
         files[label] = tmp_path / f"{seed}.onnx"
         files[label].write_bytes(convert(graph))
@@ -190,7 +192,7 @@ def test_a_file_of_another_network_is_no_subject(tmp_path: Path) -> None:
 def test_a_profile_runs_on_the_path_it_names(tmp_path: Path) -> None:
     graph = fold(reactnet(ReActNetConfig(width=0.125), 32), ModelInfo(resolution=32))
     path = tmp_path / "packed.onnx"
-    path.write_bytes(packed.convert(graph))
+    path.write_bytes(packed.convert_to_packed_onnx(graph))
     found = profile(path, graph.shape, 32, runs=3)
     assert isinstance(found, Profile)
     assert (found.isa, len(found.units), found.run.runs) == (kernels.isa(), 26, 3)

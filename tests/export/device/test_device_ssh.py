@@ -46,8 +46,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("files")
     network = random_network(3, ReActNetConfig(width=0.125, head=(3,)))
     graph = fold(network, ModelInfo("tiny", 32))
-    (folder / "tiny.onnx").write_bytes(packed.convert(graph))
-    (folder / "tiny.tflite").write_bytes(lce.convert(graph))
+    (folder / "tiny.onnx").write_bytes(packed.convert_to_packed_onnx(graph))
+    (folder / "tiny.tflite").write_bytes(lce.convert_to_lce(graph))
     return folder / "tiny.onnx", folder / "tiny.tflite"
 
 

@@ -19,7 +19,7 @@ from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import portable
 from edgebnn.export.onnx.builder import quantise, with_int8_weights
-from edgebnn.export.onnx.packed import average_output_name, convert, has_own_operator
+from edgebnn.export.onnx.packed import average_output_name, convert_to_packed_onnx, has_own_operator
 from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, bits, reference
 from edgebnn.graph.info import METADATA_KEY
@@ -52,9 +52,9 @@ def run(data: bytes, images: np.ndarray, outputs: list[str]) -> dict[str, np.nda
 
 
 def assert_equals_the_reference(graph: InferenceGraph, images: np.ndarray) -> None:
-    found = run_laid_open(convert(graph), images)
+    found = run_laid_open(convert_to_packed_onnx(graph), images)
     # What a caller is given is never written over; unseen, units write over their inputs.
-    np.testing.assert_array_equal(run(convert(graph), images, ["logits"])["logits"], found["logits"])
+    np.testing.assert_array_equal(run(convert_to_packed_onnx(graph), images, ["logits"])["logits"], found["logits"])
     names = ["stem", *(f"unit_{number:02d}" for number in range(len(graph.units)))]
     outputs = [found["stem"].transpose(0, 3, 1, 2)]
     for number, (unit, name) in enumerate(zip(graph.units, names[1:])):
@@ -129,21 +129,21 @@ def test_binary_resnets_equal_the_reference(
     model = random_network(resolution, config)
     graph = fold(model, ModelInfo("a model", resolution))
     assert_equals_the_reference(graph, noise(1, 2, resolution))
-    (tmp_path / "model.onnx").write_bytes(convert(graph))
+    (tmp_path / "model.onnx").write_bytes(convert_to_packed_onnx(graph))
     found = verify(model, graph, tmp_path / "model.onnx", noise(2, 4, resolution))
     assert found.failures(LIMITS) == []
 
 
 def test_sizes_of_reactnet_a() -> None:
     graph = random_graph(np.random.default_rng(5), width=1, resolution=224, classes=1000)
-    assert len(convert(graph)) <= 8.3e6
-    assert len(convert(graph, int8_head=True)) <= 5.2e6
+    assert len(convert_to_packed_onnx(graph)) <= 8.3e6
+    assert len(convert_to_packed_onnx(graph, int8_head=True)) <= 5.2e6
 
 
 def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
     graph = random_graph(np.random.default_rng(3), width=0.125, resolution=32)
     path = tmp_path / "model.onnx"
-    path.write_bytes(convert(graph))
+    path.write_bytes(convert_to_packed_onnx(graph))
     model = onnx.load(path)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 2}
     assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26, "ImageConv": 1}
@@ -155,7 +155,7 @@ def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
             bits.unpack_weight(kept[f"unit_{number:02d}.weight"], unit.shape.in_channels), unit.weight
         )
     # What an application sees, of any number of images, is what the portable file gives.
-    path.with_name("portable.onnx").write_bytes(portable.convert(graph))
+    path.with_name("portable.onnx").write_bytes(portable.convert_to_onnx(graph))
     files = [runtime.load(each) for each in (path, path.with_name("portable.onnx"))]
     for count in (1, 3):
         logits = [file.run(noise(4, count, 32)) for file in files]
@@ -168,7 +168,7 @@ def test_a_network_with_floats_is_refused_and_told_where_to_go(binary_activation
     graph = fold(random_network(2, config), ModelInfo(resolution=32))
     floats = "weights" if binary_activations else "activations and weights"
     with pytest.raises(UserError, match=rf"unit 0 has float {floats}, .* portable file .*train step 2"):
-        convert(graph)
+        convert_to_packed_onnx(graph)
 
 
 # ---- the int8 head
@@ -187,7 +187,7 @@ def test_int8_weights_round_to_the_nearest_of_255_steps_an_output() -> None:
     assert (np.abs(int8 * scale[:, None].astype(np.float64) - weight) <= step / 2 + 2**-22 * np.abs(weight)).all()
 
 
-@pytest.mark.parametrize("make", [convert, portable.convert])
+@pytest.mark.parametrize("make", [convert_to_packed_onnx, portable.convert_to_onnx])
 def test_int8_weights_move_the_logits_by_no_more_than_their_rounding(make: object) -> None:
     graph = random_graph(np.random.default_rng(7), width=0.5, resolution=32, classes=50)
     features = len(graph.head.offset)
@@ -217,7 +217,7 @@ def test_a_head_of_two_layers_and_a_head_of_none_take_the_flag_too() -> None:
     for config in (ReActNetConfig(width=0.125, head=(16, 8), head_relu=True), ReActNetConfig(width=0.125, head=())):
         graph = fold(random_network(3, config), ModelInfo(resolution=32))
         images = noise(6, 2, 32)
-        found = run_laid_open(convert(graph, int8_head=True), images)
+        found = run_laid_open(convert_to_packed_onnx(graph, int8_head=True), images)
         expected = reference.head(with_int8_weights(graph.head), found["unit_25"].transpose(0, 3, 1, 2))
         np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
 

@@ -23,7 +23,7 @@ pytestmark = needs_lce
 def data() -> bytes:
     shapes = (UnitShape(8, 8, 3, 2, "pool"), UnitShape(8, 16, 1, 1, "repeat"))
     graph = graph_of(np.random.default_rng(0), shapes, channels=8, resolution=8)
-    return lce.convert(graph)
+    return lce.convert_to_lce(graph)
 
 
 def predict(data: bytes, image: np.ndarray) -> list[np.ndarray]:
@@ -56,7 +56,7 @@ def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
     assert capfd.readouterr().err == shown
 
 
-@pytest.mark.parametrize("convert", [lce.convert, plain.convert])
+@pytest.mark.parametrize("convert", [lce.convert_to_lce, plain.convert_to_tflite])
 def test_a_full_disk_is_told_in_one_line(
     convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,7 @@ def fitted(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as a checkpoint and in both forms of ONNX."""
     folder, graph = tmp_path_factory.mktemp("files"), fold(network, INFO)
-    made = {"portable.onnx": portable.convert(graph), "packed.onnx": packed.convert(graph)}
+    made = {"portable.onnx": portable.convert_to_onnx(graph), "packed.onnx": packed.convert_to_packed_onnx(graph)}
     checkpoint.save(folder / "model.safetensors", network, INFO)
     for name, data in made.items():
         (folder / name).write_bytes(data)
@@ -97,8 +97,8 @@ def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def tflite_files(network: Network, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as a checkpoint and in both forms of TFLite."""
     folder, graph = tmp_path_factory.mktemp("tflite"), fold(network, INFO)
-    (folder / "lce.tflite").write_bytes(lce.convert(graph))
-    (folder / "plain.tflite").write_bytes(plain.convert(graph))
+    (folder / "lce.tflite").write_bytes(lce.convert_to_lce(graph))
+    (folder / "plain.tflite").write_bytes(plain.convert_to_tflite(graph))
     first = {"model.safetensors": files["model.safetensors"]}
     return first | {name: folder / name for name in ("lce.tflite", "plain.tflite")}
 
