@@ -130,7 +130,7 @@ def exports() -> Iterator[str]:
                     }
                 )
                 if format_ == "tflite":
-                    operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
+                    operators = Counter(op.kind for op in tflite_file.read_operators(path.read_bytes()))
                     kinds.append(
                         {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
                     )

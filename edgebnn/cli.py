@@ -111,18 +111,18 @@ def _grouped(number: float) -> str:
 
 def _bench(arguments: argparse.Namespace) -> None:
     # Imported here so that `edgebnn ops` starts without onnxruntime.
-    from edgebnn.runtime import Latency, load, peak_memory, single_runs
+    from edgebnn.runtime import Latency, load_model, measure_runs, peak_memory
     from edgebnn.runtime.formats import onnx_file
     from edgebnn.runtime.system import machine
 
-    models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
+    models = [load_model(path, threads=arguments.threads) for path in arguments.artifacts]
     for model in models if arguments.record else []:
         # Its size and digest would be those of the one file, whatever its weights are.
-        whole = model.path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(model.path)
+        whole = model.path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(model.path)
         check(whole, f"model {model.path} keeps weights in other files; save it as one file to record it")
     limits = {"seconds": arguments.seconds, "warmup_seconds": arguments.warmup_seconds}
-    times = single_runs(models, runs=arguments.runs, **limits)
-    latencies = [Latency.of(each) for each in times]
+    times = measure_runs(models, runs=arguments.runs, **limits)
+    latencies = [Latency.from_runs(each) for each in times]
     described = machine.describe()
     if arguments.record:
         for model, latency in zip(models, latencies):
@@ -187,14 +187,14 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from edgebnn.runtime import load, preprocess
+    from edgebnn.runtime import load_model, preprocess
 
-    model = load(arguments.artifact)
+    model = load_model(arguments.artifact)
     if not model.described:
         print(f"note: {model.path} does not say how images are normalised; ImageNet's way is assumed", file=sys.stderr)
     answers = []
     for path in arguments.images:
-        logits = model.run(preprocess.image(path, model.info))[0].astype(np.float64)
+        logits = model.run(preprocess.load_image(path, model.info))[0].astype(np.float64)
         labels = model.info.labels or tuple(map(str, range(len(logits))))
         check(
             len(labels) == len(logits),

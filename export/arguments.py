@@ -1,7 +1,7 @@
-"""What the export commands take: a checkpoint, and what the user says of it.
+"""Loads the checkpoint of an export command, with the options that describe it.
 
-`verify` takes an exported file besides, which says what the checkpoint may not: it is compared with the network at
-that file's own resolution, normalisation and class names.
+`verify` also reads the exported file. If the checkpoint does not state resolution, normalisation or class names, they
+are taken from that file.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from edgebnn.hints import read_hints
 
 from .verify.trace import read_info
 
-IMAGES = ("resolution", "mean", "std")
-"""What `Hints` and `ModelInfo` both say of the images."""
+IMAGE_FIELDS = ("resolution", "mean", "std")
+"""The fields about images that `Hints` and `ModelInfo` share."""
 
-SHOWN = 80
-"""Characters of a value in a message."""
+MAX_SHOWN = 80
+"""The largest number of characters of a value in a message."""
 
 
 def load_to_export(args: argparse.Namespace) -> Checkpoint:
-    """Reads the checkpoint as the options say and reports what was assumed.
+    """Loads the checkpoint with the given options, and reports what was assumed.
 
     Raises:
-        UserError: a file cannot be read, or contradicts the options.
+        UserError: a file cannot be read, or an option contradicts it.
     """
     given = _given(args)
     loaded = checkpoint_report.load_checkpoint(args.checkpoint, args)
@@ -37,10 +37,10 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
 
 
 def load_to_verify(args: argparse.Namespace) -> Checkpoint:
-    """The checkpoint, described by the artifact where neither it nor an option describes it.
+    """Loads the checkpoint. Its description is completed from the exported file.
 
     Raises:
-        UserError: one of the two files cannot be read, or an option contradicts the artifact.
+        UserError: a file cannot be read, or an option contradicts the exported file.
     """
     hints, given = read_hints(args), _given(args)
     loaded = checkpoints.load(args.checkpoint, hints=hints)
@@ -49,12 +49,12 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
         len(said.labels) in (0, loaded.model.outputs), f"{args.artifact} was made from another network; export it again"
     )
     if loaded.layout == "edgebnn":
-        # It may lack class names alone: a network of pretraining has no classes.
+        # Only the class names can be missing: a pretrained network has no classes.
         labels = loaded.info.labels or said.labels
         found = replace(loaded, info=replace(loaded.info, **{"labels": labels, **given}))
     else:
-        given |= {name: value for name in IMAGES if (value := getattr(hints, name)) is not None}
-        for name in [name for name in ("labels", *IMAGES) if name in given]:
+        given |= {name: value for name in IMAGE_FIELDS if (value := getattr(hints, name)) is not None}
+        for name in [name for name in ("labels", *IMAGE_FIELDS) if name in given]:
             check(
                 getattr(said, name) == given[name],
                 f"{args.artifact} says {name} {_shown(getattr(said, name))}, --{name} {_shown(given[name])}; "
@@ -67,24 +67,25 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
 
 
 def _shown(value: Any) -> str:
-    """`value` in a message: of a thousand class names the first few."""
+    """Returns a value for a message, shortened if it is long (a thousand class names)."""
     text = str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """What the options say of the file beside the hints, by the names of `ModelInfo`."""
+    """Returns the values of --name and --labels, if they are given, by the field names of `ModelInfo`."""
     check(args.name is None or args.name.strip(), "--name is empty; give the model's name, or leave --name out")
     given = {"name": args.name, "labels": None if args.labels is None else _labels(args.labels)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _labels(path: Path) -> tuple[str, ...]:
+    """Returns the class names in a labels file."""
     try:
-        # Text editors on Windows put a byte order mark first, which is no part of a name.
+        # Text editors on Windows write a byte order mark first. It is not part of a name.
         lines = existing_file(path, "labels file").read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"labels file {path} is not UTF-8 text; give one class name a line") from None
+        raise UserError(f"labels file {path} is not UTF-8 text; give one class name per line") from None
     labels = tuple(line.strip() for line in lines if line.strip())
-    check(labels, f"labels file {path} names no class; give one class name a line")
+    check(labels, f"labels file {path} contains no class name; give one class name per line")
     return labels

@@ -1,4 +1,4 @@
-"""What `edgebnn export` does with a checkpoint: writes files, and proves that they are the network."""
+"""The commands of `edgebnn export` that read a checkpoint: exporting it, and verifying an exported file."""
 
 import argparse
 import sys
@@ -20,10 +20,10 @@ from .verify.parity import Parity, verify
 NEEDS = {
     "onnx": (
         "any ONNX Runtime runs it",
-        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operator",
+        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operators",
     ),
     "onnx-packed": (
-        "ONNX Runtime runs it with edgebnn's operator (edgebnn.runtime.library_path())",
+        "ONNX Runtime runs it with edgebnn's operators (edgebnn.runtime.library_path())",
         "without --packed the file is larger and slower, and any ONNX Runtime runs it",
     ),
     "lce": (
@@ -35,11 +35,15 @@ NEEDS = {
         "`export lce` writes the network in bits, for the Larq Compute Engine",
     ),
 }
-"""By the kind of an exported file: what runs it, and what a binary network's other file is for."""
+"""For each format: what runs the file, and which other file a binary network can be exported to."""
 
 
-def export(args: argparse.Namespace) -> None:
-    """Writes the file that the options ask for, and records of it."""
+def export_checkpoint(args: argparse.Namespace) -> None:
+    """Writes the exported file, and records of its size and its operations.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or the format cannot hold its network.
+    """
     loaded = arguments.load_to_export(args)
     graph = fold(loaded.model, loaded.info)
     if args.format == "tflite" and args.real_valued:
@@ -58,7 +62,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
-    """What the file is, for records, and its content."""
+    """Returns the format of the file, as in records, and the content of the file."""
     if args.format == "lce":
         return "lce", lce.convert_to_lce(graph)
     if args.format == "tflite":
@@ -69,14 +73,18 @@ def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, byte
 
 
 def verify_artifact(args: argparse.Namespace) -> None:
-    """Prints and records whether a file is the network. Exits with code 1 if it is not."""
+    """Verifies an exported file, prints the result, and writes a record. Exits with code 1 if the file fails.
+
+    Raises:
+        UserError: a file cannot be read, or an option contradicts the exported file.
+    """
     loaded = arguments.load_to_verify(args)
     graph = fold(loaded.model, loaded.info)
     limits = Limits(args.bits_differing, args.top1_agreement)
     pictures = images.load_images(args.data, graph.info, args.images)
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
-    print(_report(args.artifact, args.data, found))
+    print(_result_text(args.artifact, args.data, found))
     for failure in failures:
         print(f"FAILED: {failure}")
     assumed = f" (assumed: {', '.join(loaded.assumed)})" if loaded.assumed else ""
@@ -103,7 +111,7 @@ def _verdict(error: float) -> str:
     return "exact" if error <= 1 else "WRONG"
 
 
-def _report(artifact: Path, data: str, found: Parity) -> str:
+def _result_text(artifact: Path, data: str, found: Parity) -> str:
     rounded = f"  int8 weights move a logit by   {found.max_head_rounding:.4g} at most"
     return "\n".join(
         [

@@ -96,7 +96,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch: p
 
 def load_tflite(graph: InferenceGraph, folder: Path) -> object:
     (folder / "model.tflite").write_bytes(tflite_bytes({"edgebnn": INFO.to_json().encode()}))
-    return runtime.load(folder / "model.tflite")
+    return runtime.load_model(folder / "model.tflite")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,11 @@ def load_tflite(graph: InferenceGraph, folder: Path) -> object:
             "larq_compute_engine",
             r"verifying a \.tflite file needs larq",
         ),
-        (lambda graph, folder: tflite_file.operators(tflite_bytes({})), "tensorflow", r"reading .* needs tensorflow"),
+        (
+            lambda graph, folder: tflite_file.read_operators(tflite_bytes({})),
+            "tensorflow",
+            r"reading .* needs tensorflow",
+        ),
         (
             lambda graph, folder: baselines_tflite.convert_module_to_tflite(nn.Flatten(), "m", 8),
             "tensorflow",

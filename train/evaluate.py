@@ -95,7 +95,7 @@ def evaluate(
 def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
     batch = chosen.batch
     if Path(path).suffix.lower() in LOADERS:
-        classifier = from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
+        classifier = from_export(runtime.load_model(path, threads=threads), batch=batch, hints=read_hints(chosen))
         if assumed := classifier.described_by["assumed"]:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
@@ -105,7 +105,7 @@ def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
 
 def _check_whole(path: Path) -> None:
     """Raises `UserError` if the digest of the file would say nothing about its weights."""
-    whole = path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(path)
+    whole = path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(path)
     check(whole, f"model {path} keeps weights in other files; save it as one file to record it")
 
 

@@ -42,7 +42,7 @@ def load_images(source: str, info: ModelInfo, count: int) -> np.ndarray:
         raise UserError(f"data folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}); give another folder")
     # Paths are sorted by class folder. Spread the choice over all of them, so that it covers many classes.
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
-    return np.concatenate([preprocess.image(path, info) for path in chosen])
+    return np.concatenate([preprocess.load_image(path, info) for path in chosen])
 
 
 def _bundled(source: BundledName, count: int, info: ModelInfo) -> np.ndarray:

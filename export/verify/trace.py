@@ -123,7 +123,7 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
 
 def _load(path: Path) -> runtime.Model:
     # The runtime's loader first tries the file in a process of its own, where a damaged file can do no harm.
-    loaded = runtime.load(path)
+    loaded = runtime.load_model(path)
     check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
     return loaded
 

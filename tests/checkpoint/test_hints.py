@@ -51,7 +51,7 @@ def assert_exports(path: Path, hints: Hints, expected: Tensor) -> checkpoint.Che
     out.write_bytes(portable.convert_to_onnx(fold(loaded.model, loaded.info)))
     # A bit at a threshold may flip between runtimes; the other stage or stride differs by more than ten times this.
     limit = 0.005 * float(expected.abs().max())
-    np.testing.assert_allclose(runtime.load(out).run(IMAGES), expected.numpy(), atol=limit, rtol=0)
+    np.testing.assert_allclose(runtime.load_model(out).run(IMAGES), expected.numpy(), atol=limit, rtol=0)
     return loaded
 
 

@@ -72,7 +72,7 @@ def test_verify_takes_what_the_checkpoint_lacks_from_the_artifact(
     given = ["--resolution", 64, "--labels", labels, "--name", "pets", *NORMALISATION]
     run(capsys, "onnx", published, out, *given)
     # A byte order mark is no part of the first name.
-    assert runtime.load(out).info == ModelInfo("pets", 64, MEAN, STD, ("Katze", "Hund"))
+    assert runtime.load_model(out).info == ModelInfo("pets", 64, MEAN, STD, ("Katze", "Hund"))
     printed, _ = run(capsys, "verify", published, out, "--images", 2, "--record", tmp_path / "run")
     assert printed[-1].startswith("verified: ")
     assert records.read_all(tmp_path)[0].model == "pets"

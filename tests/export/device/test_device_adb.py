@@ -84,7 +84,7 @@ def test_a_hanging_program_is_killed_there(
 def test_what_adb_refuses_is_explained(options: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with adb_server.running(**options) as found:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(found.server_address[1]))
-        with pytest.raises(ValueError, match=says), device_session.opened(Adb("emulator-5554")):
+        with pytest.raises(ValueError, match=says), device_session.open_device(Adb("emulator-5554")):
             pass
 
 

@@ -79,7 +79,9 @@ def test_the_twin_is_read_as_the_user_says(here: Path, capsys: pytest.CaptureFix
     torch.save(make_state("reactnet"), here / "file.pth")
     for stride in (1, 2):
         loaded = checkpoint.load(here / "file.pth", hints=Hints(stem_stride=stride))  # type: ignore[arg-type]
-        twin = next(device_baselines.write([device.subject(Path("m.onnx"))], loaded, here, lambda _: None))
+        twin = next(
+            device_baselines.write_baselines([device.read_subject(Path("m.onnx"))], loaded, here, lambda _: None)
+        )
         stem = next(node for node in onnx.load(twin.path).graph.node if node.op_type == "Conv")
         strides = next(each.ints for each in stem.attribute if each.name == "strides")
         assert list(strides) == [stride, stride]

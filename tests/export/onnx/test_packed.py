@@ -18,7 +18,7 @@ from edgebnn.errors import UserError
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import portable
-from edgebnn.export.onnx.builder import quantise, with_int8_weights
+from edgebnn.export.onnx.builder import with_int8_weights
 from edgebnn.export.onnx.packed import average_output_name, convert_to_packed_onnx, has_own_operator
 from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, bits, reference
@@ -156,7 +156,7 @@ def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
         )
     # What an application sees, of any number of images, is what the portable file gives.
     path.with_name("portable.onnx").write_bytes(portable.convert_to_onnx(graph))
-    files = [runtime.load(each) for each in (path, path.with_name("portable.onnx"))]
+    files = [runtime.load_model(each) for each in (path, path.with_name("portable.onnx"))]
     for count in (1, 3):
         logits = [file.run(noise(4, count, 32)) for file in files]
         np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
@@ -178,7 +178,7 @@ def test_int8_weights_round_to_the_nearest_of_255_steps_an_output() -> None:
     rng = np.random.default_rng(6)
     weight = rng.normal(size=(5, 300)).astype(np.float32) * np.array([[1e-3], [1], [50], [0], [1]], np.float32)
     weight[4, 7] = -9  # the largest is negative
-    int8, scale = quantise(Linear(weight, np.zeros(5, np.float32)))
+    int8, scale = quantise_weight(Linear(weight, np.zeros(5, np.float32)))
     assert (int8.dtype, scale.dtype) == (np.int8, np.float32)
     assert np.abs(int8).max(axis=1).tolist() == [127, 127, 127, 0, 127]
     assert int8[4, 7] == -127

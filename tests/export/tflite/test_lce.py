@@ -188,7 +188,7 @@ def test_the_naive_export_is_shifted_and_ours_is_not(padding: Padding, tmp_path:
     module, image = naive(graph), images.transpose(0, 2, 3, 1)
     tf.saved_model.save(module, str(tmp_path), signatures=module.network)
     shifted = convert_saved_model(str(tmp_path))
-    outputs = Interpreter(tflite_file.tap_units(shifted)).predict(image)
+    outputs = Interpreter(tflite_file.expose_units(shifted)).predict(image)
     stem, unit = (output.transpose(0, 3, 1, 2) for output in outputs[1:])
 
     right_stem = reference.stem(graph.stem, images)
@@ -262,7 +262,7 @@ def test_minus_zero_at_threshold_zero_is_plus_one_on_arm_too() -> None:
     model = tflite_file._unpack(case.data)
     subgraph = model.subgraphs[0]
     shifts = []
-    for number, operator in enumerate(tflite_file.operators(case.data)):
+    for number, operator in enumerate(tflite_file.read_operators(case.data)):
         constant = subgraph.tensors[subgraph.operators[number].inputs[-1]]
         if operator.kind == "ADD" and model.buffers[constant.buffer].data is not None:
             assert operator.scope == "unit_01"

@@ -43,7 +43,7 @@ def test_every_part_is_the_references_within_rounding(
         # One wrong bit, or one pixel's shift of the shortcut, is far outside.
         assert 2 * np.abs(unit.scale).max() > 10 * np.max(bound)
     np.testing.assert_allclose(logits, reference.head(graph.head, outputs[-1]), rtol=1e-4, atol=1e-5)
-    kinds = [operator.kind for operator in tflite_file.operators(data)]
+    kinds = [operator.kind for operator in tflite_file.read_operators(data)]
     assert (kinds.count("LceBconv2d"), kinds.count("CONV_2D"), kinds.count("AVERAGE_POOL_2D")) == (16, 4, 3)
     assert kinds.count("MAX_POOL_2D") == (1 if stem_stride == 2 else 0)
     assert kinds.count("PRELU") == (0 if arch == "birealnet-18" else 16)

@@ -93,12 +93,12 @@ def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "26 of 26" in said
     assert said.rstrip().endswith("verified")
     assert "not verified" not in said
-    assert runtime.load(written).format == "tflite"
+    assert runtime.load_model(written).format == "tflite"
     (size,) = (tmp_path / "run" / "records").glob("size-*.json")
     assert '"format": "tflite"' in size.read_text()
 
     main(["tflite", str(trained), str(twin), "--real-valued"])
-    loaded = runtime.load(twin)
+    loaded = runtime.load_model(twin)
     graph = plain.real_valued(fold(model, ModelInfo(name="m", resolution=32)))
     images = noise(1, 2, 32)
     assert loaded.info.name == "m-real-valued"

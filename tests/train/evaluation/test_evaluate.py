@@ -146,7 +146,7 @@ def test_right_answers_are_those_of_plain_loops(
     # Far from chance, or agreement would say little.
     assert first.values["top1"] > 50
     for record, path in zip(found[1:], list(files.values())[1:]):
-        model = runtime.load(path)
+        model = runtime.load_model(path)
         own = torch.from_numpy(np.concatenate([model.run(image[None].numpy()) for image in images]))
         assert record.values["right"] == right(own, labels)
         same = 100 * (own.argmax(1) == scores.argmax(1)).double().mean().item()
@@ -291,7 +291,7 @@ def test_json_is_the_records(files: dict[str, Path], tmp_path: Path, capsys: pyt
     (printed,) = json.loads(capsys.readouterr().out)
     assert Record(**printed) == record
     assert record.context["threads"] == 2
-    assert record.context["isa"] == runtime.load(files["packed.onnx"]).isa
+    assert record.context["isa"] == runtime.load_model(files["packed.onnx"]).isa
 
 
 def test_what_a_silent_export_does_not_say_can_be_said(files: dict[str, Path], tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_what_a_silent_export_does_not_say_can_be_said(files: dict[str, Path], t
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "silent.onnx"))
     hints = Hints(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    silent = from_export(runtime.load(tmp_path / "silent.onnx"), hints=hints)
+    silent = from_export(runtime.load_model(tmp_path / "silent.onnx"), hints=hints)
     assert (silent.info.mean, silent.info.std) == (hints.mean, hints.std)
     assert silent.described_by["assumed"] == []
-    told = runtime.load(files["packed.onnx"])
+    told = runtime.load_model(files["packed.onnx"])
     assert from_export(told, hints=Hints(mean=MEAN, std=STD, resolution=32)).info == told.info
     with pytest.raises(UserError, match="packed.onnx says that its resolution is 32, not 64; leave the resolution out"):
         from_export(told, hints=Hints(resolution=64))
