@@ -52,7 +52,7 @@ def test_it_gives_the_references_logits(graph: InferenceGraph, path: Path) -> No
 def test_the_interpreter_runs_without_tensorflow(path: Path) -> None:
     program = (
         "import sys, edgebnn.runtime as r, numpy as np\n"
-        f"r.load({str(path)!r}).run(np.zeros((1, 3, 8, 8), np.float32))\n"
+        f"r.load_model({str(path)!r}).run(np.zeros((1, 3, 8, 8), np.float32))\n"
         "assert not {'tensorflow', 'torch', 'larq_compute_engine'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -70,7 +70,7 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
     torn.write_bytes(b"no TFLite file")
     with pytest.raises(UserError, match=r"torn\.tflite is no TFLite file"):
         runtime.load_model(torn)
-    with pytest.raises(UserError, match=r"is none of \.onnx, \.tflite"):
+    with pytest.raises(UserError, match=r"is neither \.onnx nor \.tflite"):
         runtime.load_model(Path(__file__))
     with pytest.raises(UserError, match="0 threads"):
         runtime.load_model(tmp_path / "m.onnx", threads=0)
@@ -85,7 +85,7 @@ def test_models_that_take_no_float_image_are_refused(tmp_path: Path) -> None:
     ("shape", "words"),
     [
         ([1, 10], "no image"),
-        ([1, 3, 8, 16], "only square ones"),
+        ([1, 3, 8, 16], "only square images"),
         ([1, 224, 3, 3], "channels must come first"),
         ([0, 3, 8, 8], "export it again"),
     ],

@@ -38,7 +38,7 @@ def _map(data: bytes) -> dict[str, int]:
     for index in range(count):
         position = keys + index * key_width
         start = position - _number(data, position, key_width)
-        key = data[_inside(data, start) : data.index(0, start)].decode(errors="reposition")
+        key = data[_inside(data, start) : data.index(0, start)].decode(errors="replace")
         kind = data[_inside(data, values + count * width + index)]
         if kind >> 2 in (INT, UINT, BOOL):
             found[key] = _number(data, values + index * width, width, signed=kind >> 2 == INT)

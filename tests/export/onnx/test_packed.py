@@ -18,7 +18,7 @@ from edgebnn.errors import UserError
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import portable
-from edgebnn.export.onnx.builder import with_int8_weights
+from edgebnn.export.onnx.builder import quantise_weight, with_int8_weights
 from edgebnn.export.onnx.packed import average_output_name, convert_to_packed_onnx, has_own_operator
 from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, bits, reference

@@ -148,7 +148,7 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
         "cut.onnx": (data[: len(data) // 2], "cut.onnx is damaged"),
         "other.onnx": (convert_to_onnx(other), "made from another network"),
         "fewer.onnx": (convert_to_onnx(fewer), "made from another network"),
-        "model.bin": (data, r"model.bin is none of \.onnx, \.tflite"),
+        "model.bin": (data, r"model.bin is neither \.onnx nor \.tflite"),
     }
     for name, (content, message) in cases.items():
         with pytest.raises(UserError, match=message):
