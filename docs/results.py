@@ -160,7 +160,7 @@ def layouts() -> Iterator[str]:
             state = make_state(layout)
             path = Path(folder) / "file.pth"
             torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, path)
-            loaded = checkpoint.load(path)
+            loaded = checkpoint.load_checkpoint(path)
             expected = forward(state, images, real_weights=layout == "reactnet-step1")
             difference = (loaded.model(images) - expected).abs().max().item() / expected.abs().max().item()
             rows.append(
@@ -180,7 +180,7 @@ def demo() -> Iterator[str]:
     """The records of the last demo."""
     yield "## The demo"
     yield ""
-    found = records.read_all(DEMO)
+    found = records.read_records(DEMO)
     if not found:
         yield "Not measured: run `make demo` first."
         return

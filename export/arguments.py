@@ -32,7 +32,7 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
         UserError: a file cannot be read, or an option contradicts it.
     """
     given = _given(args)
-    loaded = checkpoint_report.load_checkpoint(args.checkpoint, args)
+    loaded = checkpoint_report.load_and_report(args.checkpoint, args)
     return replace(loaded, info=replace(loaded.info, **given))
 
 
@@ -43,7 +43,7 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
         UserError: a file cannot be read, or an option contradicts the exported file.
     """
     hints, given = read_hints(args), _given(args)
-    loaded = checkpoints.load(args.checkpoint, hints=hints)
+    loaded = checkpoints.load_checkpoint(args.checkpoint, hints=hints)
     said = read_info(args.artifact)
     check(
         len(said.labels) in (0, loaded.model.outputs), f"{args.artifact} was made from another network; export it again"
@@ -62,7 +62,7 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
             )
         assumed = checkpoint_report.not_assumed(loaded.assumed, checkpoints.RESOLUTION, checkpoints.NORMALISATION)
         found = replace(loaded, info=replace(said, **given), assumed=assumed)
-    checkpoint_report.report(args.checkpoint, found, keys=args.keys)
+    checkpoint_report.report_checkpoint(args.checkpoint, found, keys=args.keys)
     return found
 
 

@@ -55,10 +55,10 @@ def export_checkpoint(args: argparse.Namespace) -> None:
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
         artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": format_}
-        records.write(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
+        records.write_record(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
         totals = ops.totals(ops.count(graph.shape, resolution))
         values = {key: totals[key] for key in ("flops", "bops", "ops", "parameters", "binary_weights")}
-        records.write(records.Record("ops", name, values, {"resolution": resolution}), args.record)
+        records.write_record(records.Record("ops", name, values, {"resolution": resolution}), args.record)
 
 
 def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
@@ -102,7 +102,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
             "data": args.data,
             "limits": asdict(limits),
         } | ({"assumed": list(loaded.assumed)} if loaded.assumed else {})
-        records.write(records.Record("parity", graph.info.name, values, context), args.record)
+        records.write_record(records.Record("parity", graph.info.name, values, context), args.record)
     if failures:
         raise SystemExit(1)
 

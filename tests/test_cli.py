@@ -131,7 +131,7 @@ def test_bench_prints_and_records_the_same_figures(tmp_path: Path, capsys: pytes
     )
     printed = json.loads(capsys.readouterr().out)
     assert [result["model"] for result in printed["results"]] == ["hand", "second"]
-    found = {(record.kind, record.model): record for record in records.read_all(tmp_path)}
+    found = {(record.kind, record.model): record for record in records.read_records(tmp_path)}
     assert set(found) == {("latency", "hand"), ("latency", "second"), ("size", "hand"), ("size", "second")}
     for path, result in zip((first, second), printed["results"]):
         latency, size = found["latency", result["model"]], found["size", result["model"]]

@@ -31,7 +31,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `pretrain_and_export.py` wrote, with one optimizer step in each stage."""
     folder = tmp_path_factory.mktemp("pretrained")
     config = ReActNetConfig(width=0.25, head=(256, 128), binary_activations=False, binary_weights=False)
-    checkpoint.save(folder / "teacher.safetensors", random_network(0, config), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(folder / "teacher.safetensors", random_network(0, config), ModelInfo(resolution=32))
     # The script ends with a message unless the file is verified.
     assert run("pretrain_and_export.py", folder / "teacher.safetensors", folder, "--steps", 1) is None
     return folder

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from edgebnn import records, runtime
-from edgebnn.checkpoint.report import load_checkpoint
+from edgebnn.checkpoint.report import load_and_report
 from edgebnn.errors import check
 from edgebnn.files import sha256
 from edgebnn.hints import read_hints
@@ -50,7 +50,7 @@ def main(chosen: argparse.Namespace) -> None:
     # Printed first: should the folder not be writable, the figures of a long run are not lost.
     print(json.dumps([asdict(record) for record in found], indent=1) if chosen.json else _table(tallies, found))
     for record in found if chosen.record else ():
-        records.write(record, chosen.record)
+        records.write_record(record, chosen.record)
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
+    return from_checkpoint(path, load_and_report(path, chosen), device=device, threads=threads, batch=batch)
 
 
 def _check_whole(path: Path) -> None:

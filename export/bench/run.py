@@ -137,7 +137,7 @@ def run_benchmark(setting: BenchSetting, threads: Sequence[int], out: Path) -> N
     }
     write_bytes(out / "bench.json", json.dumps(figures, indent=1).encode())
     for record in to_records(rows, nodes, paths, described):
-        records.write(record, out)
+        records.write_record(record, out)
 
 
 def _info(name: str, setting: BenchSetting) -> ModelInfo:

@@ -68,7 +68,7 @@ def run_device_command(args: argparse.Namespace) -> None:
         runners = find_runners(opened, target, subjects, args)
         if args.with_baselines:
             with tqdm.external_write_mode(sys.stderr):
-                checkpoint = args.checkpoint and checkpoint_report.load_checkpoint(args.checkpoint, args)
+                checkpoint = args.checkpoint and checkpoint_report.load_and_report(args.checkpoint, args)
             folder = stack.enter_context(temporary_folder())
             subjects += device_baselines.write_baselines(subjects, checkpoint, folder, say)
         pairs = [(each, runners[each.suffix]) for each in subjects]
@@ -82,7 +82,7 @@ def run_device_command(args: argparse.Namespace) -> None:
         print(text, file=sys.stderr)
     if args.record:
         for record in device_report.to_records(found, target.kind):
-            records.write(record, args.record)
+            records.write_record(record, args.record)
 
 
 def find_runners(

@@ -37,7 +37,7 @@ def test_a_resnet_gives_the_published_outputs(
     tmp_path: Path, arch: str, head: str, prefix: str, layout: str, widths: tuple[int, ...]
 ) -> None:
     state = make_resnet(arch, head)
-    loaded = checkpoint.load(write(tmp_path / "file.pth.tar", state, prefix))
+    loaded = checkpoint.load_checkpoint(write(tmp_path / "file.pth.tar", state, prefix))
     assert loaded.layout == layout
     assert loaded.model.config == ResNetConfig(arch=arch, width=1 / 16, head=widths, swav_head=head == "swav")  # type: ignore[arg-type]
     expected = resnet(state, IMAGES)
@@ -49,7 +49,7 @@ def test_a_bare_state_dict_of_old_pytorch_loads(tmp_path: Path) -> None:
     # torchvision's oldest files, and SwAV's, are the state dict itself; the former count no batches.
     state = {key: value for key, value in make_resnet("resnet-18", "torchvision").items() if "num_batches" not in key}
     torch.save(state, tmp_path / "resnet18-5c106cde.pth")
-    loaded = checkpoint.load(tmp_path / "resnet18-5c106cde.pth")
+    loaded = checkpoint.load_checkpoint(tmp_path / "resnet18-5c106cde.pth")
     torch.testing.assert_close(loaded.model(IMAGES), resnet(state, IMAGES), rtol=1e-4, atol=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_a_bare_state_dict_of_old_pytorch_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["module.", ""])
 def test_a_binary_resnet_gives_the_published_logits(tmp_path: Path, layout: str, arch: str, prefix: str) -> None:
     state = make_binary(layout)
-    loaded = checkpoint.load(write(tmp_path / "model_best.pth.tar", state, prefix))
+    loaded = checkpoint.load_checkpoint(write(tmp_path / "model_best.pth.tar", state, prefix))
     assert (loaded.layout, loaded.ignored) == (arch, {})
     assert loaded.model.config == BiRealConfig(arch=arch, width=1 / 8, head=(6,))  # type: ignore[arg-type]
     expected = binary(state, IMAGES)
@@ -78,9 +78,9 @@ def test_every_key_of_a_teacher_is_used_or_named(tmp_path: Path) -> None:
     moco = write(tmp_path / "moco.pth.tar", make_resnet("resnet-18", "moco"), "module.encoder_q.", keys)
     queue = "keys that contrastive learning remembers"
     follows = "the key encoder, which follows the trained network by momentum"
-    assert checkpoint.load(moco).ignored == {key: queue if "queue" in key else follows for key in keys}
+    assert checkpoint.load_checkpoint(moco).ignored == {key: queue if "queue" in key else follows for key in keys}
     swav = write(tmp_path / "swav.pth.tar", make_resnet("resnet-18", "swav"), "module.")
-    assert set(checkpoint.load(swav).ignored) == {"module.prototypes.weight"}
+    assert set(checkpoint.load_checkpoint(swav).ignored) == {"module.prototypes.weight"}
 
 
 def test_networks_that_only_look_like_these_are_refused(tmp_path: Path) -> None:
@@ -104,6 +104,6 @@ def test_networks_that_only_look_like_these_are_refused(tmp_path: Path) -> None:
     for name, (state, message) in cases.items():
         path = write(tmp_path / f"{name}.pth", state)
         with pytest.raises(UserError, match=message) as caught:
-            checkpoint.load(path, what="teacher")
+            checkpoint.load_checkpoint(path, what="teacher")
         assert str(caught.value).startswith(f"teacher {path}")
         assert len(" ".join(str(caught.value).split())) - len(str(path)) < 300

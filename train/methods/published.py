@@ -28,12 +28,12 @@ def load_network(
         weights_alone: whether another network takes the weights, so that what is binary of this one does not matter.
 
     Raises:
-        UserError: as `edgebnn.checkpoint.load` does, or the hints hold a resolution.
+        UserError: as `edgebnn.checkpoint.load_checkpoint` does, or the hints hold a resolution.
     """
     option = f"model.init_args.{key}_hints"
     if hints is not None and hints.resolution is not None:
         raise UserError(f"{option}.resolution: the images' resolution is the data's; set data.init_args.resolution")
-    found = checkpoints.load(path, what=what, hints=hints or NO_HINTS)
+    found = checkpoints.load_checkpoint(path, what=what, hints=hints or NO_HINTS)
     confirmed = data.normalisation_given and (found.info.mean, found.info.std) == (data.mean, data.std)
     known = [RESOLUTION, *([NORMALISATION] if confirmed else []), *(["stage"] if weights_alone else [])]
     assumed = not_assumed(found.assumed, *known)

@@ -117,7 +117,7 @@ def train(stage: Stage) -> None:
 def accuracies(folder: Path) -> list[str]:
     """The accuracies measured in a run folder, the newest of each model and protocol, with both."""
     measured = {"accuracy": ("top1", "%"), "map": ("map", "% mAP")}
-    found = [record for record in records.read_all(folder) if record.kind in measured]
+    found = [record for record in records.read_records(folder) if record.kind in measured]
     newest = {(record.model, record.context.get("protocol")): record for record in found}
     shown = {who: (record.values[measured[record.kind][0]], measured[record.kind][1]) for who, record in newest.items()}
     return [f"{value:.1f} {unit}  {model}: {protocol}" for (model, protocol), (value, unit) in shown.items()]

@@ -106,7 +106,7 @@ def test_every_path_is_timed_against_its_own_ceiling(ran: tuple[Path, str, dict[
 
 def test_records_say_the_same(ran: tuple[Path, str, dict[str, Any]]) -> None:
     out, _, figures = ran
-    found = records.read_all(out)
+    found = records.read_records(out)
     kinds = [record.kind for record in found]
     count = len(LABELS) - 1  # the packed file is timed twice
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {

@@ -47,7 +47,7 @@ def test_a_phone_is_measured(
     main([*given, "--push-runner", str(program), "--record", str(tmp_path / "run")])
     assert " 32.000 " in capsys.readouterr().out
     assert not list(there.iterdir())
-    (latency,) = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    (latency,) = [each for each in records.read_records(tmp_path / "run") if each.kind == "latency"]
     assert (latency.context["target"], latency.context["runtime"]) == ("adb", "benchmark_model")
     assert latency.context["artifact"] == artifact.name
     shells = [request for request in server.requests if request.startswith("shell,v2")]

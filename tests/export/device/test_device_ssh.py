@@ -111,7 +111,7 @@ def test_both_runners_bring_back_records_and_leave_nothing(
     assert printed["results"][0]["ratio"] == 1
     assert not board.left()
 
-    found = {(each.kind, each.context["artifact"]): each for each in records.read_all(tmp_path / "run")}
+    found = {(each.kind, each.context["artifact"]): each for each in records.read_records(tmp_path / "run")}
     assert len(found) == 4
     for path in (board.onnx, board.tflite):
         assert found["size", path.name].values == {"bytes": path.stat().st_size}
@@ -168,7 +168,7 @@ def test_odd_names_mean_nothing(board: Board, tmp_path: Path, monkeypatch: pytes
     write_program(ours, prints(PRINTED))
     given = ["--target", board.server.target, "--folder", str(folder), "--rounds", "1", "--runner", str(ours)]
     main(["device", *(f"./{name}.tflite" for name in names), *given, "--record", str(tmp_path / "run")])
-    measured = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    measured = [each for each in records.read_records(tmp_path / "run") if each.kind == "latency"]
     assert {each.context["artifact"] for each in measured} == {f"{name}.tflite" for name in names}
     left = {path.name for path in [*tmp_path.rglob("*"), *Path.home().glob("hacked"), *Path("/").glob("hacked")]}
     assert "hacked" not in left

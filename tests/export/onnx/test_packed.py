@@ -228,14 +228,14 @@ def test_a_head_of_two_layers_and_a_head_of_none_take_the_flag_too() -> None:
 def test_export_verify_and_bench_as_the_demo_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained, out, run = tmp_path / "model.safetensors", tmp_path / "binary-packed.onnx", str(tmp_path / "run")
     info = ModelInfo("demo-binary", 32, (0.1,) * 3, (0.3,) * 3, tuple("0123456789"))
-    checkpoint.save(trained, random_network(2, ReActNetConfig(width=0.25, head=(10,))), info)
+    checkpoint.save_checkpoint(trained, random_network(2, ReActNetConfig(width=0.25, head=(10,))), info)
     main(["onnx", str(trained), str(out), "--packed", "--int8-head", "--record", run])
     main(["verify", str(trained), str(out), "--data", "mnist5k", "--images", "30", "--record", run])
     said = capsys.readouterr().out
     assert "26 of 26 (26 bit for bit" in said
     assert "int8 weights move a logit by" in said
     assert said.endswith("verified\n")
-    found = {record.kind: record for record in records.read_all(run)}
+    found = {record.kind: record for record in records.read_records(run)}
     assert found["size"].context["format"] == found["parity"].context["format"] == "onnx-packed"
     assert found["parity"].context["int8_head"] is True
     assert found["parity"].values["units_identical"] == 26
@@ -248,7 +248,7 @@ def test_export_verify_and_bench_as_the_demo_does(tmp_path: Path, capsys: pytest
 def test_a_network_of_floats_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = tmp_path / "step1.safetensors"
     config = ReActNetConfig(width=0.125, head=(3,), binary_weights=False)
-    checkpoint.save(trained, random_network(2, config), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(trained, random_network(2, config), ModelInfo(resolution=32))
     with pytest.raises(SystemExit) as stopped:
         main(["onnx", str(trained), str(tmp_path / "out.onnx"), "--packed"])
     assert stopped.value.code == 2

@@ -86,7 +86,7 @@ def test_tensorflows_own_interpreter_runs_the_file() -> None:
 def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = random_network(3, ReActNetConfig(width=0.0625, head=(5,)))
     trained, written, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
-    checkpoint.save(trained, model, ModelInfo(name="m", resolution=32))
+    checkpoint.save_checkpoint(trained, model, ModelInfo(name="m", resolution=32))
     main(["tflite", str(trained), str(written), "--record", str(tmp_path / "run")])
     main(["verify", str(trained), str(written), "--images", "8"])
     said = capsys.readouterr().out

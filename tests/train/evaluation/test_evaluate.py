@@ -87,7 +87,7 @@ def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """The network as a checkpoint and in both forms of ONNX."""
     folder, graph = tmp_path_factory.mktemp("files"), fold(network, INFO)
     made = {"portable.onnx": portable.convert_to_onnx(graph), "packed.onnx": packed.convert_to_packed_onnx(graph)}
-    checkpoint.save(folder / "model.safetensors", network, INFO)
+    checkpoint.save_checkpoint(folder / "model.safetensors", network, INFO)
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return {name: folder / name for name in ("model.safetensors", *made)}
@@ -106,7 +106,7 @@ def tflite_files(network: Network, files: dict[str, Path], tmp_path_factory: pyt
 def evaluated(run: Path, *arguments: object) -> list[Record]:
     """The records that the command writes, in the order of its files."""
     main(["evaluate", *map(str, arguments), "--record", str(run)])
-    return sorted(records.read_all(run), key=lambda record: record.created)
+    return sorted(records.read_records(run), key=lambda record: record.created)
 
 
 def right(scores: Tensor, labels: Tensor, within: int = 1) -> int:
@@ -168,7 +168,7 @@ def test_each_file_sees_its_own_resolution(
     network: Network, files: dict[str, Path], pixels: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     small = tmp_path / "small.safetensors"
-    checkpoint.save(small, network, ModelInfo("small", 16, MEAN, STD, NAMES))
+    checkpoint.save_checkpoint(small, network, ModelInfo("small", 16, MEAN, STD, NAMES))
     found = evaluated(tmp_path, files["packed.onnx"], small, "--data", "digits", "--batch", 100)
     assert [record.context["resolution"] for record in found] == [32, 16]
     for record, side in zip(found, (32, 16)):
@@ -186,7 +186,7 @@ def test_classes_are_matched_by_name_where_the_names_are_the_datas(
     labels = {"turned": tuple(NAMES[number] for number in order), "unknown": (), "other": tuple("abcdefghij")}
     for name, theirs in labels.items():
         model = turned if name == "turned" else network
-        checkpoint.save(tmp_path / name, model, ModelInfo(name, 32, MEAN, STD, theirs))
+        checkpoint.save_checkpoint(tmp_path / name, model, ModelInfo(name, 32, MEAN, STD, theirs))
     paths = [files["model.safetensors"], *(tmp_path / name for name in labels)]
     found = evaluated(tmp_path, *paths, "--data", "digits")
     assert len({record.values["right"] for record in found}) == 1
