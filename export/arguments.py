@@ -31,9 +31,9 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
     Raises:
         UserError: a file cannot be read, or an option contradicts it.
     """
-    given = _given(args)
+    overrides = _overrides(args)
     loaded = checkpoint_report.load_and_report(args.checkpoint, args)
-    return replace(loaded, info=replace(loaded.info, **given))
+    return replace(loaded, info=replace(loaded.info, **overrides))
 
 
 def load_to_verify(args: argparse.Namespace) -> Checkpoint:
@@ -42,26 +42,27 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
     Raises:
         UserError: a file cannot be read, or an option contradicts the exported file.
     """
-    hints, given = read_hints(args), _given(args)
+    hints, overrides = read_hints(args), _overrides(args)
     loaded = checkpoints.load_checkpoint(args.checkpoint, hints=hints)
-    said = read_info(args.artifact)
+    file_info = read_info(args.artifact)
     check(
-        len(said.labels) in (0, loaded.model.outputs), f"{args.artifact} was made from another network; export it again"
+        len(file_info.labels) in (0, loaded.model.outputs),
+        f"{args.artifact} was made from another network; export it again",
     )
     if loaded.layout == "edgebnn":
         # Only the class names can be missing: a pretrained network has no classes.
-        labels = loaded.info.labels or said.labels
-        found = replace(loaded, info=replace(loaded.info, **{"labels": labels, **given}))
+        labels = loaded.info.labels or file_info.labels
+        found = replace(loaded, info=replace(loaded.info, **{"labels": labels, **overrides}))
     else:
-        given |= {name: value for name in IMAGE_FIELDS if (value := getattr(hints, name)) is not None}
-        for name in [name for name in ("labels", *IMAGE_FIELDS) if name in given]:
+        overrides |= {name: value for name in IMAGE_FIELDS if (value := getattr(hints, name)) is not None}
+        for name in [name for name in ("labels", *IMAGE_FIELDS) if name in overrides]:
             check(
-                getattr(said, name) == given[name],
-                f"{args.artifact} says {name} {_shown(getattr(said, name))}, --{name} {_shown(given[name])}; "
+                getattr(file_info, name) == overrides[name],
+                f"{args.artifact} says {name} {_shown(getattr(file_info, name))}, --{name} {_shown(overrides[name])}; "
                 f"leave --{name} out, or export the file again with it",
             )
         assumed = checkpoint_report.not_assumed(loaded.assumed, checkpoints.RESOLUTION, checkpoints.NORMALISATION)
-        found = replace(loaded, info=replace(said, **given), assumed=assumed)
+        found = replace(loaded, info=replace(file_info, **overrides), assumed=assumed)
     checkpoint_report.report_checkpoint(args.checkpoint, found, keys=args.keys)
     return found
 
@@ -72,11 +73,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the values of --name and --labels, if they are given, by the field names of `ModelInfo`."""
     check(args.name is None or args.name.strip(), "--name is empty; give the model's name, or leave --name out")
-    given = {"name": args.name, "labels": None if args.labels is None else _labels(args.labels)}
-    return {name: value for name, value in given.items() if value is not None}
+    overrides = {"name": args.name, "labels": None if args.labels is None else _labels(args.labels)}
+    return {name: value for name, value in overrides.items() if value is not None}
 
 
 def _labels(path: Path) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ class Sign(nn.Module):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the signs of x, or x clipped to [-1, 1], in the shape of x."""
         return binarize(x, self.gradient) if self.binary else F.hardtanh(x)
 
 
@@ -96,6 +97,7 @@ class BiRealUnit(nn.Module):
         self.act = RPReLU(outputs) if reacts else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the unit's output (N, outputs, H / stride, W / stride) for x (N, inputs, H, W)."""
         out, shortcut = self.norm(self.conv(self.sign(x), signs=self.sign.binary)), self.downsample(x)
         return out + shortcut if self.act is None else self.act(out, shortcut)
 

@@ -24,6 +24,7 @@ class RSign(nn.Module):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the signs (N, channels, H, W) of x + shift for x of the same shape."""
         return binarize_shifted(x, self.shift, self.gradient) if self.binary else x + self.shift[:, None, None]
 
 

@@ -56,6 +56,7 @@ class BinaryUnit(nn.Module):
         self.act = RPReLU(shape.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the unit's output (N, outputs, H / stride, W / stride) for x (N, inputs, H, W)."""
         out = self.norm(self.conv(self.sign(x), signs=self.sign.binary))
         if self.shortcut == "pool":
             x = F.avg_pool2d(x, 2)

@@ -74,7 +74,9 @@ def _run(tf: Any, graph: Any, image: Any) -> Any:
         elif node.op == "output":
             return inputs[0]
         else:
-            raise UserError(f"a baseline holds {node.op} {node.target}, which cannot be written as TFLite; report this")
+            raise UserError(
+                f"a baseline contains {node.op} {node.target}, which cannot be written as TFLite; report this"
+            )
     raise UserError("a baseline has no output; report this")
 
 
@@ -101,7 +103,7 @@ def _layer(tf: Any, layer: nn.Module, x: Any) -> Any:
         return _average(tf, x)
     if isinstance(layer, (nn.Dropout, nn.Identity)):
         return x
-    raise UserError(f"a baseline holds {type(layer).__name__}, which cannot be written as TFLite; report this")
+    raise UserError(f"a baseline contains {type(layer).__name__}, which cannot be written as TFLite; report this")
 
 
 def _average(tf: Any, x: Any) -> Any:

@@ -20,18 +20,18 @@ def add_float_body(builder: Builder, graph: InferenceGraph) -> str:
 
 def _unit(builder: Builder, unit: Unit, name: str, x: str) -> str:
     seen = _bits(builder, unit, name, x)
-    border = unit.border
-    if border and unit.padding == "one":
+    pads = unit.border
+    if pads and unit.padding == "one":
         inputs = [seen, builder.integers(0, 0, 1, 1, 0, 0, 1, 1), builder.constant("plus", np.array(1, np.float32))]
         seen = builder.add("Pad", inputs, f"{name}.padded", mode="constant")
-        border = 0
+        pads = 0
     acc = builder.add(
         "Conv",
         [seen, builder.constant(f"{name}.weight", unit.weight.astype(np.float32))],
         f"{name}.acc",
         kernel_shape=list(unit.weight.shape[2:]),
         strides=[unit.stride] * 2,
-        pads=[border] * 4,
+        pads=[pads] * 4,
     )
     # The constant is the first operand. If it were the second, ONNX Runtime would merge the Mul into the weights. Sums
     # of rounded scales are no whole numbers, so the accumulators would no longer be exact.

@@ -78,19 +78,21 @@ class _UnitInput:
 
 def _body(builder: Builder, graph: InferenceGraph) -> str:
     side = graph.info.resolution // graph.stem.reduction
-    given = _stem(builder, graph)
-    builder.shape(given.x, side, side, len(graph.stem.bias))
+    unit_input = _stem(builder, graph)
+    builder.shape(unit_input.x, side, side, len(graph.stem.bias))
     for number, unit in enumerate(graph.units):
         following = graph.units[number + 1] if number + 1 < len(graph.units) else None
         if unit.downsample is None:
-            given = _unit(builder, unit, number, given, following)
+            unit_input = _unit(builder, unit, number, unit_input, following)
         else:
-            given = _UnitInput(_unit_with_convolution_shortcut(builder, unit, unit_output_name(number), given, side))
+            unit_input = _UnitInput(
+                _unit_with_convolution_shortcut(builder, unit, unit_output_name(number), unit_input, side)
+            )
         side //= unit.stride
         # If shapes are known and equal, ONNX Runtime lets a unit overwrite its input.
-        known = side // 2 if given.pooled else side
-        builder.shape(given.x, known, known, len(unit.scale))
-    return given.x
+        known = side // 2 if unit_input.pooled else side
+        builder.shape(unit_input.x, known, known, len(unit.scale))
+    return unit_input.x
 
 
 def _stem(builder: Builder, graph: InferenceGraph) -> _UnitInput:
@@ -100,27 +102,27 @@ def _stem(builder: Builder, graph: InferenceGraph) -> _UnitInput:
     name = stem_output_name()
     constants = {"weight": graph.stem.weight, "bias": graph.stem.bias}
     inputs = [INPUT, *(builder.constant(f"{name}.{each}", value) for each, value in constants.items())]
-    given = _UnitInput(name)
+    unit_input = _UnitInput(name)
     if graph.units:
         inputs.append(builder.constant(f"{unit_output_name(0)}.threshold", graph.units[0].threshold))
-        given = _UnitInput(name, bits_output_name(name))
-    outputs = [name, given.bits] if given.bits else [name]
+        unit_input = _UnitInput(name, bits_output_name(name))
+    outputs = [name, unit_input.bits] if unit_input.bits else [name]
     builder.add(IMAGE_OPERATOR, inputs, *outputs, domain=DOMAIN, stride=graph.stem.stride)
-    return given
+    return unit_input
 
 
-def _unit(builder: Builder, unit: Unit, number: int, given: _UnitInput, following: Unit | None) -> _UnitInput:
+def _unit(builder: Builder, unit: Unit, number: int, unit_input: _UnitInput, following: Unit | None) -> _UnitInput:
     """Adds a unit as one operator, and returns the input of the next unit."""
     name, average = unit_output_name(number), average_output_name(number)
     packed = bits_output_name(name)
     if following is None:
-        _operator(builder, unit, name, given, outputs=[name])
+        _operator(builder, unit, name, unit_input, outputs=[name])
         return _UnitInput(name)
     threshold = builder.constant(f"{unit_output_name(number + 1)}.threshold", following.threshold)
     # If the next unit pools, only the average is written. It is a quarter as large to write and to read.
     pools = following.shortcut == "pool"
     outputs = ["", packed, average] if pools else [name, packed]
-    _operator(builder, unit, name, given, outputs=outputs, threshold=threshold)
+    _operator(builder, unit, name, unit_input, outputs=outputs, threshold=threshold)
     return _UnitInput(average if pools else name, packed, pools)
 
 
@@ -128,7 +130,7 @@ def _operator(
     builder: Builder,
     unit: Unit,
     name: str,
-    given: _UnitInput,
+    unit_input: _UnitInput,
     *,
     outputs: list[str],
     threshold: str = "",
@@ -140,33 +142,35 @@ def _operator(
         builder: the builder.
         unit: the unit.
         name: prefix of the names of its constants.
-        given: the tensors that it reads.
+        unit_input: the tensors that it reads.
         outputs: names of its outputs, "" for an output that it does not write.
         threshold: name of the next unit's threshold. With it the node also writes the next unit's bits.
         node: name of the node and prefix of its slope's name; "" for `name`.
     """
     node = node or name
-    inputs = [given.x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
+    inputs = [unit_input.x, builder.constant(f"{name}.weight", bits.pack_weight(unit.weight))]
     for constant in ("threshold", "scale", "bias"):
         inputs.append(builder.constant(f"{name}.{constant}", getattr(unit, constant)))
     inputs.append(builder.constant(f"{node}.slope", unit.slope))
-    if given.bits or threshold:
-        inputs.append(given.bits)
+    if unit_input.bits or threshold:
+        inputs.append(unit_input.bits)
     if threshold:
         inputs.append(threshold)
-    shortcut = "pooled" if given.pooled else unit.shortcut
+    shortcut = "pooled" if unit_input.pooled else unit.shortcut
     attributes = {"stride": unit.stride, "padding": unit.padding, "shortcut": shortcut}
     builder.add(OPERATOR, inputs, *outputs, name=node, domain=DOMAIN, **attributes)
 
 
-def _unit_with_convolution_shortcut(builder: Builder, unit: Unit, name: str, given: _UnitInput, side: int) -> str:
+def _unit_with_convolution_shortcut(builder: Builder, unit: Unit, name: str, unit_input: _UnitInput, side: int) -> str:
     """Adds a unit whose shortcut is a float convolution, and returns its output. The shortcut has standard operators.
 
     The next unit compares this output with its thresholds itself.
     """
     alone = replace(unit, slope=np.ones_like(unit.slope), shortcut="none", downsample=None)
     conv = f"{name}.conv"
-    _operator(builder, alone, name, given, outputs=[conv], node=conv)
+    _operator(builder, alone, name, unit_input, outputs=[conv], node=conv)
     linear = bool((unit.slope == 1).all())
-    z = builder.add("Add", [conv, add_shortcut(builder, unit, name, given.x, side)], name if linear else f"{name}.z")
+    z = builder.add(
+        "Add", [conv, add_shortcut(builder, unit, name, unit_input.x, side)], name if linear else f"{name}.z"
+    )
     return z if linear else add_prelu(builder, unit, name, z)

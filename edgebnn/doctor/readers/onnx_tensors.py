@@ -51,6 +51,7 @@ class _TensorMessage:
 
     @property
     def count(self) -> int:
+        """Number of values."""
         return int(np.prod(self.shape, dtype=object))
 
 
