@@ -180,21 +180,25 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     metadata = {"edgebnn": ModelInfo().to_json(), "transformer": "{}"}
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "newer.safetensors", metadata)
     cases = {
-        tmp_path / "newer.safetensors": "is of another version of edgebnn",
+        tmp_path / "newer.safetensors": "is from another version of edgebnn",
         tmp_path / "absent.pth": "does not exist",
         file("empty.pth", b""): "is empty",
-        file("text.pth", b"no such checkpoint"): "is no checkpoint, or cut off",
-        file("half.pth", whole.read_bytes()[: whole.stat().st_size // 2]): "is no checkpoint, or cut off",
+        file("text.pth", b"no such checkpoint"): "is no checkpoint, or it is cut off",
+        file("half.pth", whole.read_bytes()[: whole.stat().st_size // 2]): "is no checkpoint, or it is cut off",
         file("half.safetensors", ours.read_bytes()[: ours.stat().st_size // 2]): "cut off or damaged",
-        tmp_path / "foreign.safetensors": r"unknown layout \(it holds a\)",
+        tmp_path / "foreign.safetensors": r"unknown layout \(it contains a\)",
         file("number.pth", {"state_dict": 3}): "no state dict",
-        file("vgg.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}): r"unknown layout \(it holds conv1.weight\)",
+        file("vgg.pth", {"conv1.weight": torch.zeros(64, 3, 7, 7)}): r"unknown layout \(it contains conv1.weight\)",
         file("lacks.pth", {k: v for k, v in state.items() if k != "feature.7.prelu1.weight"}): "lacks feature.7.prelu1",
         file("more.pth", state | {"feature.14.move11.bias": torch.zeros(1)}): "feature.14.move11.bias, which no",
         file("shape.pth", state | {"feature.3.binary_3x3.weight": torch.zeros(5, 5, 3, 3)}): "has shape",
-        file("code.pth", {"state_dict": state, "evil": pytest.raises}): "holds Python objects besides tensors",
-        file("norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}): "not hold the network it looks like",
-        file("scalar.pth", state | {"feature.0.conv1.weight": torch.zeros(())}): "not hold the network it looks like",
+        file("code.pth", {"state_dict": state, "evil": pytest.raises}): "contains Python objects besides tensors",
+        file(
+            "norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}
+        ): "not contain the network that its keys suggest",
+        file(
+            "scalar.pth", state | {"feature.0.conv1.weight": torch.zeros(())}
+        ): "not contain the network that its keys suggest",
     }
     for path, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:

@@ -137,15 +137,15 @@ def test_what_contradicts_the_file_is_refused_in_one_line(tmp_path: Path) -> Non
     bireal = write(tmp_path / "bireal.pth", make_binary("birealnet-18"))
     teacher = write(tmp_path / "teacher.pth", make_resnet("resnet-18", "torchvision"))
     cases: list[tuple[Path, Hints, str]] = [
-        (ours, Hints(stage=2), "says its stage itself; leave the stage out"),
-        (ours, Hints(stem_stride=2), "says its stem stride itself"),
-        (ours, Hints(mean=(0.5,) * 3, std=(0.5,) * 3), "says its normalisation itself"),
-        (ours, Hints(ema=True), "holds no averaged weights"),
-        (column, Hints(stage=1), r"in one column \(N, 1\), which stage 2 alone does; leave stage 1 out"),
+        (ours, Hints(stage=2), "states its stage; leave the stage out"),
+        (ours, Hints(stem_stride=2), "states its stem stride"),
+        (ours, Hints(mean=(0.5,) * 3, std=(0.5,) * 3), "states its normalisation"),
+        (ours, Hints(ema=True), "has no averaged weights"),
+        (column, Hints(stage=1), r"in one column \(N, 1\), which only stage 2 does; leave stage 1 out"),
         (bireal, Hints(stage=1), "in one column"),
-        (bireal, Hints(stem_stride=1), "shape says stem stride 2, not 1; leave the stem stride out"),
+        (bireal, Hints(stem_stride=1), "shape means stem stride 2, not 1; leave the stem stride out"),
         (teacher, Hints(stage=1), "a real-valued resnet-18, which has no stage"),
-        (teacher, Hints(stem_stride=1), "shape says stem stride 2, not 1"),
+        (teacher, Hints(stem_stride=1), "shape means stem stride 2, not 1"),
     ]
     for path, hints, message in cases:
         with pytest.raises(UserError, match=message) as caught:
@@ -161,11 +161,11 @@ def test_what_contradicts_the_file_is_refused_in_one_line(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"stage": 3}, "stage 3 is no stage"),
+        ({"stage": 3}, "stage 3 does not exist"),
         ({"stem_stride": 4}, "stem stride 4"),
         ({"mean": (0.5,) * 3}, "a mean and a std; give both"),
         ({"mean": (0.5,) * 3, "std": (0.5, 0, 0.5)}, "std above 0"),
-        ({"mean": (float("nan"),) * 3, "std": (0.5,) * 3}, "normalise no image"),
+        ({"mean": (float("nan"),) * 3, "std": (0.5,) * 3}, "are no normalisation"),
         ({"mean": (0.5,), "std": (0.5,)}, "three numbers each"),
     ],
 )

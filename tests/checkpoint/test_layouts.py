@@ -76,7 +76,7 @@ def test_every_key_of_a_teacher_is_used_or_named(tmp_path: Path) -> None:
     keys = {"module.encoder_k." + key: value for key, value in make_resnet("resnet-18", "moco").items()}
     keys |= {"module.queue": torch.zeros(12, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}
     moco = write(tmp_path / "moco.pth.tar", make_resnet("resnet-18", "moco"), "module.encoder_q.", keys)
-    queue = "keys that contrastive learning remembers"
+    queue = "the memory of contrastive learning"
     follows = "the key encoder, which follows the trained network by momentum"
     assert checkpoint.load_checkpoint(moco).ignored == {key: queue if "queue" in key else follows for key in keys}
     swav = write(tmp_path / "swav.pth.tar", make_resnet("resnet-18", "swav"), "module.")
@@ -91,14 +91,17 @@ def test_networks_that_only_look_like_these_are_refused(tmp_path: Path) -> None:
     wide = {key: value.repeat(2, *[1] * (value.ndim - 1)) for key, value in deep.items() if ".conv1." in key}
     cases = {
         "resnet34": (shallow | more, r"a ResNet of \[2, 2, 2, 3\] blocks"),
-        "wide_resnet50_2": (deep | wide, "does not hold the network it looks like"),
+        "wide_resnet50_2": (deep | wide, "does not contain the network that its keys suggest"),
         "squeeze": (deep | {"layer1.0.se.fc.weight": torch.zeros(1)}, "layer1.0.se.fc.weight, which no published"),
         "headless": ({k: v for k, v in shallow.items() if "head.3" not in k}, "lacks projection_head.3.weight"),
         "cut": ({k: v for k, v in deep.items() if k != "layer3.5.bn2.bias"}, "lacks layer3.5.bn2.bias"),
         "reactnet34": (react | {"layer1.4.move0.bias": torch.zeros(1)}, "layer1.4.move0.bias, which no published"),
         "shape": (react | {"layer2.0.downsample.1.weight": torch.zeros(2, 2, 1, 1)}, "has shape"),
-        "bias": (react | {"layer2.1.move1.bias": torch.zeros(1, 3, 1, 1)}, "not hold the network it looks like"),
-        "stem": (react | {"conv1.weight": torch.zeros(())}, "not hold the network it looks like"),
+        "bias": (
+            react | {"layer2.1.move1.bias": torch.zeros(1, 3, 1, 1)},
+            "not contain the network that its keys suggest",
+        ),
+        "stem": (react | {"conv1.weight": torch.zeros(())}, "not contain the network that its keys suggest"),
         "thin": (react | {"conv1.weight": torch.zeros(3, 3, 7, 7)}, "has shape"),
     }
     for name, (state, message) in cases.items():

@@ -21,7 +21,7 @@ IMAGES = torch.from_numpy(noise(0, 2, 64))
 SMALL_IMAGES = torch.from_numpy(noise(0, 2, 32))
 
 FOLLOWS = "a network that follows the trained one by momentum"
-PREDICTOR = "a predictor, which training alone uses"
+PREDICTOR = "a predictor, which only training uses"
 HEAD = "a head beside the network"
 
 
@@ -180,8 +180,8 @@ def test_other_resnets_are_refused_with_the_key_at_fault() -> None:
         r"ResNet of \[3, 4, 7, 3\] bottleneck blocks; give a ResNet-18, ResNet-34 or ResNet-50": plain | deeper,
         r"holds layer1\.0\.se\.fc\.weight, which no": plain | zeros("layer1.0.se.fc.weight"),
         r"lacks fc\.weight": {key: value for key, value in plain.items() if key != "fc.weight"},
-        r"unknown layout \(it holds module\.linear\.weight\)": zeros("module.linear.weight", "module.linear.bias"),
-        r"unknown layout \(it holds 0\.weight\)": {
+        r"unknown layout \(it contains module\.linear\.weight\)": zeros("module.linear.weight", "module.linear.bias"),
+        r"unknown layout \(it contains 0\.weight\)": {
             key: value for key, value in numbered(make_resnet("resnet-18", "none", stem=2), 4).items() if key[0] != "7"
         },
     }

@@ -123,8 +123,8 @@ def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
         "aux_head.weight": "a head beside the network",
         "classifier.3.weight": "a head beside the network",
         "projector.0.weight": PROJECTOR,
-        "predictor.0.bias": "a predictor, which training alone uses",
-        "queue_ptr": "keys that contrastive learning remembers",
+        "predictor.0.bias": "a predictor, which only training uses",
+        "queue_ptr": "the memory of contrastive learning",
         "teacher.stem.weight": "a teacher",
     }
     state, expected = STATES[layout], layouts.read_published(STATES[layout], "file")
@@ -145,7 +145,7 @@ def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
 def test_names_are_listed_as_they_are_in_the_file() -> None:
     state = within(under("net.")(STATES["burn"])) | {"queue._orig_mod.keys": torch.zeros(3)}
     assert layouts.read_published(state, "file").ignored == {
-        "queue._orig_mod.keys": "keys that contrastive learning remembers"
+        "queue._orig_mod.keys": "the memory of contrastive learning"
     }
     state["net.feature._orig_mod.14.move11.bias"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"^file holds net\.feature\._orig_mod\.14\.move11\.bias, which no published"):
@@ -185,7 +185,7 @@ def test_numbers_of_numpy_beside_the_weights_do_no_harm(tmp_path: Path, module: 
             other.writestr(name, re.sub(rb"numpy\._?core\.", b"numpy.%s." % module.encode(), file.read(name)))
     assert checkpoint.load_checkpoint(tmp_path / "other.pth").layout == "torchvision"
     torch.save({"state_dict": STATES["torchvision"], "names": np.array(["a"], dtype=object)}, tmp_path / "file.pth")
-    with pytest.raises(UserError, match=r"holds Python objects besides tensors \(numpy"):
+    with pytest.raises(UserError, match=r"contains Python objects besides tensors \(numpy"):
         checkpoint.load_checkpoint(tmp_path / "file.pth")
 
 
@@ -234,7 +234,7 @@ def test_averages_that_are_not_there_are_refused_with_what_is() -> None:
     moco = under("module.encoder_q.")(STATES["moco"]) | under("module.encoder_k.")(STATES["moco"])
     with pytest.raises(UserError, match="only state_dict.module.encoder_q, state_dict.module.encoder_k; leave ema out"):
         layouts.read_published({"state_dict": moco}, "file", Hints(ema=True))
-    with pytest.raises(UserError, match=r"file holds no averaged weights \(EMA\) .* only the file itself; leave"):
+    with pytest.raises(UserError, match=r"file has no averaged weights \(EMA\) .* only the file itself; leave"):
         layouts.read_published(STATES["burn"], "file", Hints(ema=True))
     # A teacher of another shape is no average of the student.
     data = {"student": STATES["none"], "teacher": STATES["resnet-34"]}
@@ -262,7 +262,7 @@ def test_averages_alone_are_read() -> None:
 
 def test_several_networks_are_refused_unless_they_are_one() -> None:
     one, other = STATES["none"], {key: value * 2 for key, value in STATES["none"].items()}
-    with pytest.raises(UserError, match=r"holds several networks \(net_a, net_b\); save the one you mean"):
+    with pytest.raises(UserError, match=r"contains several networks \(net_a, net_b\); save the right one"):
         layouts.read_published({"net_a": one, "net_b": other}, "file")
     with pytest.raises(UserError, match=r"several networks \(state_dict.left, state_dict.right\)"):
         layouts.read_published({"state_dict": under("left.")(one) | under("right.")(other)}, "file")
@@ -273,7 +273,7 @@ def test_several_networks_are_refused_unless_they_are_one() -> None:
     # A usual name counts more than another.
     found = layouts.read_published({"a_copy": other, "model": one}, "file")
     assert_same(found, layouts.read_published(one, "file"))
-    assert found.assumed == ("the network under model, not that under a_copy",)
+    assert found.assumed == ("the network under model, not the one under a_copy",)
 
 
 def test_the_trained_network_is_read_whatever_its_teacher_is() -> None:

@@ -145,7 +145,7 @@ def test_a_published_file_exports_as_it_is(tmp_path: Path, capsys: pytest.Captur
     file = tmp_path / "model_best.pth.tar"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, file)
     main(["onnx", str(file), str(tmp_path / "model.onnx"), "--resolution", "64", "--name", "published"])
-    assert "in s2-bnn layout, 126 keys of it unused" in capsys.readouterr().err
+    assert "in s2-bnn layout, 126 keys unused" in capsys.readouterr().err
     images = noise(0, 2, 64)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     logits = session.run(None, {"image": images})[0]
@@ -179,7 +179,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         (("onnx", trained, blocker / "out.onnx"), "cannot write"),
         (("onnx", trained, out, "--resolution", 40), "resolution 40 does not divide"),
         (("onnx", trained, out, "--labels", labels), "2 labels for 3 outputs"),
-        (("lce", step1, tmp_path / "out.tflite"), "float weights.* train step 2"),
+        (("lce", step1, tmp_path / "out.tflite"), "float weights.* train stage 2"),
         (("verify", trained, good, "--data", empty), "holds no image"),
         (("verify", trained, good, "--data", tmp_path / "nowhere"), "nowhere does not exist"),
         (("verify", trained, good, "--data", picture.parent), "a.png"),

@@ -53,7 +53,7 @@ def test_export_and_verify_say_what_neither_file_nor_user_says(
     _, err = run(capsys, "onnx", published, out, "--resolution", 32)
     found = "stage 2, stem stride 2, ImageNet's normalisation (to change: --stage, --stem-stride, --mean/--std)"
     assert assumed(err, published) == [found]
-    assert err[0] == f"read {published} as a file in s2-bnn layout, 126 keys of it unused (--keys lists them)"
+    assert err[0] == f"read {published} as a file in s2-bnn layout, 126 keys unused (--keys lists them)"
     printed, err = run(capsys, "verify", published, out, "--images", 2, "--stage", 2, "--record", tmp_path / "run")
     assert assumed(err, published) == ["stem stride 2 (to change: --stem-stride)"]
     assert printed[-1] == "verified: equals the network as read (assumed: stem stride 2)"
@@ -103,7 +103,7 @@ def test_verify_holds_ours_to_what_it_says(tmp_path: Path, capsys: pytest.Captur
         named, checkpoint.load_checkpoint(ours).model, ModelInfo(resolution=64, labels=("a", "b"))
     )
     assert "says labels (), the checkpoint ('a', 'b')" in fails(capsys, "verify", named, out)
-    assert "says its stage itself; leave the stage out" in fails(capsys, "onnx", ours, out, "--stage", 1)
+    assert "states its stage; leave the stage out" in fails(capsys, "onnx", ours, out, "--stage", 1)
     three = tmp_path / "three.safetensors"
     checkpoint.save_checkpoint(
         three, random_network(1, ReActNetConfig(width=0.125, head=(3,))), ModelInfo(resolution=32)
@@ -145,7 +145,7 @@ def test_keys_lists_every_key_that_is_not_used(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, err = run(capsys, "onnx", published, tmp_path / "out.onnx", "--resolution", 32, "--keys")
-    assert err[0].endswith("126 keys of it unused")
+    assert err[0].endswith("126 keys unused")
     reason = "a pointwise convolution or its BatchNorm that this block never runs"
     assert err[1] == f"unused, {reason} (126):"
     # As a shell expands them: what stands in braces is every second part.

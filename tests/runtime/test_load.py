@@ -77,7 +77,7 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_models_that_take_no_float_image_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="damaged|only one float32 image"):
+    with pytest.raises(UserError, match="damaged|only a model that takes one float32 image"):
         runtime.load_model(write_onnx(tmp_path / "double.onnx", kind=TensorProto.DOUBLE))
 
 

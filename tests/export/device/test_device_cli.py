@@ -75,7 +75,7 @@ def test_a_runner_for_no_file_is_refused(here: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_twin_is_read_as_the_user_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "give it too" in fails(capsys, local("m.onnx", "--with-baselines", "--stem-stride", "1"))
+    assert "give --checkpoint too" in fails(capsys, local("m.onnx", "--with-baselines", "--stem-stride", "1"))
     torch.save(make_state("reactnet"), here / "file.pth")
     for stride in (1, 2):
         loaded = checkpoint.load_checkpoint(here / "file.pth", hints=Hints(stem_stride=stride))  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def test_the_ratio_is_taken_within_rounds(tmp_path: Path) -> None:
     assert second.ratio(first) == pytest.approx(3)
     reasons = void_reasons(findings(first, second))
     assert [reason.partition(":")[0] for reason in reasons] == ["a", "a", "b", "b"]
-    assert "the last rounds took +77% against the first" in reasons[1]
+    assert "the last rounds took +77% compared with the first" in reasons[1]
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_the_ratio_is_taken_within_rounds(tmp_path: Path) -> None:
     [
         ([(40.0, 40.0, 49.0)] * 6, "p10 to p90 spans 22% of the median"),
         ([(40.0, 40.0, 47.0)] * 6, None),
-        ([(40.0,)] * 4 + [(45.0,)] * 2, "the last rounds took +12% against the first"),
+        ([(40.0,)] * 4 + [(45.0,)] * 2, "the last rounds took +12% compared with the first"),
         ([(40.0,)] * 4 + [(43.0,)] * 2, None),
         ([(44.0,)] * 2 + [(40.0,)] * 4, None),
-        ([(40.0,)] * 4 + [(35.0,)] * 2, "the last rounds took -12% against the first"),
+        ([(40.0,)] * 4 + [(35.0,)] * 2, "the last rounds took -12% compared with the first"),
         # Too few rounds to tell a drift.
         ([(40.0,), (45.0,)], None),
     ],
@@ -84,7 +84,7 @@ def test_throttling_and_load(tmp_path: Path) -> None:
     (reason,) = void_reasons(findings(one, states=(QUIET, hot, QUIET)))
     assert "the device throttled (firmware: frequency capped; firmware: throttled; firmware: soft" in reason
     (reason,) = void_reasons(findings(one, busy=3.6))
-    assert "others kept 3.6 of the device's 4 cores busy" in reason
+    assert "other programs used 3.6 of the device's 4 cores" in reason
     # Three other processes have a core each.
     assert void_reasons(findings(one, busy=3.4)) == []
     assert void_reasons(findings(one, busy=None)) == []
@@ -97,7 +97,7 @@ def test_throttling_and_load(tmp_path: Path) -> None:
 def test_notes(tmp_path: Path) -> None:
     one = measured(tmp_path, "a", STEADY, peak=9_000_000)
     assert notes(findings(one)) == []
-    assert notes(findings(one, states=(State(), State()))) == ["the device does not tell whether it throttled"]
+    assert notes(findings(one, states=(State(), State()))) == ["the device does not report whether it throttled"]
     assert notes(findings(one, threads=5)) == ["5 threads share 4 cores"]
     narrow = ["the programs are 32-bit on a 64-bit processor: a 64-bit system would be faster"]
     assert notes(findings(one, bits=32)) == narrow
@@ -110,11 +110,11 @@ def test_what_a_raspberry_pis_firmware_cannot_tell(tmp_path: Path) -> None:
     one = measured(tmp_path, "a", STEADY, peak=9_000_000)
     silent = State(limit_mhz=(1500.0,))
     (note,) = notes(findings(one, states=(silent, silent)))
-    assert "its firmware, which knows whether it throttled, did not answer" in note
+    assert "the firmware, which knows whether the device throttled, did not answer" in note
     assert notes(findings(one, states=(silent, silent), cpu="Board 9")) == []
     noted = State(limit_mhz=(1500.0,), firmware=0x50000)
     (note,) = notes(findings(one, states=(noted, noted)))
-    assert "its firmware has noted: voltage too low, throttled. It notes that once" in note
+    assert "its firmware has reported: voltage too low, throttled. It reports each only once" in note
 
 
 def test_a_device_cannot_write_to_the_terminal(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_table_and_records_say_the_same(tmp_path: Path) -> None:
         "1 thread, 18 runs each in 6 rounds, on Raspberry Pi 4 Model B Rev 1.4, 4 cores (4 Cortex-A72), "
         "aarch64 (64-bit), neon, governor performance, Debian"
     )
-    assert note == "note: memory with a plus is what the program grew by; without, its peak"
+    assert note == "note: memory with a plus is the growth of the program; without a plus it is the peak"
     assert states == "before: 1500 MHz, 45.0 °C, load 0.2; after: 1500 MHz, 45.0 °C, load 0.2"
     latency, size, *_ = to_records(found, "ssh")
     assert size.values == {"bytes": 1000}

@@ -64,7 +64,7 @@ def test_other_targets_are_refused(text: str) -> None:
 
 
 def test_passwords_are_refused_unseen() -> None:
-    with pytest.raises(UserError, match="holds no password") as error:
+    with pytest.raises(UserError, match="must not contain a password") as error:
         parse_target("ssh://pi:secret@host")
     assert "secret" not in str(error.value)
 

@@ -167,7 +167,7 @@ def test_a_network_with_floats_is_refused_and_told_where_to_go(binary_activation
     config = ReActNetConfig(width=0.125, head=(3,), binary_weights=False, binary_activations=binary_activations)
     graph = fold(random_network(2, config), ModelInfo(resolution=32))
     floats = "weights" if binary_activations else "activations and weights"
-    with pytest.raises(UserError, match=rf"unit 0 has float {floats}, .* portable file .*train step 2"):
+    with pytest.raises(UserError, match=rf"unit 0 has float {floats}, .* portable file .*train stage 2"):
         convert_to_packed_onnx(graph)
 
 

@@ -295,5 +295,5 @@ def test_the_file_says_what_it_is() -> None:
 def test_a_network_that_is_not_binary_is_refused(change: dict[str, Any], what: str) -> None:
     graph = small()
     graph = replace(graph, units=(graph.units[0], replace(graph.units[1], **change)))
-    with pytest.raises(UserError, match=f"unit 1 has float {what}; .* train step 2"):
+    with pytest.raises(UserError, match=f"unit 1 has float {what}; .* train stage 2"):
         lce.convert_to_lce(graph)

@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_in_one_line(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(UserError, match="cannot write temporary files .*; set TMPDIR to a folder with room"):
+        with pytest.raises(UserError, match="cannot write temporary files .*; set TMPDIR to a folder with free space"):
             convert(graph)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -128,7 +128,7 @@ def test_a_file_whose_parts_have_no_names_is_refused() -> None:
 
     double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec((1, 4), tf.float32)])
     plain = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()]).convert()
-    with pytest.raises(UserError, match="names no stem"):
+    with pytest.raises(UserError, match="has no stem"):
         tflite_file.expose_units(plain)
 
 
