@@ -9,7 +9,7 @@ PORT ?= 8501
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
-.PHONY: bench-train results docs clean
+.PHONY: bench-train results exactness docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,7 +19,8 @@ help:
 	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
 	@echo "make bench-train  a training step beside the same step as S2-BNN's public code writes it"
-	@echo "make results    the figures of docs/results.md, measured anew"
+	@echo "make results    docs/results/cifar10.md, from the committed records"
+	@echo "make exactness  the figures of docs/results/exactness.md, measured anew"
 	@echo "make docs       the documentation as a site, in build/site; fails on a broken link"
 	@echo "make kernels    the C++ library, built anew after a change"
 	@echo "make setup      the environment in $(VENV) (PYTHON=python3.11 chooses another Python)"
@@ -149,7 +150,10 @@ bench-train: setup
 	$(RUN) -m train.bench
 
 results: setup
-	$(RUN) -m docs.results
+	$(RUN) -m docs.results.cifar10
+
+exactness: setup
+	$(RUN) -m docs.results.exactness
 
 # ---- documentation
 

