@@ -96,7 +96,8 @@ def unit_distance(a: Tensor, b: Tensor) -> Tensor:
         L = mean_n || a_n / |a_n| - b_n / |b_n| ||^2 = mean_n (2 - 2 cos(a_n, b_n))
 
     Args:
-        a, b: vectors (N, D), in pairs. Both get gradients.
+        a: vectors (N, D). They get gradients.
+        b: vectors (N, D), one for each vector of `a`. They get gradients too.
 
     Returns:
         A scalar from 0 to 4.
