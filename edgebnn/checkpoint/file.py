@@ -117,7 +117,7 @@ def load_checkpoint(path: str | Path, *, what: str = "checkpoint", hints: Hints 
     except Exception as error:  # the file is untrusted, and its values can make torch raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
         raise UserError(
-            f"{what} {path} does not contain the network that its keys suggest ({reason}); fetch or train it again"
+            f"{what} {path} does not fit the network of its keys ({reason}); fetch or train it again"
         ) from None
 
 

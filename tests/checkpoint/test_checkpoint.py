@@ -193,12 +193,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
         file("more.pth", state | {"feature.14.move11.bias": torch.zeros(1)}): "feature.14.move11.bias, which no",
         file("shape.pth", state | {"feature.3.binary_3x3.weight": torch.zeros(5, 5, 3, 3)}): "has shape",
         file("code.pth", {"state_dict": state, "evil": pytest.raises}): "contains Python objects besides tensors",
-        file(
-            "norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}
-        ): "not contain the network that its keys suggest",
-        file(
-            "scalar.pth", state | {"feature.0.conv1.weight": torch.zeros(())}
-        ): "not contain the network that its keys suggest",
+        file("norm.pth", state | {"feature.0.bn1.weight": torch.zeros(5)}): "not fit the network of its keys",
+        file("scalar.pth", state | {"feature.0.conv1.weight": torch.zeros(())}): "not fit the network of its keys",
     }
     for path, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:

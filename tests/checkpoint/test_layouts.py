@@ -91,7 +91,7 @@ def test_networks_that_only_look_like_these_are_refused(tmp_path: Path) -> None:
     wide = {key: value.repeat(2, *[1] * (value.ndim - 1)) for key, value in deep.items() if ".conv1." in key}
     cases = {
         "resnet34": (shallow | more, r"a ResNet of \[2, 2, 2, 3\] blocks"),
-        "wide_resnet50_2": (deep | wide, "does not contain the network that its keys suggest"),
+        "wide_resnet50_2": (deep | wide, "does not fit the network of its keys"),
         "squeeze": (deep | {"layer1.0.se.fc.weight": torch.zeros(1)}, "layer1.0.se.fc.weight, which no published"),
         "headless": ({k: v for k, v in shallow.items() if "head.3" not in k}, "lacks projection_head.3.weight"),
         "cut": ({k: v for k, v in deep.items() if k != "layer3.5.bn2.bias"}, "lacks layer3.5.bn2.bias"),
@@ -99,9 +99,9 @@ def test_networks_that_only_look_like_these_are_refused(tmp_path: Path) -> None:
         "shape": (react | {"layer2.0.downsample.1.weight": torch.zeros(2, 2, 1, 1)}, "has shape"),
         "bias": (
             react | {"layer2.1.move1.bias": torch.zeros(1, 3, 1, 1)},
-            "not contain the network that its keys suggest",
+            "not fit the network of its keys",
         ),
-        "stem": (react | {"conv1.weight": torch.zeros(())}, "not contain the network that its keys suggest"),
+        "stem": (react | {"conv1.weight": torch.zeros(())}, "not fit the network of its keys"),
         "thin": (react | {"conv1.weight": torch.zeros(3, 3, 7, 7)}, "has shape"),
     }
     for name, (state, message) in cases.items():
