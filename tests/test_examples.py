@@ -36,7 +36,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `pretrain_and_export.py` wrote, with one optimizer step in each stage."""
     folder = tmp_path_factory.mktemp("pretrained")
     config = ReActNetConfig(width=0.25, head=(256, 128), binary_activations=False, binary_weights=False)
-    checkpoint.save(folder / "teacher.safetensors", random_network(0, config), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(folder / "teacher.safetensors", random_network(0, config), ModelInfo(resolution=32))
     # The script ends with a message unless the file is verified.
     assert run("pretrain_and_export.py", folder / "teacher.safetensors", folder, "--steps", 1) is None
     return folder
@@ -74,9 +74,9 @@ def test_the_c_plus_plus_example_gives_the_answer_of_the_python_runtime(pretrain
     subprocess.run(["cmake", "--build", tmp_path / "build"], check=True)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     (tmp_path / "image.ppm").write_bytes(b"P6\n32 32\n255\n" + pixels.tobytes())
-    model = runtime.load(pretrained / "packed.onnx")
+    model = runtime.load_model(pretrained / "packed.onnx")
     np.save(tmp_path / "image.npy", pixels)
-    logits = model.run(preprocess.image(tmp_path / "image.npy", model.info))[0]
+    logits = model.run(preprocess.load_image(tmp_path / "image.npy", model.info))[0]
 
     program = [tmp_path / "build/run_packed", runtime.library_path(), pretrained / "packed.onnx"]
     done = subprocess.run([*program, tmp_path / "image.ppm"], capture_output=True, text=True)

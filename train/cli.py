@@ -226,7 +226,7 @@ def fit(arguments: list[str]) -> None:
         epochs = run_trainer(trainer, model, data, start)
         found = model.records(cli.config.name, epochs)
         for record in found if trainer.is_global_zero else ():
-            records.write(record, cli.config.run)
+            records.write_record(record, cli.config.run)
 
 
 def warn_of_milestones(model: Method, trainer: Trainer) -> None:

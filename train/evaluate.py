@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from edgebnn import records, runtime
-from edgebnn.checkpoint.report import load_checkpoint
+from edgebnn.checkpoint.report import load_and_report
 from edgebnn.errors import check
 from edgebnn.files import sha256
 from edgebnn.hints import read_hints
@@ -57,7 +57,7 @@ def main(chosen: argparse.Namespace) -> None:
     # Printed before the records are written. If the folder cannot be written, the results of a long run are not lost.
     print(json.dumps([asdict(record) for record in found], indent=1) if chosen.json else _table(tallies, found))
     for record in found if chosen.record else ():
-        records.write(record, chosen.record)
+        records.write_record(record, chosen.record)
 
 
 def evaluate(
@@ -102,17 +102,19 @@ def evaluate(
 def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
     batch = chosen.batch
     if Path(path).suffix.lower() in LOADERS:
-        classifier = classifier_from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
+        classifier = classifier_from_export(
+            runtime.load_model(path, threads=threads), batch=batch, hints=read_hints(chosen)
+        )
         if assumed := classifier.described_by["assumed"]:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return classifier_from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
+    return classifier_from_checkpoint(path, load_and_report(path, chosen), device=device, threads=threads, batch=batch)
 
 
 def _check_whole(path: Path) -> None:
     """Raises `UserError` if the file keeps its weights elsewhere, because its SHA-256 would not depend on them."""
-    whole = path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(path)
+    whole = path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(path)
     check(whole, f"model {path} keeps weights in other files; save it as one file to record it")
 
 

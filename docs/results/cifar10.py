@@ -96,7 +96,7 @@ def read_runs(kept: Path = KEPT) -> list[Run]:
     runs = []
     for folder in sorted(path for path in kept.glob("cifar10-*") if path.is_dir()):
         method, _, seed = folder.name.removeprefix("cifar10-").partition("-seed")
-        found = records.read_all(folder)
+        found = records.read_records(folder)
         runs.append(
             Run(
                 method=method,

@@ -110,11 +110,11 @@ def exports() -> Iterator[str]:
             model = random_network(0, config)
             graph = fold(model, ModelInfo(resolution=resolution))
             makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
-                "packed": ("onnx", packed.convert),
-                "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
-                "portable": ("onnx", portable.convert),
-                "portable, floats": ("onnx", partial(portable.convert, floats=True)),
-                "LCE": ("tflite", lce.convert),
+                "packed": ("onnx", packed.convert_to_packed_onnx),
+                "packed, int8 head": ("onnx", partial(packed.convert_to_packed_onnx, int8_head=True)),
+                "portable": ("onnx", portable.convert_to_onnx),
+                "portable, floats": ("onnx", partial(portable.convert_to_onnx, floats=True)),
+                "LCE": ("tflite", lce.convert_to_lce),
             }
             for form, (format_, convert) in makers.items():
                 path = Path(folder) / f"model.{format_}"
@@ -133,7 +133,7 @@ def exports() -> Iterator[str]:
                     }
                 )
                 if format_ == "tflite":
-                    operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
+                    operators = Counter(op.kind for op in tflite_file.read_operators(path.read_bytes()))
                     kinds.append(
                         {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
                     )
@@ -163,7 +163,7 @@ def layouts() -> Iterator[str]:
             state = make_state(layout)
             path = Path(folder) / "file.pth"
             torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, path)
-            loaded = checkpoint.load(path)
+            loaded = checkpoint.load_checkpoint(path)
             expected = forward(state, images, real_weights=layout == "reactnet-step1")
             difference = (loaded.model(images) - expected).abs().max().item() / expected.abs().max().item()
             rows.append(
@@ -183,7 +183,7 @@ def demo() -> Iterator[str]:
     """The records of the last demo."""
     yield "## The demo"
     yield ""
-    found = records.read_all(DEMO)
+    found = records.read_records(DEMO)
     if not found:
         yield "Not measured: run `make demo` first."
         return

@@ -1,10 +1,11 @@
-"""The inference graph in TensorFlow operations: what the two TFLite exporters share.
+"""Writes the inference graph in TensorFlow operations. Both TFLite exporters share this module.
 
-TensorFlow's SAME padding pads a stride-2 convolution's bottom and right alone, where the network pads top and left
-too: its output would be shifted by a pixel. Seen from the opposite corner, SAME pads what the network needs. So the
-image is rotated by 180 degrees once, every kernel is rotated with it, and global pooling forgets the rotation.
+For a stride-2 convolution, TensorFlow's SAME padding pads only the bottom and the right, while the network also pads
+the top and the left. The output would be shifted by a pixel. Seen from the opposite corner, SAME pads what the network
+needs. So the image is rotated by 180 degrees once, and every kernel is rotated with it. Global pooling removes the
+rotation.
 
-`tf` is the module `tensorflow`, which only the exporters import, inside functions.
+`tf` is the module `tensorflow`. Only the exporters import it, inside functions.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,23 +20,32 @@ from edgebnn.graph import Head, InferenceGraph, Stem, Unit
 from .file import STEM_SCOPE, UNIT_SCOPE
 
 Convolution = Callable[[Any, Unit, Any, bool], Any]
-"""(tf, unit, x, plus_zero) -> acc * scale + bias, (1, H, W, outputs), of the rotated map x (1, H, W, inputs).
+"""A function (tf, unit, x, plus_zero) -> acc * scale + bias.
 
-`plus_zero` says that no x is -0.0, as behind a PReLU it may be.
+x is the rotated map (1, H, W, inputs), and the result is (1, H / stride, W / stride, outputs). `plus_zero` tells that
+no value of x is -0.0. After a PReLU a value can be -0.0.
 """
 
 
 def load_triton() -> None:
-    """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
+    """Loads triton before TensorFlow. Both bring an LLVM, and in the other order the process crashes.
+
+    torchvision would load triton later.
+    """
     with suppress(ImportError):
         import triton  # noqa: F401
 
 
 @contextmanager
 def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Iterator[str]:
-    """A folder with the graph as a SavedModel, which is deleted afterwards.
+    """Yields a temporary folder with the graph as a SavedModel.
 
-    Takes a float32 image (1, resolution, resolution, channels) and gives `logits` (1, outputs).
+    The model takes a float32 image (1, resolution, resolution, channels) and returns `logits` (1, outputs).
+
+    Args:
+        tf: the module `tensorflow`.
+        graph: the network.
+        convolution: writes the convolution of a unit.
     """
 
     def network(image: Any) -> dict[str, Any]:
@@ -46,7 +56,8 @@ def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Ite
                 z = convolution(tf, unit, x, number == 0)
                 if unit.shortcut != "none":
                     z = z + _shortcut(tf, unit, x)
-                # TFLite's converter makes one PRELU of this, given a slope of rank 3. Bi-Real-Net has slope 1: none.
+                # TFLite's converter merges this into one PRELU if the slope has rank 3. Bi-Real-Net (slope 1) has no
+                # PReLU.
                 linear = bool((unit.slope == 1).all())
                 x = z if linear else tf.nn.relu(z) + -floats(unit.slope)[None, None] * tf.nn.relu(-z)
         return {"logits": _head(tf, graph.head, x)}
@@ -61,31 +72,31 @@ def saved_model(tf: Any, graph: InferenceGraph, convolution: Convolution) -> Ite
 
 
 def second_pixels(x: Any) -> Any:
-    """Of each two pixels of the rotated map the second: what a 1x1 convolution of stride 2 sees."""
+    """Returns every second pixel of the rotated map, which a 1x1 convolution of stride 2 reads."""
     return x[:, 1::2, 1::2]
 
 
 def pad_ones(tf: Any, x: Any, stride: int) -> Any:
-    """A border of +1 where SAME, for a 3x3 kernel, would put one of 0."""
+    """Pads x with +1 where SAME would pad it with 0 for a 3x3 kernel."""
     before = 1 if stride == 1 else 0
     return tf.pad(x, [[0, 0], [before, 1], [before, 1], [0, 0]], constant_values=1.0)
 
 
 def floats(array: np.ndarray) -> np.ndarray:
-    """float32 in C order."""
+    """Returns an array as float32 in C order."""
     return np.ascontiguousarray(array, np.float32)
 
 
 def rotated(weight: np.ndarray) -> np.ndarray:
-    """(outputs, inputs, H, W) -> (H, W, inputs, outputs), rotated by 180 degrees."""
+    """Returns a weight (outputs, inputs, H, W) as (H, W, inputs, outputs), rotated by 180 degrees."""
     return floats(weight[:, :, ::-1, ::-1].transpose(2, 3, 1, 0))
 
 
 def _stem(tf: Any, part: Stem, image: Any) -> Any:
     turned = tf.reverse(image, [1, 2])
-    # A bias of -0.0 could give outputs of -0.0, whose sign bit LCE's ARM kernel would take for -1.
+    # Adding +0.0 removes a bias of -0.0. An output of -0.0 would be -1 for LCE's ARM kernel, which reads the sign bit.
     x = tf.nn.conv2d(turned, rotated(part.weight), part.stride, "SAME") + (floats(part.bias) + np.float32(0))
-    # On the rotated map SAME is the pool's border of 1 as well, and pads with nothing that could be the largest.
+    # On the rotated map SAME is also the pool's padding of one pixel. Its padding never is the largest value.
     return tf.nn.max_pool2d(x, 3, 2, "SAME") if part.pool else x
 
 

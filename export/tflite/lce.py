@@ -1,17 +1,17 @@
-"""The inference graph as a Larq Compute Engine TFLite file.
+"""Writes the inference graph as a TFLite file for the Larq Compute Engine (LCE).
 
-Two turns make the file exact, both forced by what LCE's converter does (v0.16):
+Two faults of LCE 0.16 must be avoided (docs/reference/lce.md):
 
-- It turns a 3x3 stride-2 convolution's border of 1 into SAME padding, which pads bottom and right alone. So the image
-  is rotated by 180 degrees (`export.tflite.graph`).
-- Its kernels correct zero padding one border at a time, and not at all where a 3x3 kernel sticks out on both sides or
-  reaches both, on maps of 1x1 and 2x2. There a 3x3 convolution is written as the dense binary layer that it is.
+- Its converter turns the one-pixel padding of a 3x3 stride-2 convolution into SAME padding, which pads only bottom and
+  right. Therefore the image is rotated by 180 degrees (`export.tflite.graph`).
+- Its kernels compute zero padding wrongly on maps of 1x1 and 2x2. There a 3x3 convolution is written as an equal dense
+  binary layer.
 
-A unit is five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first unit needs
-no ADD of -threshold: `export.fold` subtracts that threshold in the stem's bias. docs/notes/exports.md lists the other
-forms that were tried.
+A unit becomes five operators: ADD of -threshold, LceQuantize, LceBconv2d, ADD of the shortcut, PRELU. The first unit
+needs no ADD of -threshold, because `export.fold` subtracts that threshold in the stem's bias. docs/notes/exports.md
+lists other forms that were tried.
 
-Batch 1, NHWC: LCE's converter sets a free batch to 1.
+The batch is 1, because LCE's converter sets a free batch to 1. Maps are NHWC.
 """
 
 from collections.abc import Callable, Collection
@@ -34,19 +34,20 @@ UNIT_KINDS = {BINARY_CONVOLUTION, "LceQuantize", "ADD", "PRELU"}
 SHORTCUT_AND_SHAPE_KINDS = {"AVERAGE_POOL_2D", "CONCATENATION", "RESHAPE", "STRIDED_SLICE"}
 
 SMALLEST_CORRECTED_SIDE = 3
-"""Below this height and width, LCE does not correct a 3x3 convolution's zero padding."""
+"""LCE computes zero padding of a 3x3 convolution correctly from this height and width on."""
 
 
-def convert(graph: InferenceGraph) -> bytes:
-    """An LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+def convert_to_lce(graph: InferenceGraph) -> bytes:
+    """Returns an LCE TFLite file: float32 image (1, resolution, resolution, channels) -> logits (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
 
     Raises:
-        UserError: a unit is not binary, or did not become a binary convolution.
+        UserError: a unit is not binary, LCE's converter did not write it as a binary convolution, or LCE or TensorFlow
+            is not installed.
     """
     for number, unit in enumerate(graph.units):
-        check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs binary units alone: train step 2 first")
+        check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs only binary units; train stage 2 first")
     data = tflite_file.add_metadata(_flatbuffer(graph), METADATA_KEY, graph.info.to_json())
     downsampling = [number for number, unit in enumerate(graph.units) if unit.downsample is not None]
     check_operators(data, len(graph.units), downsampling)
@@ -54,12 +55,20 @@ def convert(graph: InferenceGraph) -> bytes:
 
 
 def check_operators(data: bytes, units: int, downsampling: Collection[int] = ()) -> None:
-    """Raises `UserError` unless each unit is one binary convolution, and no convolution is float that should not be.
+    """Checks that each unit of a file is one binary convolution, and that no other convolution runs in floats.
 
-    LCE's converter keeps what it does not recognise as float operators, silently and slowly. Float convolutions
-    are the stem's, and one around each of the units `downsampling`.
+    LCE's converter writes operators that it does not recognise as slow float operators, without a message. Only the
+    stem and the shortcuts with a convolution may have float convolutions.
+
+    Args:
+        data: the file.
+        units: number of units.
+        downsampling: numbers of the units whose shortcut has a convolution.
+
+    Raises:
+        UserError: a unit fell back to floats, or the number of float convolutions is wrong.
     """
-    operators = tflite_file.operators(data)
+    operators = tflite_file.read_operators(data)
     for number in range(units):
         scope = f"{UNIT_SCOPE}{number:02d}"
         kinds = [operator.kind for operator in operators if operator.scope == scope]
@@ -72,32 +81,33 @@ def check_operators(data: bytes, units: int, downsampling: Collection[int] = ())
         )
     floats = sum(operator.kind == "CONV_2D" for operator in operators)
     wanted = 1 + len(downsampling)
-    check(
-        floats == wanted, f"{floats} float convolutions came out of LCE's converter, not {wanted}; report the network"
-    )
+    check(floats == wanted, f"LCE's converter wrote {floats} float convolutions, not {wanted}; report the network")
 
 
-def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
-    """Opens a file in LCE's own interpreter so that what passes between its parts can be read.
+def open_interpreter(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
+    """Opens a file in LCE's interpreter so that the output of each part can be read.
+
+    LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes up to half a second per image.
 
     Args:
-        data: a file by `convert`.
+        data: a TFLite file of `export`.
 
     Returns:
-        A function of normalised float32 images (N, channels, H, W). It gives the stem's output and then every
-        unit's, each (N, channels, H, W) and the right way up as in `edgebnn.graph.reference`; and the file's
-        outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
-        an image.
+        A function of normalised float32 images (N, channels, H, W). It returns the stem's output and every unit's
+        output, each (N, channels, H, W) and not rotated, and the logits (N, outputs).
+
+    Raises:
+        UserError: LCE or TensorFlow is not installed, or the data is no such file.
     """
     require("verifying a .tflite file", LCE_PACKAGE, TENSORFLOW_PACKAGE)
     load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
-    interpreter = Interpreter(tflite_file.tap_units(data))
+    interpreter = Interpreter(tflite_file.expose_units(data))
 
     def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        logits, *taps = interpreter.predict(images.transpose(0, 2, 3, 1))
-        return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
+        logits, *outputs = interpreter.predict(images.transpose(0, 2, 3, 1))
+        return [np.ascontiguousarray(output[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for output in outputs], logits
 
     return trace
 
@@ -114,7 +124,7 @@ def _flatbuffer(graph: InferenceGraph) -> bytes:
 
 
 def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
-    """What LCE's converter makes one LceBconv2d of, after its LceQuantize."""
+    """Writes the operations that LCE's converter merges into an LceQuantize and an LceBconv2d."""
     kernel, threshold, scale, bias = rotated(part.weight), floats(part.threshold), part.scale, part.bias
     stride, side, outputs = part.stride, x.shape[1], len(scale)
     out_side = side // stride
@@ -130,16 +140,17 @@ def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
         x = x + -_never_zero(threshold)
     bits, padding = tf.where(x >= 0, 1.0, -1.0), "SAME"
     if part.border and part.padding == "one":
-        # Recognised as SAME padding with ones, since it lies where SAME would put it.
+        # LCE's converter recognises this as SAME padding with ones, because it is where SAME would put it.
         bits, padding = pad_ones(tf, bits, stride), "VALID"
     out = tf.nn.conv2d(bits, kernel, stride, padding) * floats(scale) + floats(bias)
     return tf.reshape(out, (1, out_side, out_side, outputs))
 
 
 def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
-    """The 1x1 kernel (1, 1, side * side * inputs, out * out * outputs) equal to a 3x3 one with SAME padding.
+    """Returns the 1x1 kernel that equals a 3x3 kernel with SAME padding on a map of 1x1 or 2x2.
 
-    On a map so small every output sees every input: no entry is missing, as it must be for bits.
+    Its shape is (1, 1, side * side * inputs, out * out * outputs). On so small a map every output pixel sees every
+    input pixel, so the dense kernel has no zeros. Bits could not represent zeros.
     """
     out = side // stride
     before = 1 if stride == 1 else 0
@@ -150,9 +161,9 @@ def _dense(kernel: np.ndarray, side: int, stride: int) -> np.ndarray:
 
 
 def _never_zero(threshold: np.ndarray) -> np.ndarray:
-    """The thresholds with each 0 made the next float below it.
+    """Returns the thresholds, with each 0 replaced by the next lower float.
 
-    LCE tests the sign of `x - threshold`, on ARM its sign bit: x = -0.0 at threshold 0 would give the
-    bit -1, though -0.0 >= 0.
+    LCE tests the sign of `x - threshold`, and on ARM its sign bit. At threshold 0 the value x = -0.0 would become -1,
+    although -0.0 >= 0.
     """
     return np.where(threshold == 0, np.nextafter(np.float32(0), np.float32(-1)), threshold)

@@ -1,8 +1,10 @@
-"""The inference graph as plain TFLite, no operator of LCE's: every convolution a float CONV_2D.
+"""Writes the inference graph as plain TFLite, without LCE operators: every convolution is a float CONV_2D.
 
-It is what a binary network costs where nothing knows bits, and how a real-valued network runs beside a binary one
-under one tool, TFLite's `benchmark_model`. Scales are folded into the weights, so accumulators are rounded sums of
-+scale and -scale and no longer whole numbers; `export verify` holds them to rounding.
+The file shows what a binary network costs in a runtime without binary convolutions. It also lets TFLite's
+`benchmark_model` measure a real-valued network beside a binary one.
+
+Scales are folded into the weights. Accumulators are therefore rounded sums of +scale and -scale, and no whole numbers.
+`export verify` allows for this rounding.
 """
 
 from dataclasses import replace
@@ -17,8 +19,8 @@ from .file import quietly
 from .graph import floats, load_triton, pad_ones, rotated, saved_model, second_pixels
 
 
-def convert(graph: InferenceGraph) -> bytes:
-    """A TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
+def convert_to_tflite(graph: InferenceGraph) -> bytes:
+    """Returns a TFLite file: float32 image (1, resolution, resolution, channels) -> logits (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
 
@@ -36,7 +38,7 @@ def convert(graph: InferenceGraph) -> bytes:
 
 
 def real_valued(graph: InferenceGraph) -> InferenceGraph:
-    """The network's real-valued twin: its units see floats and hold floats. For timing; it is not trained so."""
+    """Returns the real-valued twin of a network, with float activations and weights. It is only for timing."""
     units = (replace(unit, weight=floats(unit.weight), binary_input=False) for unit in graph.units)
     return replace(graph, units=tuple(units), info=replace(graph.info, name=f"{graph.info.name}-real-valued"))
 
@@ -46,8 +48,8 @@ def _convolution(tf: Any, part: Unit, x: Any, plus_zero: bool) -> Any:
         x = second_pixels(x)
     seen = x + -floats(part.threshold) if part.threshold.any() else x
     if part.binary_input:
-        # sign(0) is 0 and must be +1. A where() of the comparison is two operators as well, and takes six times as
-        # long (docs/notes/exports.md).
+        # sign(0) is 0 and must become +1. A comparison with where() is two operators too, and takes six times as long
+        # (docs/notes/exports.md).
         seen = tf.sign(tf.sign(seen) + 0.5)
     stride, padding = part.stride if part.border else 1, "SAME"
     if part.border and part.padding == "one":

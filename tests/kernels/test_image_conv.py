@@ -165,9 +165,9 @@ def test_one_convolution_on_many_sizes(isa: str) -> None:
 
 def test_what_the_kernels_cannot_run_is_refused() -> None:
     one = np.ones(4, np.float32)
-    with pytest.raises(UserError, match="kernel 3 without a pool"):
+    with pytest.raises(UserError, match="a 3x3 kernel and without a pool"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 7, 7), np.float32), one, 2))
-    with pytest.raises(UserError, match="kernel 3 without a pool"):
+    with pytest.raises(UserError, match="a 3x3 kernel and without a pool"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 3, 3), np.float32), one, 2, pool=True))
     with pytest.raises(UserError, match="stride must be 1 or 2"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 3, 3), np.float32), one, 3))

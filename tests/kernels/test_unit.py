@@ -311,7 +311,7 @@ def test_averages_of_odd_sides_and_of_nothing_are_refused() -> None:
         unit.run(np.zeros((1, 6, 4, 8), np.float32), pooled=True)
     with pytest.raises(UserError, match="neither y nor pooled"):
         unit.run(case.x, y=False)
-    with pytest.raises(UserError, match="in place is y"):
+    with pytest.raises(UserError, match="only y can be written in place"):
         unit.run(case.x, y=False, pooled=True, in_place=True)
     with pytest.raises(UserError, match="needs the bits"):
         kernels.KernelUnit(case.unit, given_pooled=True)(case.x)

@@ -86,7 +86,7 @@ def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -
     options = ["--name", "tiny", "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"]
     main(["fit", "--config", str(moco), *options])
     run = tmp_path / "moco"
-    found = checkpoint.load(run / "model.safetensors")
+    found = checkpoint.load_checkpoint(run / "model.safetensors")
     assert found.info.name == "tiny"
     assert (found.info.resolution, found.info.labels) == (32, tuple("0123456789"))
     assert found.info.mean == pytest.approx((0.3053,) * 3)
@@ -114,9 +114,9 @@ def test_recipe_runs_skips_resumes_and_refuses(
     assert "running" in told.out
     assert f"milestones [60, 80] lie beyond trainer.max_epochs {TRAINER['max_epochs']}" in told.err
     run = tmp_path / "runs/tiny"
-    (accuracy,) = records.read_all(run)
+    (accuracy,) = records.read_records(run)
     assert (accuracy.model, accuracy.context["data"], accuracy.context["images"]) == ("tiny", "Digits", 359)
-    assert checkpoint.load(run / "linear/model.safetensors").model.config.head == (10,)
+    assert checkpoint.load_checkpoint(run / "linear/model.safetensors").model.config.head == (10,)
     times = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
     # The same again, from another folder name: everything is finished.
@@ -207,7 +207,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     classifier = tmp_path / "classifier.safetensors"
     digits = Digits()
     network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
-    checkpoint.save(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
     wrong = {name: tmp_path / f"{name}.yaml" for name in ("name", "set", "run", "empty", "time")}
     wrong["name"].write_text("stages: {../out: {config: moco.yaml}}")
     wrong["set"].write_text("stages: {a: {config: moco.yaml, set: [1]}}")
@@ -288,10 +288,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
 def test_an_evaluation_that_trains_nothing_needs_no_whole_batch(tmp_path: Path) -> None:
     digits = Digits()
     network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
-    checkpoint.save(tmp_path / "c.safetensors", network, ModelInfo("m", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(tmp_path / "c.safetensors", network, ModelInfo("m", 32, digits.mean, digits.std))
     path = config(tmp_path / "knn.yaml", "KNN", checkpoint=str(tmp_path / "c.safetensors"), k=3)
     main(["fit", "--config", str(path), "--data.subset.per_class", "2"])
-    (found,) = records.read_all(tmp_path / "knn")
+    (found,) = records.read_records(tmp_path / "knn")
     assert (found.context["bank"], found.context["images"]) == (20, 359)
 
 
@@ -330,4 +330,4 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
     (root / "train/b/0.png").write_text("no image")
     Image.new("L", (40, 36)).save(root / "train/b/1.png")
     main([*command, "--trainer.max_epochs", "1"])
-    assert checkpoint.load(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")
+    assert checkpoint.load_checkpoint(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")

@@ -141,7 +141,7 @@ def run_benchmark(
     peaks = {side: _peak_elsewhere(side, teacher, arguments) for side in SIDES}
     print(result_table(setting, times, peaks))
     if folder is not None:
-        records.write(to_record(setting, times, peaks), folder)
+        records.write_record(to_record(setting, times, peaks), folder)
     size = setting.resolution
     print(f"{size}x{size}, batch {setting.batch}, {_where(setting)}, torch {torch.__version__}")
     if profile:
@@ -168,7 +168,9 @@ def write_teacher(setting: StepSetting, path: str) -> None:
         norm.train().momentum = 1.0
     with torch.no_grad():
         network(torch.randn(4, 3, 64, 64))
-    checkpoint.save(path, network, ModelInfo("random-teacher", setting.resolution, IMAGENET_MEAN, IMAGENET_STD))
+    checkpoint.save_checkpoint(
+        path, network, ModelInfo("random-teacher", setting.resolution, IMAGENET_MEAN, IMAGENET_STD)
+    )
 
 
 def make_method(setting: StepSetting, teacher: str) -> Distill:
@@ -226,7 +228,7 @@ def make_step(setting: StepSetting, side: Side, teacher: str) -> tuple[Callable[
 
 
 def _baseline(method: Distill, teacher: str) -> BaselineStep:
-    step = BaselineStep(cast(ReActNet, method.network), checkpoint.load(teacher).model).train()
+    step = BaselineStep(cast(ReActNet, method.network), checkpoint.load_checkpoint(teacher).model).train()
     step.teacher.eval()
     return step
 
@@ -245,7 +247,7 @@ def relative_differences(setting: StepSetting, teacher: str) -> tuple[float, flo
     method = make_method(setting, teacher)
     method.double().train()
     # The BatchNorms of this teacher are also folded in float64.
-    method.teacher = FrozenTeacher(checkpoint.load(teacher).model.double(), setting.resolution)
+    method.teacher = FrozenTeacher(checkpoint.load_checkpoint(teacher).model.double(), setting.resolution)
     with torch.no_grad():
         for unit in cast(ReActNet, method.network).units:
             weight = cast(BinaryUnit, unit).conv.weight

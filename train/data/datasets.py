@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw
+from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw_views
 
 Batch = tuple[list[Tensor], Tensor]
 """Views (N, 3, H, W), and class numbers (N,)."""
@@ -123,7 +123,7 @@ class MemoryImages:
         for number, view in enumerate(views):
             numbers = uniforms(seed, epoch, np.array(indices), number, NUMBERS)
             boxes = crop_boxes(numbers, self.resolution, self.resolution, view.area)
-            draws.append(draw(view.augmentation, numbers, boxes))
+            draws.append(draw_views(view.augmentation, numbers, boxes))
         return LoadedBatch(DrawnBatch([self._resized(indices)], draws, self.labels[indices]), [], len(indices))
 
     def _resized(self, indices: list[int]) -> Tensor:
@@ -172,7 +172,7 @@ class EncodedImages:
         arguments are those of `MemoryImages.drawn`.
         """
         numbers = [uniforms(seed, epoch, np.array(indices), number, NUMBERS) for number in range(len(views))]
-        draws = [draw(view.augmentation, theirs, None) for view, theirs in zip(views, numbers)]
+        draws = [draw_views(view.augmentation, theirs, None) for view, theirs in zip(views, numbers)]
         crops: list[list[np.ndarray]] = [[] for _ in views]
         labels = []
         broken: list[str] = []

@@ -155,4 +155,4 @@ class SaveModel(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         info = ModelInfo(self.name, data.resolution, data.mean, data.std, data.labels)
         network: Any = pl_module.network
-        checkpoints.save(self.run / MODEL, network, info)
+        checkpoints.save_checkpoint(self.run / MODEL, network, info)

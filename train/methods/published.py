@@ -29,12 +29,12 @@ def load_network(
         weights_alone: whether another network takes the weights. Then it does not matter which stage the file is of.
 
     Raises:
-        UserError: as `edgebnn.checkpoint.load`, or the hints have a resolution.
+        UserError: as `edgebnn.checkpoint.load_checkpoint`, or the hints have a resolution.
     """
     option = f"model.init_args.{key}_hints"
     if hints is not None and hints.resolution is not None:
         raise UserError(f"{option}.resolution: the images' resolution is the data's; set data.init_args.resolution")
-    found = checkpoints.load(path, what=what, hints=hints or NO_HINTS)
+    found = checkpoints.load_checkpoint(path, what=what, hints=hints or NO_HINTS)
     confirmed = data.has_normalisation(found.info)
     known = [RESOLUTION, *([NORMALISATION] if confirmed else []), *(["stage"] if weights_alone else [])]
     assumed = not_assumed(found.assumed, *known)

@@ -125,7 +125,7 @@ def run_stage(stage: Stage) -> None:
 def describe_accuracies(folder: Path) -> list[str]:
     """Returns one line per model and protocol with the newest accuracy in a run folder."""
     measured = {"accuracy": ("top1", "%"), "map": ("map", "% mAP")}
-    found = [record for record in records.read_all(folder) if record.kind in measured]
+    found = [record for record in records.read_records(folder) if record.kind in measured]
     newest = {(record.model, record.context.get("protocol")): record for record in found}
     shown = {who: (record.values[measured[record.kind][0]], measured[record.kind][1]) for who, record in newest.items()}
     return [f"{value:.1f} {unit}  {model}: {protocol}" for (model, protocol), (value, unit) in shown.items()]

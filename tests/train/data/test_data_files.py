@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn.errors import UserError
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, crop_boxes, draw, fixed_view
+from edgebnn.ssl.views import NUMBERS, Augmentation, crop_boxes, draw_views, fixed_view
 from edgebnn.train.data.datasets import FileImages, ViewSpec, random_crops
 from edgebnn.train.data.sources import ImageFolder
 
@@ -62,7 +62,7 @@ def test_views_of_files_are_torchvisions_crops(tmp_path: Path) -> None:
     flips = 0
     for number, view in enumerate(views):
         numbers = uniforms(3, 2, np.array([4, 1]), number, NUMBERS)
-        draws = draw(STILL, numbers, None)
+        draws = draw_views(STILL, numbers, None)
         for row, index in enumerate((4, 1)):
             box = crop_boxes(numbers[row : row + 1], 60, 50 + index, view.area)[0].tolist()
             with Image.open(paths[index]) as image:

@@ -145,13 +145,13 @@ def test_a_classifier_of_the_same_classes_in_another_order_is_refused(tmp_path: 
     assert data.labels == ("2", "10")
     info = ModelInfo("old", 32, data.mean, data.std, ("10", "2"))
     path = str(tmp_path / "old.safetensors")
-    checkpoint.save(path, REAL.with_head((2,)), info)
+    checkpoint.save_checkpoint(path, REAL.with_head((2,)), info)
     for arguments in ({"teacher": path}, {"init_checkpoint": path}):
         with pytest.raises(UserError, match=r"calls class 0 10, the data call it 2: the same classes in another order"):
             Supervised(REAL, **arguments).prepare(data)
     # Other names say nothing of an order, and no names neither; nor does a file that is none of ours, or is not there.
     for labels in (("2", "10"), ("a", "b"), ()):
-        checkpoint.save(path, REAL.with_head((2,)), replace(info, labels=labels))
+        checkpoint.save_checkpoint(path, REAL.with_head((2,)), replace(info, labels=labels))
         assert checkpoint.read_labels(path) == labels
         check_class_order(path, data, "any")
     Path(path).write_bytes(b"PK\x03\x04 a published file")

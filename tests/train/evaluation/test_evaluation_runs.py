@@ -25,7 +25,7 @@ def pretrained(digits: Digits, tmp_path: Path) -> str:
     network = REAL.with_head(())
     measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, network, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, network, ModelInfo("any", 32, digits.mean, digits.std))
     return str(path)
 
 
@@ -34,7 +34,7 @@ def run(folder: Path, processes: int, model: list[str]) -> list[Record]:
     trainer = {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "devices": processes, "logger": False}
     arguments += [f"--trainer.{key}={value}" for key, value in {**trainer, "enable_progress_bar": False}.items()]
     main(["fit", *arguments])
-    return sorted(records.read_all(folder), key=lambda record: record.context["protocol"])
+    return sorted(records.read_records(folder), key=lambda record: record.context["protocol"])
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,10 @@ def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
 def test_a_recipe_shows_every_accuracy_of_a_stage_and_of_each_the_newest(tmp_path: Path) -> None:
     for date, shots, top1 in (("2026-01-01", 1, 20.0), ("2026-01-02", 1, 30.0), ("2026-01-03", 2, 40.04)):
         context = {"protocol": f"low-shot SVM, {shots} a class"}
-        records.write(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
-    records.write(Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path)
+        records.write_record(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
+    records.write_record(
+        Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path
+    )
     assert describe_accuracies(tmp_path) == [
         "30.0 %  tiny: low-shot SVM, 1 a class",
         "40.0 %  tiny: low-shot SVM, 2 a class",

@@ -20,22 +20,22 @@ from tests.train.conftest import BINARY, moved, snapshot, train_one_step
 @pytest.fixture
 def pretrained(digits: Digits, tmp_path: Path) -> str:
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, BINARY.with_projection(24), ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, BINARY.with_projection(24), ModelInfo("any", 32, digits.mean, digits.std))
     return str(path)
 
 
 def test_everything_moves_and_stays_binary(pretrained: str, digits: Digits, tmp_path: Path) -> None:
     method = FineTune(pretrained)
     method.prepare(digits)
-    backbone = checkpoint.load(pretrained).model
+    backbone = checkpoint.load_checkpoint(pretrained).model
     assert torch.equal(method.network.units[3].conv.weight, backbone.units[3].conv.weight)
     before = snapshot(method.network)
     train_one_step(method, digits)
     assert moved(method.network, before) == set(before)
     # Saved and read again it is a classifier of the same binary network.
     path = tmp_path / "tuned.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("tuned", 32, digits.mean, digits.std, digits.labels))
-    found = checkpoint.load(path).model
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("tuned", 32, digits.mean, digits.std, digits.labels))
+    found = checkpoint.load_checkpoint(path).model
     assert (found.config.head, found.config.binary_weights, found.config.binary_activations) == ((10,), True, True)
     images = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(found(images), method.network.eval()(images), rtol=1e-5, atol=1e-6)

@@ -88,7 +88,7 @@ def test_votes_weigh_by_similarity() -> None:
 def test_a_checkpoint_is_looked_at_as_it_is(few: Digits, tmp_path: Path) -> None:
     network = BINARY.with_projection(24)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, network, ModelInfo("any", 32, few.mean, few.std))
+    checkpoint.save_checkpoint(path, network, ModelInfo("any", 32, few.mean, few.std))
     method = KNN(str(path), k=5, method="ours")
     (record,) = measured(method, few)
     for name, tensor in network.state_dict().items():

@@ -24,7 +24,7 @@ from tests.train.conftest import BINARY, REAL, moved, snapshot, train_one_step
 
 def saved(path: Path, head: tuple[int, ...], *, relu: bool = False, mean: float = 0.3053) -> str:
     info = ModelInfo("any", 32, (mean,) * 3, (0.3760,) * 3, tuple("0123456789"))
-    checkpoint.save(path, REAL.with_head(head, head_relu=relu), info)
+    checkpoint.save_checkpoint(path, REAL.with_head(head, head_relu=relu), info)
     return str(path)
 
 
@@ -32,7 +32,7 @@ def test_burns_protocol_trains_its_fc_and_the_classifier(digits: Digits, tmp_pat
     path = saved(tmp_path / "burn.safetensors", (64,), relu=True)
     method = BurnLinearEvaluation(path)
     method.prepare(digits)
-    burn = checkpoint.load(path).model
+    burn = checkpoint.load_checkpoint(path).model
     assert method.network.config.head == (64, 10)
     images = torch.randn(4, 3, 32, 32)
     # BURN's layer keeps its weights and its ReLU; only the classifier is new.
@@ -94,7 +94,7 @@ def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) ->
     }
     (tmp_path / "linear.yaml").write_text(yaml.safe_dump(config))
     main(["fit", "--config", str(tmp_path / "linear.yaml")])
-    (record,) = records.read_all(tmp_path / "linear")
+    (record,) = records.read_records(tmp_path / "linear")
     expected = {
         "protocol": "linear, frozen features",
         "data": "Digits",
@@ -107,7 +107,7 @@ def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) ->
         "trained_parameters": 650,
     }
     assert {key: record.context[key] for key in expected} == expected
-    assert checkpoint.load(tmp_path / "linear/model.safetensors").info.mean == (0.5,) * 3
+    assert checkpoint.load_checkpoint(tmp_path / "linear/model.safetensors").info.mean == (0.5,) * 3
 
 
 STILL = Augmentation(crop=(1, 1), jitter_probability=0, gray_probability=0, blur_probability=0, flip_probability=0)

@@ -159,7 +159,9 @@ def test_swavs_queue_joins_once_it_is_full(digits: Digits, monkeypatch: pytest.M
 @pytest.fixture
 def classifier(tmp_path: Path, digits: Digits) -> str:
     path = tmp_path / "classifier.safetensors"
-    checkpoint.save(path, REAL.with_head((10,)), ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels))
+    checkpoint.save_checkpoint(
+        path, REAL.with_head((10,)), ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels)
+    )
     return str(path)
 
 

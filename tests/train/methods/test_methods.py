@@ -227,7 +227,9 @@ def test_burns_stage_2_goes_on_with_the_classifiers_of_stage_1(
     train_one_step(
         first, digits, default_root_dir=run, enable_checkpointing=True, callbacks=[LastCheckpoint(run, None, 1)]
     )
-    checkpoint.save(run / "model.safetensors", first.network, ModelInfo("stage1", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(
+        run / "model.safetensors", first.network, ModelInfo("stage1", 32, digits.mean, digits.std)
+    )
     torch.manual_seed(9)
     second = kind(BINARY, teacher, classifier_dim=24, init_checkpoint=str(run / "model.safetensors"))
     second.prepare(digits)
@@ -263,7 +265,7 @@ def test_step_2_starts_from_the_weights_of_step_1(teacher: str, digits: Digits, 
     first.prepare(digits)
     train_one_step(first, digits)
     path = tmp_path / "step1.safetensors"
-    checkpoint.save(path, first.network, ModelInfo("step1", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, first.network, ModelInfo("step1", 32, digits.mean, digits.std))
     torch.manual_seed(9)
     second = Distill(BINARY, teacher, init_checkpoint=str(path))
     second.prepare(digits)
@@ -278,7 +280,7 @@ def test_step_2_starts_from_the_weights_of_step_1(teacher: str, digits: Digits, 
 def test_linear_evaluation_moves_the_classifier_alone(student: Student, digits: Digits, tmp_path: Path) -> None:
     trained = student.with_projection(24)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, trained, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, trained, ModelInfo("any", 32, digits.mean, digits.std))
     method = LinearEvaluation(str(path))
     method.prepare(digits)
     assert torch.equal(method.network.units[7].conv.weight, trained.units[7].conv.weight)

@@ -146,7 +146,7 @@ def test_a_configuration_gives_hints_and_the_record_has_what_was_assumed(
     arguments += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     arguments += ["--trainer.max_epochs=1"]
     fit(arguments)
-    (record,) = records.read_all(tmp_path)
+    (record,) = records.read_records(tmp_path)
     assert record.context["assumed"] == ["stem stride 2", "ImageNet's normalisation"]
     assert "(model.init_args.checkpoint_hints says otherwise)" in capsys.readouterr().err
     # A run's configuration from before there were hints still is the same.

@@ -117,7 +117,9 @@ def test_a_runs_last_ckpt_is_refused_with_the_file_to_give(images: Digits, tmp_p
     path = tmp_path / "last.ckpt"
     config = {"config": "seed_everything: 0\n"}
     torch.save({"pytorch-lightning_version": "2.6", "state_dict": method.state_dict()} | config, path)
-    with pytest.raises(UserError, match=f"^teacher {path} is a run's last.ckpt, .*; give model.safetensors beside it$"):
+    with pytest.raises(
+        UserError, match=f"^teacher {path} is the last.ckpt of a run, .*; give model.safetensors beside it$"
+    ):
         load_teacher(str(path), images)
-    with pytest.raises(UserError, match=f"^initial checkpoint {path} is a run's last.ckpt"):
+    with pytest.raises(UserError, match=f"^initial checkpoint {path} is the last.ckpt of a run"):
         BYOL(STUDENT, init_checkpoint=str(path), hidden_dim=8, dim=4).prepare(images)

@@ -112,7 +112,7 @@ def teacher(data: Digits, tmp_path_factory: pytest.TempPathFactory) -> str:
     method = MoCoV2(REAL, optimizer=ADAM, dim=32, queue_size=512, momentum=0.99, key_groups=2)
     trained(method, data, epochs=4)
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("teacher", 32, data.mean, data.std, data.labels))
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("teacher", 32, data.mean, data.std, data.labels))
     return str(path)
 
 

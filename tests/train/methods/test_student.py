@@ -37,7 +37,7 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
     still = [name for name, tensor in method.network.named_parameters() if torch.equal(tensor, before[name])]
     assert still == []
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("any", 32, digits.mean, digits.std))
     following = student.with_projection(8)
     load_initial_weights(following, str(path), digits)
     trained = method.network.state_dict()
@@ -61,11 +61,11 @@ def test_what_makes_no_network_is_refused(fields: dict[str, object], message: st
 def test_an_initial_checkpoint_that_does_not_fit_is_refused(digits: Digits, tmp_path: Path) -> None:
     student = Student(arch="birealnet-18", width=SMALL, stem_stride=1, binary_weights=False)
     path = tmp_path / "step1.safetensors"
-    checkpoint.save(path, student.with_projection(8), ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, student.with_projection(8), ModelInfo("any", 32, digits.mean, digits.std))
     load_initial_weights(replace(student, binary_weights=True).with_projection(8), str(path), digits)
     for other in (replace(student, arch="reactnet-18"), replace(student, arch="resnet-18", binary_weights=True)):
         with pytest.raises(UserError, match="give both the same width, arch"):
             load_initial_weights(other.with_projection(8), str(path), digits)
-    checkpoint.save(path, student.with_projection(8), ModelInfo("any", 32))
+    checkpoint.save_checkpoint(path, student.with_projection(8), ModelInfo("any", 32))
     with pytest.raises(UserError, match="initial checkpoint .* expects images normalised by"):
         load_initial_weights(student.with_projection(8), str(path), digits)
