@@ -5,8 +5,8 @@
 // tile of 4 pixels by 16 channels needs 16 sums, 4 vectors of weights and one of activations, of 32 registers.
 #include <arm_neon.h>
 
-#include "generic/image_tile.h"
-#include "generic/words.h"
+#include "generic/image_microkernel.h"
+#include "generic/word_packing.h"
 
 namespace edgebnn {
 namespace {

@@ -8,7 +8,7 @@
 #include <new>
 #include <utility>
 
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 namespace edgebnn {
 

@@ -1,6 +1,6 @@
 // The path of any processor: 32-bit words, one pixel by eight channels at a time.
-#include "generic/image_tile.h"
-#include "generic/words.h"
+#include "generic/image_microkernel.h"
+#include "generic/word_packing.h"
 
 namespace edgebnn {
 namespace {

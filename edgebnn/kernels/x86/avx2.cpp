@@ -23,9 +23,9 @@
 //
 // A block is counted one chunk of inputs at a time, for all pairs of pixels one after the other, so that the weights of
 // a chunk stay in the first-level cache. The 16-bit sums wait in memory.
-#include "x86/avx2_count.h"
-#include "x86/avx2_finish.h"
-#include "generic/image_tile.h"
+#include "x86/avx2_microkernel.h"
+#include "x86/avx2_output_transform.h"
+#include "generic/image_microkernel.h"
 
 namespace edgebnn {
 namespace {

@@ -16,9 +16,9 @@
 // behind a pointer, with its constants in registers. It was slower when unrolled into the code of each tile.
 #include <immintrin.h>
 
-#include "x86/avx512_count.h"
-#include "x86/avx512_finish.h"
-#include "generic/image_tile.h"
+#include "x86/avx512_microkernel.h"
+#include "x86/avx512_output_transform.h"
+#include "generic/image_microkernel.h"
 
 namespace edgebnn {
 namespace {

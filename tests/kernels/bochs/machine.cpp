@@ -6,7 +6,7 @@
 #include <new>
 #include <string>
 
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 extern std::uint8_t heap[];  // image.ld
 
@@ -133,7 +133,7 @@ void __throw_out_of_range_fmt(const char* what, ...) { give_up(what); }
 
 template class std::basic_string<char>;  // isa.cpp's; the standard library's compiled one asks for too much else
 
-// In place of pages.cpp: nothing is given back here, so blocks to share would fill the memory.
+// In place of constant_memory.cpp: nothing is given back here, so blocks to share would fill the memory.
 namespace edgebnn {
 std::shared_ptr<void> constant_memory(std::size_t bytes) {
   return {take(bytes, 64), [](void*) {}};

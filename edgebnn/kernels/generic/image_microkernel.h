@@ -1,11 +1,11 @@
-// The inner loop of an image convolution, for all paths. Included in each path's file, like tile.h.
+// The inner loop of an image convolution, for all paths. Included in each path's file, like pixel_iterator.h.
 //
 // A tile is kPixels pixels by kVectors vectors of output channels. Its sums stay in registers. Each weight is loaded
 // once for all pixels, and each value of the image is broadcast once for all channels. The steps of one sum wait for
 // each other, so a tile needs enough sums to hide the latency of a multiply-add.
 #pragma once
 
-#include "generic/tile.h"
+#include "generic/pixel_iterator.h"
 
 namespace edgebnn {
 namespace {

@@ -1,9 +1,9 @@
 // Packed activations and weights in 32-bit words, for the paths that XOR words. Bit c % 32 of word c / 32 belongs to
 // channel c. The weights of blocks of `kBlock` channels are (blocks, kernel * kernel * words, kBlock) words.
-// Included in each path's file, like tile.h.
+// Included in each path's file, like pixel_iterator.h.
 #pragma once
 
-#include "generic/tile.h"
+#include "generic/pixel_iterator.h"
 
 namespace edgebnn {
 namespace {

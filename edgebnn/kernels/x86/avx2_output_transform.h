@@ -3,7 +3,7 @@
 
 #include <immintrin.h>
 
-#include "x86/avx2_cells.h"
+#include "x86/avx2_packing.h"
 
 namespace edgebnn {
 namespace {

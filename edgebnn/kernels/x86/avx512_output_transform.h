@@ -2,7 +2,7 @@
 // it.
 #pragma once
 
-#include "x86/avx512_count.h"
+#include "x86/avx512_microkernel.h"
 
 namespace edgebnn {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "generic/words.h"
+#include "generic/word_packing.h"
 
 namespace edgebnn {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 #include <atomic>
 #include <mutex>
