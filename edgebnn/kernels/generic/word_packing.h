@@ -1,30 +1,35 @@
 // Packed activations and weights in 32-bit words, for the paths that XOR words. Bit c % 32 of word c / 32 belongs to
-// channel c. The weights of blocks of `kBlock` channels are (blocks, kernel * kernel * words, kBlock) words.
-// Included in each path's file, like pixel_iterator.h.
+// channel c. Weights are packed as (blocks, kernel * kernel * words, kBlock) words, in blocks of `kBlock` channels.
+// Included in each path's file, like basics.h.
 #pragma once
 
-#include "generic/pixel_iterator.h"
+#include <cstdint>
+#include <cstring>
+
+#include "core/path.h"
+#include "generic/basics.h"
 
 namespace edgebnn {
 namespace {
 
-inline std::size_t word_cell_bytes(const UnitShape& shape) {
+inline std::size_t word_pixel_bytes(const UnitShape& shape) {
   return rounded_up(static_cast<std::size_t>(shape.inputs), 32) / 8;
 }
 
-inline std::size_t no_seam(const UnitShape&, std::size_t) { return 0; }
+inline std::size_t no_wrap_pixels(const UnitShape&, std::size_t) { return 0; }
 
-inline void to_word_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t*, std::size_t pixels,
-                          std::uint8_t* cells) {
-  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8, cell = word_cell_bytes(shape);
+inline void pack_word_activations(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t*,
+                                  std::size_t pixels, std::uint8_t* activations) {
+  const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
+  const std::size_t pixel_bytes = word_pixel_bytes(shape);
   for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-    std::memcpy(cells + pixel * cell, bits + pixel * bytes, bytes);
-    std::memset(cells + pixel * cell + bytes, 0, cell - bytes);
+    std::memcpy(activations + pixel * pixel_bytes, bits + pixel * bytes, bytes);
+    std::memset(activations + pixel * pixel_bytes + bytes, 0, pixel_bytes - bytes);
   }
 }
 
-inline void compare_plainly(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs,
-                            std::uint8_t* bits) {
+inline void bitpack_scalar(const float* x, const float* threshold, std::size_t pixels, std::size_t inputs,
+                           std::uint8_t* bits) {
   const std::size_t bytes = rounded_up(inputs, 8) / 8;
   std::memset(bits, 0, pixels * bytes);
   for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
@@ -38,23 +43,23 @@ inline void compare_plainly(const float* x, const float* threshold, std::size_t 
 template <std::size_t kBlock>
 std::size_t word_weight_bytes(const UnitShape& shape) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
-  return rounded_up(static_cast<std::size_t>(shape.outputs), kBlock) * taps * word_cell_bytes(shape);
+  return rounded_up(static_cast<std::size_t>(shape.outputs), kBlock) * taps * word_pixel_bytes(shape);
 }
 
 template <std::size_t kBlock>
 void pack_word_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
-  const std::size_t cell = word_cell_bytes(shape), bytes = rounded_up(inputs, 8) / 8;
+  const std::size_t words = word_pixel_bytes(shape) / 4, bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, word_weight_bytes<kBlock>(shape));
-  // Channels in the inner loop, because neighbouring channels are neighbours in `packed`.
+  // The inner loop is over channels, because neighbouring channels are neighbours in `packed`.
   for (std::size_t first = 0; first < outputs; first += kBlock) {
-    const std::size_t held = outputs - first < kBlock ? outputs - first : kBlock;
+    const std::size_t channels = outputs - first < kBlock ? outputs - first : kBlock;
     for (std::size_t tap = 0; tap < taps; ++tap) {
       for (std::size_t byte = 0; byte < bytes; ++byte) {
         const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
-        const std::size_t word = first * taps * (cell / 4) + (tap * (cell / 4) + byte / 4) * kBlock;
-        for (std::size_t o = 0; o < held; ++o) packed[(word + o) * 4 + byte % 4] = from[o * taps * bytes];
+        const std::size_t word = first * taps * words + (tap * words + byte / 4) * kBlock;
+        for (std::size_t o = 0; o < channels; ++o) packed[(word + o) * 4 + byte % 4] = from[o * taps * bytes];
       }
     }
   }

@@ -13,10 +13,10 @@ namespace {
 using namespace edgebnn;
 using machine::print;
 
-constexpr int kChannels[] = {1,  2,   7,   8,   9,   15,  16,  17,  24,  31,  32,  33,  47,  48,  63,  64,
-                             65, 96, 127, 128, 129, 160, 192, 255, 256, 257, 272, 513};
-constexpr int kRounds = 3;             // units of a number of channels, a kernel and a shortcut
-constexpr std::size_t kWork = 16000;   // words XORed by a unit, at most, or all this would take hours
+constexpr int kChannels[] = {1,  2,  7,  8,  9,   15,  16,  17,  24,  31,  32,  33,  47,  48,
+                             63, 64, 65, 96, 127, 128, 129, 160, 192, 255, 256, 257, 272, 513};
+constexpr int kRounds = 3;            // units of a number of channels, a kernel and a shortcut
+constexpr std::size_t kWork = 16000;  // words XORed by a unit, at most, or all this would take hours
 constexpr std::size_t kFloats = 1 << 20, kBytes = 4 << 20;  // of the largest arrays
 
 std::uint64_t state = 1;
@@ -142,8 +142,8 @@ struct Case {
     const UnitConstants constants = {weight, threshold, scale, bias, slope, has_next ? next_threshold : nullptr};
     const auto unit = Unit::make(shape, constants, isa);
     spoil(result, isa, floats(), bytes());
-    unit->run({x, given_bits ? bits : nullptr, wants_y ? result.y : nullptr,
-               wants_pooled ? result.y + of_y() : nullptr, wants_next ? result.next_bits : nullptr},
+    unit->run({x, given_bits ? bits : nullptr, wants_y ? result.y : nullptr, wants_pooled ? result.y + of_y() : nullptr,
+               wants_next ? result.next_bits : nullptr},
               batch, height, width, one_after_the_other);
   }
 
@@ -213,7 +213,7 @@ struct ImageCase {
 int main() {
   machine::turn_on();
   const Isa* chosen = chosen_isa();
-  print("chosen path: "), print(chosen ? name(*chosen) : isa_complaint()), print("\n");
+  print("chosen path: "), print(chosen ? name(*chosen) : isa_error()), print("\n");
   if (!chosen || *chosen != Isa::kAvx512) machine::turn_off();
   int units = 0, failures = 0;
   for (int channels : kChannels) {

@@ -55,7 +55,8 @@ void print(const char* text) {
 
 void print(long number) {
   char digits[21] = {}, *first = digits + 20;
-  do *--first = static_cast<char>('0' + number % 10); while (number /= 10);
+  do *--first = static_cast<char>('0' + number % 10);
+  while (number /= 10);
   print(first);
 }
 
