@@ -38,7 +38,7 @@ printf 'Metadata-Version: 2.1\nName: edgebnn\nVersion: %s\n' "$("$python" -c 'im
   > "$root/site/edgebnn.dist-info/METADATA"
 
 cmake -S edgebnn/kernels -B "$folder/kernels" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > "$folder/cmake.log"
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DEDGEBNN_TESTS=ON > "$folder/cmake.log"
 cmake --build "$folder/kernels" >> "$folder/cmake.log"
 
 # A packed model and what it gives on this processor, for test_packed_model.py to compare with.
@@ -56,6 +56,7 @@ EDGEBNN_DEVICE_PYTHON=$folder/python3 EDGEBNN_DEVICE_MODEL=$folder/model/model.o
   "$python" -m pytest -p no:cacheprovider tests/export/device/test_device_aarch64.py
 
 export PYTHONPATH=$root/site EDGEBNN_LIBRARY=$folder/kernels/libedgebnn.so EDGEBNN_MODEL=$folder/model
+export EDGEBNN_UNIT_TESTS=$folder/kernels/cpp/edgebnn_unit_tests
 export QEMU_LD_PREFIX=$root QEMU_CPU=cortex-a72 EDGEBNN_EMULATOR=qemu-aarch64-static
 export EDGEBNN_EXAMPLES=${EDGEBNN_EXAMPLES:-40}
 exec qemu-aarch64-static "$root/usr/bin/python3.11" -m pytest -p no:cacheprovider tests/kernels "$@"
