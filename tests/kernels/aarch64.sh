@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The tests of this folder on an emulated 64-bit ARM processor: a Python and an onnxruntime for it, the library
-# cross-built; and `export device` with that Python as the device's. Debian packages needed: cmake, g++-aarch64-linux-gnu, qemu-user-static. Everything else goes to FOLDER
-# and stays there for the next time; the system is left as it is.
+# Runs the tests of this folder on an emulated 64-bit ARM processor, with a Python and an onnxruntime for ARM. The
+# library and the C++ unit tests are cross-compiled. Then runs `export device` with that Python as the device's. Needs
+# the Debian packages cmake, g++-aarch64-linux-gnu and qemu-user-static. Everything else goes to FOLDER and is used
+# again. The system is not changed.
 #     aarch64.sh PYTHON FOLDER [pytest's arguments...]
 set -euo pipefail
 python=$1 folder=$(mkdir -p "$2" && cd "$2" && pwd) tests=$(cd "$(dirname "$0")" && pwd)

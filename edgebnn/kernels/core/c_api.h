@@ -25,8 +25,8 @@ EDGEBNN_EXPORT void* edgebnn_unit_create(const char* isa, int inputs, int output
 // Returns the name of the path that a unit was created for.
 EDGEBNN_EXPORT const char* edgebnn_unit_isa(const void* unit);
 
-// Runs a unit on `threads` threads of its own. The arrays are those of UnitArrays in unit.h. Not null: x, bits for the
-// pooled shortcut, and one of y and pooled. next_bits must be null for a unit made without next_threshold. y may be x
+// Runs a unit on `threads` threads of its own. UnitArrays in unit.h describes the arrays. Not null: x, bits for the
+// pooled shortcut, and y or pooled. next_bits must be null for a unit made without next_threshold. y may be x
 // if both have one shape. No other output may overlap an input. Returns 0, or -1 on an error.
 EDGEBNN_EXPORT int edgebnn_unit_run(const void* unit, const float* x, const std::uint8_t* bits, std::int64_t batch,
                                     std::int64_t height, std::int64_t width, float* y, float* pooled,

@@ -132,7 +132,7 @@ class ImageRun {
       read_bits(row, padded_width, out);
       return;
     }
-    // The bits of the row are followed by those of its last pixels' partners.
+    // The bits of the row are followed by the bits of its last pixels' partners.
     const std::size_t stride = static_cast<std::size_t>(whole_.shape.stride), line_pixels = padded_width + stride;
     thread_local Buffer<std::uint8_t> buffer;
     std::uint8_t* line = buffer.reserve((line_pixels + packed.wrap_pixels) * bytes);

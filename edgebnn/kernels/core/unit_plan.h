@@ -9,7 +9,7 @@
 
 namespace edgebnn {
 
-// What a plan needs to know of a run.
+// The properties of a run that a plan depends on.
 struct UnitInput {
   std::size_t height = 0, width = 0;
   bool has_bits = false;       // the bits of x are passed in

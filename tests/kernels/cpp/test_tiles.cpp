@@ -1,5 +1,5 @@
-// Every path against the scalar one, bit for bit, at the edges of tiles and blocks. The scalar path is compared with the
-// NumPy reference in test_unit.py and test_image_conv.py.
+// Every path against the scalar one, bit for bit, at the edges of tiles and blocks. The scalar path is compared with
+// the NumPy reference in test_unit.py and test_image_conv.py.
 #include <algorithm>
 #include <cstring>
 #include <memory>
