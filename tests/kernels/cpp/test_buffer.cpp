@@ -1,4 +1,5 @@
 // Memory of core/buffer.h and core/constant_memory.h.
+#include <algorithm>
 #include <cstdint>
 #include <thread>
 #include <utility>
@@ -53,6 +54,10 @@ TEST(a_moved_buffer_can_be_used_again) {
 }
 
 TEST(copy_padded_fills_with_zeros) {
+  {
+    Constant<float> used;  // its block is used again, with its content
+    std::fill_n(used.reserve(1 << 20), 1 << 20, 5.0f);
+  }
   const float values[] = {1, 2, 3};
   Constant<float> copy;
   edgebnn::copy_padded(values, 3, 8, copy);
