@@ -1,5 +1,6 @@
 // The plan of one run of a unit: sizes, strides in memory, and the division into tasks. It follows from the unit's
-// shape, the path and the size of the input alone. A plan is made once per run and never changes. unit.cpp executes it.
+// shape, the path and the size of the input alone. A plan is made once per run and never changes. path_unit.cpp
+// executes it.
 #pragma once
 
 #include <cstddef>
