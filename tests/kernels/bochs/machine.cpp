@@ -128,6 +128,8 @@ float fmaf(float a, float b, float c) {
 }  // extern "C"
 
 namespace std {
+void __throw_bad_alloc() { give_up("a string is too large"); }
+void __throw_bad_array_new_length() { give_up("a string is too large"); }
 void __throw_length_error(const char* what) { give_up(what); }
 void __throw_logic_error(const char* what) { give_up(what); }
 void __throw_out_of_range_fmt(const char* what, ...) { give_up(what); }
