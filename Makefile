@@ -8,16 +8,18 @@ PORT ?= 8501
 # Threads that wait should not spin on machines that others use too (train/__main__.py).
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup kernels demo dashboard test test-kernels test-sanitize test-simde test-avx512 test-aarch64 lint bench
-.PHONY: bench-train results exactness docs clean
+.PHONY: help setup kernels demo dashboard test test-all test-kernels test-sanitize test-simde test-avx512 test-aarch64
+.PHONY: lint bench bench-kernels bench-train results exactness docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       train, export, verify, time and compare a small binary network (DASHBOARD=0: no dashboard)"
 	@echo "make dashboard  the dashboard of all runs"
-	@echo "make test       every test            make lint     ruff and mypy"
+	@echo "make test       every test; of long proofs a sample            make lint     ruff, mypy and clang-format"
+	@echo "make test-all   the same, and the whole of the long proofs"
 	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
 	@echo "make bench      the packed network beside what one would pick instead, and the kernels beside their ceiling"
+	@echo "make bench-kernels  single units on every path of this processor, beside the path's ceiling"
 	@echo "make bench-train  a training step beside the same step as S2-BNN's public code writes it"
 	@echo "make results    docs/results/cifar10.md, from the committed records"
 	@echo "make exactness  the figures of docs/results/exactness.md, measured anew"
@@ -103,13 +105,25 @@ dashboard: setup
 
 # ---- checks
 
+# Tests run in as many processes as this says, each on a core of its own (tests/conftest.py).
+WORKERS ?= 2
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
+
+# Every test, but of the long proofs only a sample: what is marked `long` is left out.
 test: setup
-	$(RUN) -m pytest
+	$(PYTEST)
+
+# The same, and then what is marked `long`.
+test-all: test
+	$(PYTEST) -m long
+
+CXX_FILES := $(wildcard edgebnn/kernels/*/*.h edgebnn/kernels/*/*.cpp tests/kernels/*/*.h tests/kernels/*/*.cpp)
 
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_FILES)
 
 # The kernels in other builds, and on processors that are not at hand. .ci/run says which Debian packages this takes.
 # Each is asked for by its own name; CI runs them all.
@@ -119,18 +133,19 @@ test-kernels: test-sanitize test-simde test-avx512 test-aarch64
 # Every path this processor has, watched for wrong accesses and undefined behaviour. What Python leaves behind when it
 # ends is its own business.
 test-sanitize: setup
-	cmake -S edgebnn/kernels -B build/sanitize -DEDGEBNN_SANITIZE=ON >/dev/null
-	cmake --build build/sanitize
+	$(VENV)/bin/cmake -S edgebnn/kernels -B build/sanitize -DEDGEBNN_SANITIZE=ON -DEDGEBNN_TESTS=ON >/dev/null
+	$(VENV)/bin/cmake --build build/sanitize
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
 	  EDGEBNN_LIBRARY=$(CURDIR)/build/sanitize/libedgebnn.so \
-	  $(RUN) -m pytest tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
+	  EDGEBNN_UNIT_TESTS=$(CURDIR)/build/sanitize/cpp/edgebnn_unit_tests \
+	  $(RUN) -m pytest -m '' tests/kernels tests/runtime/test_fuzz.py tests/runtime/test_refusals.py \
 	    tests/export/onnx/test_packed.py tests/export/verify/test_packed_verify.py
 
 # The logic of avx512.cpp, its instructions computed by others.
 test-simde: setup
-	cmake -S tests/kernels -B build/simde >/dev/null
-	cmake --build build/simde --target edgebnn_simde
+	$(VENV)/bin/cmake -S tests/kernels -B build/simde >/dev/null
+	$(VENV)/bin/cmake --build build/simde --target edgebnn_simde
 	EDGEBNN_LIBRARY=$(CURDIR)/build/simde/libedgebnn_simde.so $(RUN) -m pytest \
 	  tests/kernels/test_unit.py tests/kernels/test_image_conv.py -k avx512
 
@@ -145,6 +160,11 @@ test-aarch64: setup
 
 bench: setup
 	$(RUN) -m export.bench
+
+bench-kernels: setup
+	$(VENV)/bin/cmake -S edgebnn/kernels -B build/cpp -DEDGEBNN_TESTS=ON >/dev/null
+	$(VENV)/bin/cmake --build build/cpp --target edgebnn_bench
+	build/cpp/cpp/edgebnn_bench
 
 bench-train: setup
 	$(RUN) -m train.bench

@@ -27,7 +27,7 @@ def read_runs(root: str | Path) -> tuple[list[Record], list[str]]:
     found, complaints = [], []
     for path in sorted(Path(root).rglob(f"{records.FOLDER}/*.json")):
         try:
-            found.append(records.read(path))
+            found.append(records.read_record(path))
         except UserError as error:
             complaints.append(str(error))
     return sorted(found, key=lambda record: record.created), complaints

@@ -15,7 +15,7 @@ from edgebnn.graph.ops import count, reactnet_a, totals
 
 KERNELS = Path(__file__).parent.parent / "edgebnn" / "kernels"
 COMPILER, DISASSEMBLER = "aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump"
-FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fPIC"]
+FLAGS = ["-std=c++20", "-O3", "-ffp-contract=off", "-fPIC"]
 STEPS = 16
 """Vectors of 128 bits in a round of the loop: 4 pixels by 16 channels (neon.cpp)."""
 CORES = {"cortex-a72": 1.5, "cortex-a76": 2.4}

@@ -1,4 +1,4 @@
-"""Train-to-edge toolchain for binary neural networks."""
+"""edgebnn: a toolchain for binary neural networks, from training to devices."""
 
 from importlib import metadata
 

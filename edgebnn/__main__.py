@@ -1,4 +1,4 @@
-"""`python -m edgebnn`, the command `edgebnn`."""
+"""Runs the command `edgebnn` as `python -m edgebnn`."""
 
 from edgebnn.cli import main
 

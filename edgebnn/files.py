@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Reads and writes files. A written file is either complete or absent."""
 
 import errno
 import hashlib
@@ -11,14 +11,14 @@ from pathlib import Path
 from edgebnn.errors import UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The system's numbers of the errors of a full disk, and of a limit on what may be written."""
+"""The error numbers of the system for a full disk, and for a limit on written bytes."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; renames it to `path` if the block succeeds.
+    """Yields a temporary path beside `path`, and renames it to `path` if the block succeeds.
 
-    Whatever happens, `path` holds either its old content or all of the new one.
+    So `path` always has either its old content or the complete new content.
 
     Raises:
         UserError: the folder cannot be made, or the file cannot be written there.
@@ -27,15 +27,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise UserError(f"{path} is a folder; name a file to write")
+            raise UserError(f"{path} is a folder; give the path of a file")
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
         os.close(handle)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose a path you may write to") from None
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a path that you may write to") from None
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes the file private; give it the permissions an ordinary new file would have.
+        # mkstemp makes the file private. It gets the permissions of an ordinary new file.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -48,10 +48,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Gives a new folder for files of passing use and deletes it afterwards.
+    """Yields a new folder for temporary files, and deletes it afterwards.
 
     Raises:
-        UserError: there is no folder to make it in, or no room in it for what the block writes.
+        UserError: the folder cannot be made, or the disk is full.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="edgebnn-")
@@ -62,37 +62,37 @@ def temporary_folder() -> Iterator[Path]:
             yield Path(path)
         except UserError:
             raise
-        except Exception as error:  # TensorFlow's share no base with OSError
+        except Exception as error:  # TensorFlow's exceptions are no OSError
             if any(os.strerror(number) in str(error) for number in NO_ROOM):
                 raise no_temporary_files(OSError(errno.ENOSPC, "no room left")) from None
             raise
 
 
 def no_temporary_files(error: OSError) -> UserError:
-    """The `UserError` of a program that cannot write its temporary files."""
-    return UserError(f"cannot write temporary files ({error.strerror}); set TMPDIR to a folder with room to write to")
+    """Returns the error of a program that cannot write its temporary files."""
+    return UserError(f"cannot write temporary files ({error.strerror}); set TMPDIR to a folder with free space")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes `data` to `path`, whole or not at all. Raises `UserError` as `atomic_path` does."""
+    """Writes bytes to a file, whole or not at all. Raises `UserError` as `atomic_path` does."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def sha256(path: str | Path) -> str:
-    """The file's SHA-256 in hexadecimal: what tells a file from a later one of the same name."""
+    """Returns a file's SHA-256 in hexadecimal. It distinguishes a file from a later file of the same name."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def existing_file(path: str | Path, what: str) -> Path:
-    """Gives `path` back if it is a file that holds something.
+    """Returns the path if it is a file that is not empty.
 
     Args:
         path: the file.
-        what: what the file is to the user ("teacher", "checkpoint", ...).
+        what: the role of the file in messages, such as "teacher" or "checkpoint".
 
     Raises:
-        UserError: there is no such file, it cannot be read, or it is empty.
+        UserError: the file does not exist, cannot be read, or is empty.
     """
     path = Path(path)
     try:
@@ -103,5 +103,5 @@ def existing_file(path: str | Path, what: str) -> Path:
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read ({error.strerror}); check the path") from None
     if empty:
-        raise UserError(f"{what} {path} is empty; it may have been cut off while copying, so fetch it again")
+        raise UserError(f"{what} {path} is empty; perhaps it was cut off while it was copied, so fetch it again")
     return path

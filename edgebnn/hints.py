@@ -1,6 +1,6 @@
-"""What a user says about a published file because the file does not say it, and the options to say it by.
+"""The user's hints about a published file, and the options for them.
 
-Without torch, so that a command's help and its mistakes need not wait for torch.
+This module imports no torch, so that help and error messages of a command appear at once.
 """
 
 import argparse
@@ -13,15 +13,14 @@ from edgebnn.errors import check
 
 @dataclass(frozen=True)
 class Hints:
-    """What a user says about a published file because the file does not say it. None: the user did not say.
+    """The user's hints about a published file that does not state everything. None means that there is no hint.
 
     Attributes:
-        stage: 1 where the weights are real-valued, 2 where they are binary.
+        stage: 1 if the weights are real-valued, 2 if they are binary.
         stem_stride: stride of the first convolution, 1 or 2.
         resolution: side of the input images in pixels.
-        mean: normalisation, per channel, of images scaled to [0, 1].
-        std: as `mean`.
-        ema: whether to read the averaged weights (EMA) that the file holds beside the trained ones.
+        mean, std: normalisation per channel, of images scaled to [0, 1].
+        ema: whether to read the averaged weights (EMA) of the file, and not the trained weights.
     """
 
     stage: Literal[1, 2] | None = None
@@ -32,13 +31,16 @@ class Hints:
     ema: bool = False
 
     def check(self) -> None:
-        """Raises `UserError` if a value makes no sense."""
-        check(self.stage in (None, 1, 2), f"stage {self.stage} is no stage; give 1 (real weights) or 2 (binary)")
-        check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} is none a network has; give 1 or 2")
-        check((self.mean is None) == (self.std is None), "a normalisation is a mean and a std; give both or neither")
+        """Raises `UserError` if a value is invalid."""
+        check(
+            self.stage in (None, 1, 2),
+            f"stage {self.stage} does not exist; give 1 (real-valued weights) or 2 (binary weights)",
+        )
+        check(self.stem_stride in (None, 1, 2), f"stem stride {self.stem_stride} does not exist; give 1 or 2")
+        check((self.mean is None) == (self.std is None), "a normalisation needs a mean and a std; give both or neither")
         values = (*(self.mean or ()), *(self.std or ()))
         sound = len(values) in (0, 6) and all(map(isfinite, values)) and all(value > 0 for value in self.std or ())
-        check(sound, f"mean {self.mean} and std {self.std} normalise no image; give three numbers each, std above 0")
+        check(sound, f"mean {self.mean} and std {self.std} are no normalisation; give three numbers each, std above 0")
 
 
 NO_HINTS = Hints()
@@ -50,37 +52,37 @@ def add_hint_arguments(
     images: bool = True,
     otherwise: str | None = None,
 ) -> None:
-    """Adds the options to a command's parser.
+    """Adds the options for hints to a command's parser.
 
     Args:
         command: the parser.
-        images: whether the command needs to know the images' resolution and normalisation.
-        otherwise: whose resolution and normalisation are taken where neither the file nor the user says them, in the
-            help; None: 224 pixels and ImageNet's.
+        images: whether the command needs the images' resolution and normalisation.
+        otherwise: the source of resolution and normalisation if neither the file nor the user states them, as words
+            for the help. None stands for 224 pixels and ImageNet's normalisation.
     """
     if images:
         text = f"side of the images in pixels (default: the checkpoint's, or {otherwise or '224'})"
         command.add_argument("--resolution", type=int, help=text)
-    group = command.add_argument_group("what a published CHECKPOINT does not say (edgebnn's own says it)")
-    text = "1: real weights, 2: binary weights (default: as the weights tell, or as is usual for the layout)"
+    group = command.add_argument_group("hints about a published CHECKPOINT (not needed for a checkpoint of edgebnn)")
+    text = "1: real-valued weights, 2: binary weights (default: from the weights, or the usual stage of the layout)"
     group.add_argument("--stage", type=int, choices=[1, 2], help=text)
-    text = "stride of the first convolution (default: as its shape tells, or 2)"
+    text = "stride of the first convolution (default: from its shape, or 2)"
     group.add_argument("--stem-stride", type=int, choices=[1, 2], help=text)
     for name in ("mean", "std") if images else ():
         usual = otherwise or "ImageNet's"
         text = f"{name} that normalises images scaled to [0, 1] (default: {usual})"
         group.add_argument(f"--{name}", nargs=3, type=float, metavar=("R", "G", "B"), help=text)
-    text = "take the averaged weights (EMA) that the file holds beside the trained ones"
+    text = "read the averaged weights (EMA) of the file, and not the trained weights"
     group.add_argument("--ema", action="store_true", help=text)
-    text = "list every key of CHECKPOINT that is not used, with the reason"
+    text = "list every unused key of CHECKPOINT, with the reason"
     command.add_argument("--keys", action="store_true", help=text)
 
 
 def read_hints(args: argparse.Namespace) -> Hints:
-    """Returns what the user says by the options of `add_hint_arguments`.
+    """Returns the hints from the options of `add_hint_arguments`.
 
     Raises:
-        UserError: one of --mean and --std is given, and the other is not.
+        UserError: only one of --mean and --std is given.
     """
     said = {name: tuple(value) for name in ("mean", "std") if (value := getattr(args, name, None)) is not None}
     check(len(said) != 1, "--mean and --std belong together; give both or neither")

@@ -1,7 +1,7 @@
-"""The Larq Compute Engine and TensorFlow: where pip finds a package of them, and what a command says without one.
+"""The optional packages Larq Compute Engine and TensorFlow: where pip finds them, and the error if they are missing.
 
-pyproject.toml's markers tell pip the same. `python -m edgebnn.optional NAME` prints why NAME is not installed, and
-nothing where it is.
+The markers in pyproject.toml say the same. `python -m edgebnn.optional NAME` prints why NAME is not installed. If it is
+installed, nothing is printed.
 """
 
 import importlib.util
@@ -16,14 +16,14 @@ X86 = ("x86_64", "AMD64")
 
 @dataclass(frozen=True)
 class Package:
-    """A package that is not published for every Python.
+    """A package that is not published for every Python version and platform.
 
     Attributes:
-        name: pip's name for it.
-        module: the name to import.
-        newest: the newest Python that it is published for, as (major, minor).
+        name: name of the package for pip.
+        module: name of the module to import.
+        newest: the newest Python version that it is published for, as (major, minor).
         arm_linux: whether it is published for Linux on ARM.
-        pythons: the Pythons and platforms that it is published for, in words.
+        pythons: the Python versions and platforms that it is published for, in words.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Package:
         system: str = sys.platform,
         machine: str = platform.machine(),
     ) -> str:
-        """Returns why pip finds no package for this Python on this platform; "" where pip finds one."""
+        """Returns why pip finds no package for a Python version and platform; "" if pip finds one."""
         if python > self.newest:
             return f"{self.name} has no package for Python {python[0]}.{python[1]}"
         if system == "linux" and machine not in X86 and not self.arm_linux:
@@ -46,7 +46,7 @@ class Package:
         return ""
 
     def missing(self) -> str:
-        """Returns why the package cannot be imported; "" where it is installed."""
+        """Returns why the package cannot be imported; "" if it is installed."""
         if importlib.util.find_spec(self.module):
             return ""
         return self.unpublished() or f"{self.name} is not installed"
@@ -67,12 +67,12 @@ PACKAGES = {package.name: package for package in (LCE_PACKAGE, TENSORFLOW_PACKAG
 
 
 def require(what: str, *packages: Package, install: str = "'edgebnn[export]'") -> None:
-    """Returns if packages are installed, without importing them.
+    """Checks that packages are installed, without importing them.
 
     Args:
         what: the file or command that needs them.
         packages: the packages.
-        install: the argument of `pip install` that brings them.
+        install: the argument of `pip install` that installs them.
 
     Raises:
         UserError: a package is missing.
@@ -81,12 +81,12 @@ def require(what: str, *packages: Package, install: str = "'edgebnn[export]'") -
         if not package.missing():
             continue
         if unpublished := package.unpublished():
-            raise UserError(f"{what} needs {package.name}, and {unpublished}; use {package.pythons}")
+            raise UserError(f"{what} needs {package.name}, but {unpublished}; use {package.pythons}")
         raise UserError(f"{what} needs {package.name}; pip install {install}")
 
 
 def main() -> None:
-    """Prints why the package named on the command line is missing."""
+    """Prints why the package that is named on the command line is missing."""
     with exit_on_user_error():
         name = sys.argv[1] if len(sys.argv) == 2 else ""
         if name not in PACKAGES:

@@ -1,6 +1,6 @@
-"""The programs of a full installation, as commands of `edgebnn`: train, export, app.
+"""The programs train, export and app, as commands of `edgebnn`.
 
-A device installs none of the packages that they need, so a program is imported when it is asked for.
+A device does not have the packages that they need. So a program is imported only when it is called.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ class Program(NamedTuple):
     """A program.
 
     Attributes:
-        module: where its `main` lies, which takes the arguments.
-        text: what it does, for the help.
+        module: the module that has its `main(arguments)`.
+        text: what the program does, for the help.
     """
 
     module: str
@@ -27,23 +27,23 @@ PROGRAMS = {
     "export": Program("edgebnn.export.cli", "write and verify ONNX and TFLite files, measure them on devices"),
     "app": Program("edgebnn.app.command", "open the dashboard of all records"),
 }
-"""By name. `pip install 'edgebnn[NAME]'` brings the packages that the program NAME needs."""
+"""The programs by name. `pip install 'edgebnn[NAME]'` installs the packages that the program NAME needs."""
 
 
 def run_program(name: str, arguments: Sequence[str]) -> None:
-    """Runs the program `name`.
+    """Runs a program.
 
     Args:
         name: a key of `PROGRAMS`.
         arguments: its command line.
 
     Raises:
-        UserError: a package that the program needs is not installed, or the program says what is wrong.
+        UserError: a package that the program needs is not installed, or the program raises it.
     """
     try:
         import_module(PROGRAMS[name].module).main(list(arguments))
     except ModuleNotFoundError as error:
         missing = (error.name or "a package").split(".")[0]
         if missing == "edgebnn":
-            raise  # a fault of ours, whose traceback is needed
+            raise  # a bug of edgebnn, for which the traceback is needed
         raise UserError(f"`edgebnn {name}` needs {missing}; pip install 'edgebnn[{name}]'") from None

@@ -1,8 +1,7 @@
-"""One small versioned record for every measured fact, kept as JSON files under `runs/`.
+"""Records: each measured fact is one small versioned JSON file under `runs/`.
 
-A record says what was measured (`values`), of which model, and in which circumstances
-(`context`: protocol, data, epochs, machine, artifact). Records are written once and never changed;
-a newer measurement is a newer record.
+A record has the measured figures (`values`), the name of the model, and the circumstances (`context`: protocol, data,
+epochs, machine, artifact). A record is written once and never changed. A new measurement makes a new record.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
     "training": ("images_per_s", "baseline_images_per_s"),
     "check": ("ok",),
 }
-"""The values without which a record of that kind says nothing."""
+"""The values that a record of each kind must have."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class Record:
     """One measured fact.
 
     Attributes:
-        kind: what sort of fact it is; each kind has the values listed in docs/reference/records.md.
-        model: the model's name, the same in all its records.
-        values: the figures, each with its unit in its name ("median_ms", "bytes", "top1").
-        context: the circumstances, plain JSON.
-        created: when it was measured, ISO 8601 in UTC.
+        kind: the kind of fact. docs/reference/records.md lists the values of each kind.
+        model: the model's name, equal in all records of the model.
+        values: the figures. Each name contains the unit ("median_ms", "bytes", "top1").
+        context: the circumstances, as JSON data.
+        created: time of the measurement, ISO 8601 in UTC.
         version: version of this format.
 
     Raises:
-        UserError: on creation, if the kind is unknown, a value is not a finite number, or one is missing.
+        UserError: on creation, if the kind is unknown, or a value is missing or no finite number.
     """
 
     kind: Kind
@@ -63,17 +62,21 @@ class Record:
         if not isinstance(self.kind, str) or self.kind not in get_args(Kind):
             raise UserError(f"unknown record kind '{self.kind}'. Valid kinds are {', '.join(get_args(Kind))}")
         check(self.model and isinstance(self.model, str), "a record needs the name of its model")
-        check(isinstance(self.created, str), f"a record's date is text, not {self.created!r}")
+        check(isinstance(self.created, str), f"a record's date must be text, not {self.created!r}")
         tables = isinstance(self.values, dict) and isinstance(self.context, dict)
-        check(tables, f"the values and the context of a record of {self.model} are tables")
+        check(tables, f"the values and the context of a record of {self.model} must be tables")
         for name in {*self.values, *NEEDED[self.kind]}:
             value = self.values.get(name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             check(number, f"{name} in a record of kind {self.kind} is {value}, not a number")
 
 
-def write(record: Record, run: str | Path) -> Path:
-    """Writes `record` into the folder `records/` of the run folder `run` and gives the file's path."""
+def write_record(record: Record, run: str | Path) -> Path:
+    """Writes a record into the folder `records/` of a run folder, and returns the path of the file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     text = json.dumps(asdict(record), indent=1, sort_keys=True, allow_nan=False)
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", record.model)[:60]
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -82,11 +85,11 @@ def write(record: Record, run: str | Path) -> Path:
     return path
 
 
-def read(path: str | Path) -> Record:
+def read_record(path: str | Path) -> Record:
     """Reads one record.
 
     Raises:
-        UserError: the file is not a record, or of a newer version than this program knows.
+        UserError: the file is no record, or its version is newer than this program.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -95,10 +98,10 @@ def read(path: str | Path) -> Record:
             return Record(**data)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is not a record ({error}); delete it or measure again") from None
-    raise UserError(f"{path} is a record of version {version}, this edgebnn reads {VERSION}; update edgebnn")
+    raise UserError(f"{path} is a record of version {version}, but this edgebnn reads {VERSION}; update edgebnn")
 
 
-def read_all(root: str | Path) -> list[Record]:
-    """All records of all runs under `root`, oldest first. Raises `UserError` as `read` does."""
+def read_records(root: str | Path) -> list[Record]:
+    """Returns all records of all runs under a folder, oldest first. Raises `UserError` as `read_record` does."""
     paths = Path(root).rglob(f"{FOLDER}/*.json")
-    return sorted((read(path) for path in paths), key=lambda record: record.created)
+    return sorted((read_record(path) for path in paths), key=lambda record: record.created)

@@ -1,14 +1,14 @@
-"""Tables for a terminal."""
+"""Formats text for a terminal."""
 
 from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], align: str) -> str:
-    """Rows as aligned columns, two spaces apart.
+    """Returns rows as lines of aligned columns, two spaces apart.
 
     Args:
-        rows: cells; every row as many as `align` has letters.
-        align: a letter a column: "l" for words, "r" for figures.
+        rows: the cells. Every row has as many cells as `align` has letters.
+        align: one letter per column: "l" aligns left, for words, and "r" aligns right, for figures.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows)]
     return "\n".join(
@@ -20,5 +20,5 @@ def columns(rows: Sequence[Sequence[str]], align: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` in one line, for names that anyone may have given: what cannot be printed is shown as Python writes it."""
+    """Returns a text of unknown origin in one line. Unprintable characters become Python escapes."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -85,7 +85,7 @@ def main() -> None:
     data = read_bundled("mnist5k")
 
     # 1. Train: stage 1 with real-valued weights, then stage 2 with binary weights, starting from stage 1.
-    loaded = checkpoint.load(chosen.teacher)
+    loaded = checkpoint.load_checkpoint(chosen.teacher)
     # The network ends in a projection, so it has no classes to name.
     teacher, info = loaded.model, replace(loaded.info, name="distilled", labels=())
     config = ReActNetConfig(width=0.25, head=(256, teacher.outputs), binary_weights=False)
@@ -95,13 +95,13 @@ def main() -> None:
     network.load_state_dict(first.state_dict())
     print("stage 2: binary activations and binary weights")
     train_stage(network, teacher, data.train[0], info, chosen.steps)
-    checkpoint.save(chosen.out / "model.safetensors", network, info)
+    checkpoint.save_checkpoint(chosen.out / "model.safetensors", network, info)
     print(f"nearest neighbour: {nearest_neighbour_accuracy(network, data, info):.1f}% of the test images")
 
     # 2. Export: fold BatchNorms, shifts and scales into the inference graph, and write it with one bit per weight.
     graph = fold(network, info)
     path = chosen.out / "packed.onnx"
-    write_bytes(path, packed.convert(graph))
+    write_bytes(path, packed.convert_to_packed_onnx(graph))
     print(f"wrote {path}: {len(graph.units)} units, {path.stat().st_size / 1e6:.2f} MB")
 
     # 3. Verify: run the file, and compare it with PyTorch and with the NumPy reference on test images.

@@ -21,15 +21,15 @@ def main() -> None:
     chosen = parser.parse_args()
 
     # The file knows its resolution, its normalisation and its class names (model.info).
-    model = runtime.load(chosen.model, threads=1)
-    image = preprocess.image(chosen.image, model.info)  # float32 (1, 3, resolution, resolution), normalised
+    model = runtime.load_model(chosen.model, threads=1)
+    image = preprocess.load_image(chosen.image, model.info)  # float32 (1, 3, resolution, resolution), normalised
     logits = model.run(image)[0]  # any batch size: (N, 3, H, W) in, (N, classes) out
 
     best = int(np.argmax(logits))
     name = model.info.labels[best] if model.info.labels else str(best)
     print(f"class {name}, logit {logits[best]:.2f} of {len(logits)} classes")
 
-    (latency,) = runtime.measure([model], runs=20)
+    (latency,) = runtime.measure_latency([model], runs=20)
     print(f"{latency.median_ms:.2f} ms median, {latency.p10_ms:.2f} to {latency.p90_ms:.2f} ms (p10 to p90)")
     print(f"{model.runtime} {model.runtime_version}" + (f", kernels for {model.isa}" if model.isa else ""))
 

@@ -1,1 +1,1 @@
-"""Trained networks to ONNX and LCE TFLite files, each verified against PyTorch."""
+"""Exports trained networks to ONNX and TFLite files, verifies the files against PyTorch, and measures their speed."""

@@ -1,7 +1,7 @@
-"""What the export commands take: a checkpoint, and what the user says of it.
+"""Loads the checkpoint of an export command, with the options that describe it.
 
-`verify` takes an exported file besides, which says what the checkpoint may not: it is compared with the network at
-that file's own resolution, normalisation and class names.
+`verify` also reads the exported file. If the checkpoint does not state resolution, normalisation or class names, they
+are taken from that file.
 """
 
 import argparse
@@ -16,75 +16,77 @@ from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
 from edgebnn.hints import read_hints
 
-from .verify.trace import describe
+from .verify.trace import read_info
 
-IMAGES = ("resolution", "mean", "std")
-"""What `Hints` and `ModelInfo` both say of the images."""
+IMAGE_FIELDS = ("resolution", "mean", "std")
+"""The fields about images that `Hints` and `ModelInfo` share."""
 
-SHOWN = 80
-"""Characters of a value in a message."""
+MAX_SHOWN = 80
+"""The largest number of characters of a value in a message."""
 
 
 def load_to_export(args: argparse.Namespace) -> Checkpoint:
-    """Reads the checkpoint as the options say and reports what was assumed.
+    """Loads the checkpoint with the given options, and reports what was assumed.
 
     Raises:
-        UserError: a file cannot be read, or contradicts the options.
+        UserError: a file cannot be read, or an option contradicts it.
     """
-    given = _given(args)
-    loaded = checkpoint_report.load_checkpoint(args.checkpoint, args)
-    return replace(loaded, info=replace(loaded.info, **given))
+    overrides = _overrides(args)
+    loaded = checkpoint_report.load_and_report(args.checkpoint, args)
+    return replace(loaded, info=replace(loaded.info, **overrides))
 
 
 def load_to_verify(args: argparse.Namespace) -> Checkpoint:
-    """The checkpoint, described by the artifact where neither it nor an option describes it.
+    """Loads the checkpoint. Its description is completed from the exported file.
 
     Raises:
-        UserError: one of the two files cannot be read, or an option contradicts the artifact.
+        UserError: a file cannot be read, or an option contradicts the exported file.
     """
-    hints, given = read_hints(args), _given(args)
-    loaded = checkpoints.load(args.checkpoint, hints=hints)
-    said = describe(args.artifact)
+    hints, overrides = read_hints(args), _overrides(args)
+    loaded = checkpoints.load_checkpoint(args.checkpoint, hints=hints)
+    file_info = read_info(args.artifact)
     check(
-        len(said.labels) in (0, loaded.model.outputs), f"{args.artifact} was made from another network; export it again"
+        len(file_info.labels) in (0, loaded.model.outputs),
+        f"{args.artifact} was made from another network; export it again",
     )
     if loaded.layout == "edgebnn":
-        # It may lack class names alone: a network of pretraining has no classes.
-        labels = loaded.info.labels or said.labels
-        found = replace(loaded, info=replace(loaded.info, **{"labels": labels, **given}))
+        # Only the class names can be missing: a pretrained network has no classes.
+        labels = loaded.info.labels or file_info.labels
+        found = replace(loaded, info=replace(loaded.info, **{"labels": labels, **overrides}))
     else:
-        given |= {name: value for name in IMAGES if (value := getattr(hints, name)) is not None}
-        for name in [name for name in ("labels", *IMAGES) if name in given]:
+        overrides |= {name: value for name in IMAGE_FIELDS if (value := getattr(hints, name)) is not None}
+        for name in [name for name in ("labels", *IMAGE_FIELDS) if name in overrides]:
             check(
-                getattr(said, name) == given[name],
-                f"{args.artifact} says {name} {_shown(getattr(said, name))}, --{name} {_shown(given[name])}; "
+                getattr(file_info, name) == overrides[name],
+                f"{args.artifact} says {name} {_shown(getattr(file_info, name))}, --{name} {_shown(overrides[name])}; "
                 f"leave --{name} out, or export the file again with it",
             )
         assumed = checkpoint_report.not_assumed(loaded.assumed, checkpoints.RESOLUTION, checkpoints.NORMALISATION)
-        found = replace(loaded, info=replace(said, **given), assumed=assumed)
-    checkpoint_report.report(args.checkpoint, found, keys=args.keys)
+        found = replace(loaded, info=replace(file_info, **overrides), assumed=assumed)
+    checkpoint_report.report_checkpoint(args.checkpoint, found, keys=args.keys)
     return found
 
 
 def _shown(value: Any) -> str:
-    """`value` in a message: of a thousand class names the first few."""
+    """Returns a value for a message, shortened if it is long (a thousand class names)."""
     text = str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """What the options say of the file beside the hints, by the names of `ModelInfo`."""
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the values of --name and --labels, if they are given, by the field names of `ModelInfo`."""
     check(args.name is None or args.name.strip(), "--name is empty; give the model's name, or leave --name out")
-    given = {"name": args.name, "labels": None if args.labels is None else _labels(args.labels)}
-    return {name: value for name, value in given.items() if value is not None}
+    overrides = {"name": args.name, "labels": None if args.labels is None else _labels(args.labels)}
+    return {name: value for name, value in overrides.items() if value is not None}
 
 
 def _labels(path: Path) -> tuple[str, ...]:
+    """Returns the class names in a labels file."""
     try:
-        # Text editors on Windows put a byte order mark first, which is no part of a name.
+        # Text editors on Windows write a byte order mark first. It is not part of a name.
         lines = existing_file(path, "labels file").read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"labels file {path} is not UTF-8 text; give one class name a line") from None
+        raise UserError(f"labels file {path} is not UTF-8 text; give one class name per line") from None
     labels = tuple(line.strip() for line in lines if line.strip())
-    check(labels, f"labels file {path} names no class; give one class name a line")
+    check(labels, f"labels file {path} contains no class name; give one class name per line")
     return labels

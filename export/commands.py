@@ -1,4 +1,4 @@
-"""What `edgebnn export` does with a checkpoint: writes files, and proves that they are the network."""
+"""The commands of `edgebnn export` that read a checkpoint: exporting it, and verifying an exported file."""
 
 import argparse
 import sys
@@ -20,10 +20,10 @@ from .verify.parity import Parity, verify
 NEEDS = {
     "onnx": (
         "any ONNX Runtime runs it",
-        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operator",
+        "--packed writes a smaller and faster file, which ONNX Runtime runs with edgebnn's operators",
     ),
     "onnx-packed": (
-        "ONNX Runtime runs it with edgebnn's operator (edgebnn.runtime.library_path())",
+        "ONNX Runtime runs it with edgebnn's operators (edgebnn.runtime.library_path())",
         "without --packed the file is larger and slower, and any ONNX Runtime runs it",
     ),
     "lce": (
@@ -35,11 +35,15 @@ NEEDS = {
         "`export lce` writes the network in bits, for the Larq Compute Engine",
     ),
 }
-"""By the kind of an exported file: what runs it, and what a binary network's other file is for."""
+"""For each format: what runs the file, and which other file a binary network can be exported to."""
 
 
-def export(args: argparse.Namespace) -> None:
-    """Writes the file that the options ask for, and records of it."""
+def export_checkpoint(args: argparse.Namespace) -> None:
+    """Writes the exported file, and records of its size and its operations.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or the format cannot hold its network.
+    """
     loaded = arguments.load_to_export(args)
     graph = fold(loaded.model, loaded.info)
     if args.format == "tflite" and args.real_valued:
@@ -51,32 +55,36 @@ def export(args: argparse.Namespace) -> None:
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
         artifact = {"artifact": args.out.name, "sha256": sha256(args.out), "format": format_}
-        records.write(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
+        records.write_record(records.Record("size", name, {"bytes": len(data)}, artifact), args.record)
         totals = ops.totals(ops.count(graph.shape, resolution))
         values = {key: totals[key] for key in ("flops", "bops", "ops", "parameters", "binary_weights")}
-        records.write(records.Record("ops", name, values, {"resolution": resolution}), args.record)
+        records.write_record(records.Record("ops", name, values, {"resolution": resolution}), args.record)
 
 
 def _convert(args: argparse.Namespace, graph: InferenceGraph) -> tuple[str, bytes]:
-    """What the file is, for records, and its content."""
+    """Returns the format of the file, as in records, and the content of the file."""
     if args.format == "lce":
-        return "lce", lce.convert(graph)
+        return "lce", lce.convert_to_lce(graph)
     if args.format == "tflite":
-        return "tflite", plain.convert(graph)
+        return "tflite", plain.convert_to_tflite(graph)
     if args.packed:
-        return "onnx-packed", packed.convert(graph, int8_head=args.int8_head)
-    return "onnx", portable.convert(graph, floats=args.floats, int8_head=args.int8_head)
+        return "onnx-packed", packed.convert_to_packed_onnx(graph, int8_head=args.int8_head)
+    return "onnx", portable.convert_to_onnx(graph, floats=args.floats, int8_head=args.int8_head)
 
 
 def verify_artifact(args: argparse.Namespace) -> None:
-    """Prints and records whether a file is the network. Exits with code 1 if it is not."""
+    """Verifies an exported file, prints the result, and writes a record. Exits with code 1 if the file fails.
+
+    Raises:
+        UserError: a file cannot be read, or an option contradicts the exported file.
+    """
     loaded = arguments.load_to_verify(args)
     graph = fold(loaded.model, loaded.info)
     limits = Limits(args.bits_differing, args.top1_agreement)
-    pictures = images.load(args.data, graph.info, args.images)
+    pictures = images.load_images(args.data, graph.info, args.images)
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
-    print(_report(args.artifact, args.data, found))
+    print(_result_text(args.artifact, args.data, found))
     for failure in failures:
         print(f"FAILED: {failure}")
     assumed = f" (assumed: {', '.join(loaded.assumed)})" if loaded.assumed else ""
@@ -94,7 +102,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
             "data": args.data,
             "limits": asdict(limits),
         } | ({"assumed": list(loaded.assumed)} if loaded.assumed else {})
-        records.write(records.Record("parity", graph.info.name, values, context), args.record)
+        records.write_record(records.Record("parity", graph.info.name, values, context), args.record)
     if failures:
         raise SystemExit(1)
 
@@ -103,7 +111,7 @@ def _verdict(error: float) -> str:
     return "exact" if error <= 1 else "WRONG"
 
 
-def _report(artifact: Path, data: str, found: Parity) -> str:
+def _result_text(artifact: Path, data: str, found: Parity) -> str:
     rounded = f"  int8 weights move a logit by   {found.max_head_rounding:.4g} at most"
     return "\n".join(
         [

@@ -1,26 +1,29 @@
-"""From a trained network to its inference graph: shifts, BatchNorms and weight scales fold away.
+"""Folds a trained network into its inference graph. Shifts, BatchNorms and weight scales disappear.
 
-The network computes, for the unit with sign shift s, weights alpha * sign(W), BatchNorm
+The trained network computes, for the unit with sign shift s, weights alpha * sign(W), BatchNorm
 (gamma, beta, mean, var, eps), and RPReLU shifts p (before) and q (after):
 
     out = PReLU(BN(alpha * conv(sign(x + s), sign(W))) + shortcut(x) + p) + q
 
-Let every unit hand on its output without q, x' = x - c, where c is the q of the unit before. The stem hands on its
-output with the first unit's s added, c = -s, so that this unit compares with 0: LCE then needs no subtraction for it.
-A shortcut is linear, so shortcut(x) = shortcut(x') + shortcut(c), and with g = gamma / sqrt(var + eps):
+In the inference graph every unit passes on its output without q. So a unit reads x' = x - c, where c is the q of the
+previous unit. The stem passes on its output with the first unit's s added, so c = -s. The first unit then compares with
+0, and LCE needs no subtraction for it. A shortcut is linear, so shortcut(x) = shortcut(x') + shortcut(c). With
+g = gamma / sqrt(var + eps) the graph's constants are:
 
     threshold = -(s + c)                              x + s >= 0  <=>  x' >= -(s + c)
-    scale     = alpha * g                             a negative gain makes a negative scale, no more
+    scale     = alpha * g                             a negative gain makes a negative scale
     bias      = beta - mean * g + p + shortcut(c)
     slope     = the PReLU's
     c         = q
 
-Where the shortcut is an average pool, a 1x1 convolution V and a BatchNorm of gain h, its weights become V * h, its
-bias goes into the unit's, and shortcut(c) is (V * h) c. What Bi-Real-Net has no module for, s, p and q, is 0, and its
-slope 1. A max pool after the stem takes its c through unchanged.
+If the shortcut is an average pool, a 1x1 convolution V and a BatchNorm with gain h, then its weights become V * h, its
+bias is added to the unit's bias, and shortcut(c) is (V * h) c. Bi-Real-Net has no modules for s, p and q, so they are
+0, and its slope is 1. A max pool after the stem leaves c unchanged.
 
-The head averages, so its first linear layer takes W c into its bias. The stem is BN(conv(x)): its
-weights become W * g, its bias beta - mean * g - c. All of it is worked out in float64 and rounded once.
+The head averages, so its first linear layer adds W c to its bias. The stem is BN(conv(x)): its weights become W * g,
+and its bias beta - mean * g - c. Everything is computed in float64 and rounded once.
+
+The page docs/design/folding.md derives these formulas.
 """
 
 from typing import cast
@@ -35,21 +38,22 @@ from edgebnn.nn import BinaryUnit, BiRealNet, BiRealUnit, Network, ReActNet, RPR
 
 
 def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float32) -> InferenceGraph:
-    """The inference graph of `model` in eval mode.
+    """Returns the inference graph of a network in eval mode.
 
     Args:
-        model: the network; binary, of step 1, or real-valued.
-        info: what the exported file says of itself.
-        dtype: type of the graph's floats.
+        model: the network: binary, of stage 1, or real-valued.
+        info: the description that the exported file will have.
+        dtype: the type of the graph's floats.
 
     Raises:
-        UserError: the network has no inference graph, a weight is not finite, or it cannot take `info.resolution`.
+        UserError: the network has no inference graph, a weight is not finite, or the network cannot take images of
+            `info.resolution`.
     """
     if not isinstance(model, ReActNet | BiRealNet):
         name = getattr(model.config, "arch", type(model).__name__)
         raise UserError(
-            f"a {name} has no binary units, and they are what is exported; give a checkpoint of a ReActNet-A, "
-            "a ReActNet-18 or a Bi-Real-Net-18"
+            f"a {name} has no binary units, so it cannot be exported; give a checkpoint of a ReActNet-A, a ReActNet-18 "
+            "or a Bi-Real-Net-18"
         )
     for name, tensor in model.state_dict().items():
         check(bool(torch.isfinite(tensor).all()), f"{name} holds values that are not finite; the training diverged")
@@ -71,6 +75,7 @@ def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float
 
 
 def _unit(module: BinaryUnit | BiRealUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
+    """Returns the folded unit, and its q. `carried` is c, the q of the previous unit."""
     conv, act = module.conv, module.act
     gain, bias = _affine(module.norm)
     weight = _f64(conv.weight)
@@ -95,17 +100,18 @@ def _unit(module: BinaryUnit | BiRealUnit, carried: np.ndarray, dtype: type[np.f
 
 
 def _sign_shift(module: BinaryUnit | BiRealUnit) -> np.ndarray:
+    """Returns the shift s of a unit's sign."""
     if isinstance(module.sign, RSign):
         return _f64(module.sign.shift)
     check(
         module.sign.binary,
-        "a Bi-Real-Net-18 with real-valued activations clips them, which no exported file does; train step 1 first",
+        "a Bi-Real-Net-18 with real-valued activations clips them, which no exported file does; train stage 1 first",
     )
     return np.zeros(module.conv.weight.shape[1])
 
 
 def _shortcut(module: BinaryUnit | BiRealUnit, carried: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Weights of the shortcut's convolution, if it has one, and what the shortcut makes of the constants `carried`."""
+    """Returns the weights of the shortcut's convolution (None without one), and shortcut(c)."""
     if isinstance(module, BiRealUnit) and module.shortcut == "downsample":
         _, conv, norm = module.downsample
         gain, bias = _affine(cast(nn.BatchNorm2d, norm))
@@ -115,6 +121,7 @@ def _shortcut(module: BinaryUnit | BiRealUnit, carried: np.ndarray) -> tuple[np.
 
 
 def _head(layers: nn.Sequential, carried: np.ndarray, dtype: type[np.floating]) -> Head:
+    """Returns the folded head. Without a linear layer c stays as the head's offset."""
     folded: list[Linear] = []
     offset = carried
     modules = list(layers)
@@ -128,7 +135,7 @@ def _head(layers: nn.Sequential, carried: np.ndarray, dtype: type[np.floating]) 
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
-    """BatchNorm in eval mode as (gain, bias)."""
+    """Returns the gain and the bias of a BatchNorm in eval mode."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = _f64(norm.weight) / np.sqrt(_f64(norm.running_var) + norm.eps)

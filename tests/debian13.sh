@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 root=$folder/root
 shift
-[ $# -gt 0 ] || set -- tests/runtime tests/export tests/test_optional.py
+[ $# -gt 0 ] || set -- tests/runtime tests/export tests/test_optional.py tests/test_examples.py
 fail() { echo "error: $*" >&2; exit 2; }
 
 # Mounts and processes live in namespaces of their own, which end with this script however it ends.
@@ -39,6 +39,12 @@ mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 
+# What examples/cpp needs. Debian 12 has no package of ONNX Runtime's headers.
+[ -e "$root/usr/include/onnxruntime/onnxruntime_cxx_api.h" ] || {
+  chroot "$root" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get install -y -qq --no-install-recommends libonnxruntime-dev cmake
+} >"$folder/apt.log" 2>&1 || { tail -n 20 "$folder/apt.log" >&2; fail "libonnxruntime-dev was not installed"; }
+
 # The clone as it stands here, changes that are not committed too. The packages of its environment are kept, and `make
 # setup` looks at them again.
 clone=$root/srv/edgebnn
@@ -63,7 +69,7 @@ timed inside make setup >"$folder/setup.log" 2>&1 || { tail -n 30 "$folder/setup
 tail -n 1 "$folder/setup.log"
 # A process of the demo's has one thread, so the tests have the other core.
 timed inside make demo DASHBOARD=0 >"$folder/demo.log" 2>&1 & demo=$!
-timed inside .venv/bin/python -m pytest -q "$@"
+timed inside .venv/bin/python -m pytest -q -m '' "$@"
 wait "$demo" || { tail -n 30 "$folder/demo.log" >&2; fail "make demo failed"; }
 tail -n 12 "$folder/demo.log"
 grep -q "left out: .*larq-compute-engine has no package for Python 3.13" "$folder/demo.log" ||

@@ -131,7 +131,7 @@ def test_bench_prints_and_records_the_same_figures(tmp_path: Path, capsys: pytes
     )
     printed = json.loads(capsys.readouterr().out)
     assert [result["model"] for result in printed["results"]] == ["hand", "second"]
-    found = {(record.kind, record.model): record for record in records.read_all(tmp_path)}
+    found = {(record.kind, record.model): record for record in records.read_records(tmp_path)}
     assert set(found) == {("latency", "hand"), ("latency", "second"), ("size", "hand"), ("size", "second")}
     for path, result in zip((first, second), printed["results"]):
         latency, size = found["latency", result["model"]], found["size", result["model"]]
@@ -193,7 +193,7 @@ def test_predict_says_what_it_assumes_of_a_strangers_model(tmp_path: Path, capsy
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "p.png")
     main(["predict", str(write_onnx(tmp_path / "m.onnx")), str(tmp_path / "p.png")])
     captured = capsys.readouterr()
-    assert "ImageNet's way is assumed" in captured.err
+    assert "ImageNet's is assumed" in captured.err
     lines = captured.out.splitlines()
     assert lines[0] == str(tmp_path / "p.png")
     assert [line.split()[1] for line in lines[1:]] == ["0", "2", "1"]

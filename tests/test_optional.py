@@ -96,24 +96,36 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch: p
 
 def load_tflite(graph: InferenceGraph, folder: Path) -> object:
     (folder / "model.tflite").write_bytes(tflite_bytes({"edgebnn": INFO.to_json().encode()}))
-    return runtime.load(folder / "model.tflite")
+    return runtime.load_model(folder / "model.tflite")
 
 
 @pytest.mark.parametrize(
     ("run", "module", "what"),
     [
-        (lambda graph, folder: lce.convert(graph), "larq_compute_engine", "the LCE export needs larq-compute-engine"),
         (
-            lambda graph, folder: lce.convert(graph),
+            lambda graph, folder: lce.convert_to_lce(graph),
+            "larq_compute_engine",
+            "the LCE export needs larq-compute-engine",
+        ),
+        (
+            lambda graph, folder: lce.convert_to_lce(graph),
             "tensorflow",
             "the LCE export needs (larq-compute-engine|tensorflow)",
         ),
-        (lambda graph, folder: plain.convert(graph), "tensorflow", "the TFLite export needs tensorflow"),
+        (lambda graph, folder: plain.convert_to_tflite(graph), "tensorflow", "the TFLite export needs tensorflow"),
         (load_tflite, "larq_compute_engine", r"a \.tflite file needs larq-compute-engine"),
-        (lambda graph, folder: lce.open_trace(b""), "larq_compute_engine", r"verifying a \.tflite file needs larq"),
-        (lambda graph, folder: tflite_file.operators(tflite_bytes({})), "tensorflow", r"reading .* needs tensorflow"),
         (
-            lambda graph, folder: baselines_tflite.convert(nn.Flatten(), "m", 8),
+            lambda graph, folder: lce.open_interpreter(b""),
+            "larq_compute_engine",
+            r"verifying a \.tflite file needs larq",
+        ),
+        (
+            lambda graph, folder: tflite_file.read_operators(tflite_bytes({})),
+            "tensorflow",
+            r"reading .* needs tensorflow",
+        ),
+        (
+            lambda graph, folder: baselines_tflite.convert_module_to_tflite(nn.Flatten(), "m", 8),
             "tensorflow",
             "a TFLite baseline needs tensorflow",
         ),

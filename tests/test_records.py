@@ -33,23 +33,23 @@ def test_what_is_written_is_read(
 ) -> None:
     run = tmp_path_factory.mktemp("run")
     record = Record(kind, model, values | dict.fromkeys(records.NEEDED[kind], 1.5), context)
-    path = records.write(record, run)
+    path = records.write_record(record, run)
     assert path.parent == run / "records"
-    assert records.read(path) == record
-    assert records.read_all(run) == [record]
+    assert records.read_record(path) == record
+    assert records.read_records(run) == [record]
 
 
 def test_records_of_all_runs_come_oldest_first(tmp_path: Path) -> None:
     dates = ["2026-03-01T00:00:00+00:00", "2024-01-01T00:00:00+00:00", "2025-02-01T00:00:00+00:00"]
     for run, date in zip(("a", "b/c", "a"), dates):
-        records.write(Record("size", "m", {"bytes": 1}, created=date), tmp_path / run)
-    assert [record.created for record in records.read_all(tmp_path)] == sorted(dates)
+        records.write_record(Record("size", "m", {"bytes": 1}, created=date), tmp_path / run)
+    assert [record.created for record in records.read_records(tmp_path)] == sorted(dates)
 
 
 def test_the_same_record_is_kept_once_and_another_beside_it(tmp_path: Path) -> None:
     record = Record("size", "a/b: c", {"bytes": 1})
-    assert records.write(record, tmp_path) == records.write(record, tmp_path)
-    records.write(Record("size", "a/b: c", {"bytes": 2}), tmp_path)
+    assert records.write_record(record, tmp_path) == records.write_record(record, tmp_path)
+    records.write_record(Record("size", "a/b: c", {"bytes": 2}), tmp_path)
     assert len(list((tmp_path / "records").iterdir())) == 2
 
 
@@ -81,14 +81,14 @@ def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"x\.json is not a record .*; delete it or measure again"):
-        records.read_all(tmp_path)
+        records.read_records(tmp_path)
 
 
 def test_a_record_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
-    path = records.write(Record("size", "m", {"bytes": 1}), tmp_path)
+    path = records.write_record(Record("size", "m", {"bytes": 1}), tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2, "more": []}))
     with pytest.raises(UserError, match="version 2, this edgebnn reads 1; update edgebnn"):
-        records.read(path)
+        records.read_record(path)
 
 
 def test_a_record_needs_a_kind_a_model_and_finite_values() -> None:

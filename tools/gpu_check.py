@@ -112,7 +112,7 @@ def run_checks(session: Session, data: str) -> dict[str, tuple[str, float]]:
         found[name] = said, time.monotonic() - begin
         values = {"ok": int(said.startswith("ok")), "seconds": round(found[name][1], 1)}
         context: dict[str, Any] = {"check": name, "said": said, "quick": session.quick, "machine": machine.describe()}
-        records.write(Record("check", "gpu-check", values, context), session.runs)
+        records.write_record(Record("check", "gpu-check", values, context), session.runs)
     return found
 
 

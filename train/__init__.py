@@ -1,1 +1,1 @@
-"""Training: `python -m train fit | recipe`. One method a file; a stage is a set of configuration values."""
+"""Training: the commands `python -m train fit`, `recipe` and `evaluate`."""

@@ -1,4 +1,4 @@
-"""`python -m train` in a clone, `python -m edgebnn.train` where edgebnn is installed."""
+"""Runs `python -m train` in a clone, or `python -m edgebnn.train` where edgebnn is installed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line of training: `python -m train`, or `edgebnn train`."""
+"""The command `edgebnn train`, or `python -m train` in a clone."""
 
 import gc
 import os
@@ -10,50 +10,56 @@ from edgebnn.errors import UserError
 from edgebnn.files import existing_file
 
 from .options import evaluate_parser, read_values, recipe_parser
-from .parallel.launch import one_voice
+from .parallel.launch import print_error_once
 from .shipped import config_paths, find_shipped, shipped_names, with_shipped_configs
 
-# OpenMP's threads otherwise wait by spinning, and where another program has a core, each of the hundreds of small
-# operations of a step waits for the scheduler: 100 times slower, measured. It is read when torch is imported.
+# By default, OpenMP's threads spin while they wait. If another program uses a core, each of the hundreds of small
+# operations of a step then waits for the scheduler. This was 100 times slower when measured. OpenMP reads the variable
+# when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 USAGE = """usage: edgebnn train fit --config FILE.yaml [--key value ...]        train one stage
        edgebnn train recipe FILE.yaml [--runs FOLDER] [--set NAME=VALUE ...]
                                                              run stages in order; finished stages are skipped
-       edgebnn train evaluate FILE... --data DATA            measure checkpoints and exported files as they are
+       edgebnn train evaluate FILE... --data DATA            measure checkpoints and exported files
 
 FILE.yaml may be the name of a file that comes with edgebnn, as in `edgebnn train recipe demo`.
 `edgebnn train COMMAND --help` lists the options of a command."""
 
 FIT_USAGE = """usage: edgebnn train fit --config FILE.yaml [--key value ...]
 
-Trains one stage, or runs one evaluation, and writes everything into its run folder. Every key of the configuration may
-follow as an option: --trainer.max_epochs 10, --data.init_args.root FOLDER.
+Runs one training or one evaluation, and writes everything into its run folder. Every key of the configuration can also
+be an option: --trainer.max_epochs 10, --data.init_args.root FOLDER.
 
   --config FILE          a configuration, or the name of one that comes with edgebnn:
 {configs}
-  --run FOLDER           folder of everything the run writes
+  --run FOLDER           folder of everything that the run writes
   --name NAME            the model's name in records and files
-  --ckpt_path LAST       the last.ckpt of a stopped run, to go on from
-  --seed_everything N    what everything random is drawn from
+  --ckpt_path LAST       the last.ckpt of a stopped run, to resume from
+  --seed_everything N    seed of everything that is random
   --checkpoint_minutes N, --checkpoint_steps N
-                         how often last.ckpt is written within an epoch
+                         minutes or optimizer steps between two writes of last.ckpt
 
 The keys of each part, with their defaults and meanings:
   edgebnn train fit --model.help METHOD        such as Distill, BURN, MoCoV2, LinearEvaluation
   edgebnn train fit --data.help DATA           such as ImageFolder, HuggingFace, Cifar10, Mnist5k
-  edgebnn train fit --help=all                 all others, the trainer's among them
+  edgebnn train fit --help=all                 all other keys, with the trainer's
   edgebnn train fit --config FILE.yaml --print_config      the whole configuration"""
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the command in `arguments`. What takes seconds to import is imported once the options are read.
+    """Runs a command of `edgebnn train`.
+
+    The options are read first, because torch takes seconds to import.
+
+    Args:
+        arguments: the command and its options.
 
     Raises:
-        UserError: there is no such command, or the command says what is wrong.
+        UserError: there is no such command, or the command fails.
     """
     command, *rest = arguments or [""]
-    with one_voice():
+    with print_error_once():
         if command == "fit":
             _fit(rest)
         elif command == "recipe":
@@ -100,7 +106,10 @@ def _evaluate(arguments: list[str]) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """For imports: what they make stays, and looking for garbage in it took 1.7 of the start's 10.5 CPU seconds."""
+    """Turns garbage collection off in its block.
+
+    Imported modules stay in memory. Searching them for garbage took 1.7 of the 10.5 CPU seconds of the start.
+    """
     gc.disable()
     try:
         yield

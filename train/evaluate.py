@@ -1,9 +1,9 @@
-"""`python -m train evaluate`: top-1 and top-5 of networks with their own classifiers.
+"""`python -m train evaluate`: the top-1 and top-5 accuracy of networks with their own classifiers.
 
     python -m train evaluate FILE... --data DATA [--record RUN]
 
-A FILE is a checkpoint of ours, a published file as it is, or an exported `.onnx` or `.tflite` file. The images are
-preprocessed as the file says; files that say the same see the very same tensors.
+A FILE is one of our checkpoints, a published file, or an exported `.onnx` or `.tflite` file. Each file says its
+resolution and normalisation. Files with the same values get the same tensors.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from edgebnn import records, runtime
-from edgebnn.checkpoint.report import load_checkpoint
+from edgebnn.checkpoint.report import load_and_report
 from edgebnn.errors import check
 from edgebnn.files import sha256
 from edgebnn.hints import read_hints
@@ -30,16 +30,23 @@ from .data.by_name import open_data
 from .data.module import Images
 from .engine.failures import one_line_errors
 from .evaluation.class_order import match_classes
-from .evaluation.classifier import Classifier, from_checkpoint, from_export
+from .evaluation.classifier import Classifier, classifier_from_checkpoint, classifier_from_export
 from .evaluation.tally import Tally, count_answers
 from .methods.measured import data_name
 
 PROTOCOL = "own classifier"
-"""What records call it: nothing was trained for the evaluation."""
+"""Name of this evaluation in records. It trains nothing."""
 
 
 def main(chosen: argparse.Namespace) -> None:
-    """Runs the command with the options of `train.options.evaluate_parser`. Raises `UserError` on a user's mistake."""
+    """Runs the command.
+
+    Args:
+        chosen: the options of `train.options.evaluate_parser`.
+
+    Raises:
+        UserError: a file or the data cannot be read, or do not fit each other.
+    """
     threads = chosen.threads or torch.get_num_threads()
     with one_line_errors():
         classifiers = [_load(path, chosen, threads) for path in chosen.files]
@@ -47,26 +54,26 @@ def main(chosen: argparse.Namespace) -> None:
             _check_whole(classifier.path)
         tallies = evaluate(classifiers, chosen.data, batch=chosen.batch, workers=chosen.workers)
     found = [_record(tally, data, tallies[0][0], threads, chosen.name) for tally, data in tallies]
-    # Printed first: should the folder not be writable, the figures of a long run are not lost.
+    # Printed before the records are written. If the folder cannot be written, the results of a long run are not lost.
     print(json.dumps([asdict(record) for record in found], indent=1) if chosen.json else _table(tallies, found))
     for record in found if chosen.record else ():
-        records.write(record, chosen.record)
+        records.write_record(record, chosen.record)
 
 
 def evaluate(
     classifiers: Sequence[Classifier], source: str, *, batch: int | None = None, workers: int | None = None
 ) -> list[tuple[Tally, Images]]:
-    """Returns the answers of each classifier on the test images of `source`, and the data that it saw.
+    """Returns the answers of each classifier on the test images, and the data that it saw.
 
     Args:
-        classifiers: the networks; those that share a resolution and a normalisation share one pass over the images.
+        classifiers: the networks. Networks with the same resolution and normalisation share one pass over the images.
         source: as for `open_data`.
-        batch: images loaded at a time; None for the largest batch that a network of the pass takes.
-        workers: processes that load; None for the data's default.
+        batch: images per loaded batch. None for the largest batch of the networks in the pass.
+        workers: number of loading processes. None for the data's default.
 
     Raises:
-        UserError: the data are not there, or their classes do not fit a network. Every network is checked before the
-            first image is shown.
+        UserError: the data do not exist, or their classes do not fit a network. All networks are checked before the
+            first image is loaded.
     """
     passes: dict[tuple[Any, ...], tuple[Images, list[Tally]]] = {}
     tallies = []
@@ -95,17 +102,19 @@ def evaluate(
 def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
     batch = chosen.batch
     if Path(path).suffix.lower() in LOADERS:
-        classifier = from_export(runtime.load(path, threads=threads), batch=batch, hints=read_hints(chosen))
+        classifier = classifier_from_export(
+            runtime.load_model(path, threads=threads), batch=batch, hints=read_hints(chosen)
+        )
         if assumed := classifier.described_by["assumed"]:
             _tell(f"assumed of {path}: {', '.join(assumed)}")
         return classifier
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return from_checkpoint(path, load_checkpoint(path, chosen), device=device, threads=threads, batch=batch)
+    return classifier_from_checkpoint(path, load_and_report(path, chosen), device=device, threads=threads, batch=batch)
 
 
 def _check_whole(path: Path) -> None:
-    """Raises `UserError` if the digest of the file would say nothing about its weights."""
-    whole = path.suffix.lower() != ".onnx" or not onnx_file.keeps_weights_elsewhere(path)
+    """Raises `UserError` if the file keeps its weights elsewhere, because its SHA-256 would not depend on them."""
+    whole = path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(path)
     check(whole, f"model {path} keeps weights in other files; save it as one file to record it")
 
 
@@ -133,7 +142,7 @@ def _record(tally: Tally, data: Images, first: Tally, threads: int, name: str | 
 
 
 def _table(tallies: Sequence[tuple[Tally, Images]], found: Sequence[Record]) -> str:
-    """One row per file, and a line about the data."""
+    """Returns a table with one row per file, and a line about the data."""
     header = ["file", "format", "runtime", "images", "right", "top-1", "top-5", "images/s", "same top-1"]
     rows = [
         [
@@ -149,7 +158,7 @@ def _table(tallies: Sequence[tuple[Tally, Images]], found: Sequence[Record]) -> 
         ]
         for (tally, _), record in zip(tallies, found)
     ]
-    # One file alone has nothing to be compared with.
+    # The last column compares a file with the first one. One file alone has no such column.
     shown = 9 if len(rows) > 1 else 8
     text = columns([row[:shown] for row in [header, *rows]], "lllrrrrrr"[:shown])
     context = found[0].context

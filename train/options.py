@@ -1,4 +1,4 @@
-"""The options of the commands but `fit`; without torch, so that help and mistakes need not wait for it."""
+"""The options of `recipe` and `evaluate`. This module does not import torch, so help and errors appear at once."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", metavar="FILE", help="checkpoint, ours or published; .onnx; .tflite")
     parser.add_argument("--data", required=True, help=DATA)
     parser.add_argument("--threads", type=positive, help="threads that a network may use (default: torch's)")
-    text = "images at a time (default: what suits the resolution; a file may fix it)"
+    text = "images per batch (default: a number that suits the resolution; a file may fix it)"
     parser.add_argument("--batch", type=positive, help=text)
     parser.add_argument("--workers", type=int, help="processes that load images (default: up to 8 for folders)")
     parser.add_argument("--name", help="the model's name in records (default: what the file says)")
@@ -37,12 +37,12 @@ def recipe_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgebnn train recipe", description="Runs the stages of a recipe in order.")
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with edgebnn")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="what ${NAME} stands for in it")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="values of the recipe's ${NAME}s")
     return parser
 
 
 def read_values(given: list[str]) -> dict[str, str]:
-    """Returns the values by name of `--set`. Raises `UserError` for a name without a value."""
+    """Returns the values of `--set` by name. Raises `UserError` for a name without a value."""
     for each in given:
         check("=" in each, f"--set {each} lacks a value; write NAME=VALUE")
     return dict(each.split("=", 1) for each in given)

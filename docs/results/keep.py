@@ -38,7 +38,7 @@ def keep(run: Path, kept: Path = KEPT) -> list[Path]:
         # A record is written once: what was kept of an earlier, replaced run must not stay beside the new.
         shutil.rmtree(target, ignore_errors=True)
         for path in sorted((stage / records.FOLDER).glob("*.json")):
-            records.read(path)
+            records.read_record(path)
             written.append(target / records.FOLDER / path.name)
             write_bytes(written[-1], path.read_bytes())
         rows = curve(stage)

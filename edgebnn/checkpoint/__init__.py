@@ -1,6 +1,15 @@
-"""Checkpoints: this project's own files, and files published by others."""
+"""Reads and writes checkpoints: edgebnn's own files, and published files of other code."""
 
-from edgebnn.checkpoint.file import KINDS, NORMALISATION, RESOLUTION, Checkpoint, build, load, read_labels, save
+from edgebnn.checkpoint.file import (
+    KINDS,
+    NORMALISATION,
+    RESOLUTION,
+    Checkpoint,
+    build_network,
+    load_checkpoint,
+    read_labels,
+    save_checkpoint,
+)
 from edgebnn.hints import NO_HINTS, Hints
 
 __all__ = [
@@ -10,8 +19,8 @@ __all__ = [
     "RESOLUTION",
     "Checkpoint",
     "Hints",
-    "build",
-    "load",
+    "build_network",
+    "load_checkpoint",
     "read_labels",
-    "save",
+    "save_checkpoint",
 ]

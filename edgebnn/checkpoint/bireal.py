@@ -1,11 +1,11 @@
-"""Bi-Real-Net-18 and ReActNet-18 as published (Liu et al.), translated to the names of `edgebnn.nn.BiRealNet`.
+"""Reads published files of Bi-Real-Net-18 and ReActNet-18 (Liu et al.) as `edgebnn.nn.BiRealNet`.
 
-    birealnet-18   four blocks a stage: binary_conv with `weights` as one (N, 1) column, bn1; where the
-                   stage begins, downsample.1 (1x1 convolution) and downsample.2 (BatchNorm)
-    reactnet-18    besides: move0 before the sign, move1, prelu, move2 after the shortcut; `weight` 4-D
+    birealnet-18   four blocks per stage: binary_conv with `weights` as one (N, 1) column, and bn1. The first block of a
+                   stage also has downsample.1 (1x1 convolution) and downsample.2 (BatchNorm).
+    reactnet-18    also move0 before the sign, and move1, prelu, move2 after the shortcut. `weight` is 4-D.
 
-ReActNet's public code names the weights of both its stages alike: `weight` 4-D is read as stage 2, both binary, unless
-the user says stage 1.
+ReActNet's public code uses the same names in both stages of training. A 4-D `weight` is read as stage 2 (activations
+and weights binary), unless the user says stage 1.
 """
 
 from dataclasses import replace
@@ -19,8 +19,8 @@ from edgebnn.nn import BiRealConfig
 from edgebnn.nn.bireal import BiRealArch
 
 
-def read(source: Source) -> Published:
-    """The network in `source`. Raises `UserError` as `edgebnn.checkpoint.layouts.read` does."""
+def read_bireal(source: Source) -> Published:
+    """Reads the network. Raises `UserError` as `edgebnn.checkpoint.layouts.read_published` does."""
     width = source.peek("conv1.weight").shape[0] / RESNET_CHANNELS[0]
     head = (len(source.peek("fc.weight")),) if "fc.weight" in source else ()
     reacts = "layer1.0.move0.bias" in source

@@ -1,10 +1,10 @@
-"""The classifiers in files of BURN's public code (Kim & Choi), from which the second stage of its training starts.
+"""Finds the classifiers in files of BURN's public code (Kim & Choi). Stage 2 of BURN's training starts from them.
 
     online_net.1.*        classifier.state_dict.*           on the student's features
-    diff_branch_net.1.*   teacher_classifier.state_dict.*   on those of the frozen ResNet-50
+    diff_branch_net.1.*   teacher_classifier.state_dict.*   on the features of the frozen ResNet-50
 
-The names on the left are those of a checkpoint of its training, those on the right what its
-`extract_weights_for_multi.py` makes of it. Each is a linear layer fc0, a BatchNorm bn0, ReLU, a linear layer fc1.
+A training checkpoint has the names on the left. `extract_weights_for_multi.py` of the public code writes the names on
+the right. Each classifier is a linear layer fc0, a BatchNorm bn0, a ReLU and a linear layer fc1.
 """
 
 import re
@@ -27,7 +27,7 @@ _PATTERN = re.compile(
 
 
 def find_heads(bundles: Iterable[Bundle]) -> dict[str, tuple[Bundle, str]]:
-    """Returns where the classifiers' tensors lie, by their names in the methods `burn` and `burn-code`."""
+    """Returns the bundle and the name of each classifier tensor, by its name in the methods `burn` and `burn-code`."""
     found = {}
     for bundle in bundles:
         for name in bundle.tensors:

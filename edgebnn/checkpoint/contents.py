@@ -1,9 +1,11 @@
-"""What a published file holds: its mappings of tensors, with the names that wrappers changed put right.
+"""Finds the mappings of tensors in a published file, and restores names that wrappers changed.
+
+Examples of such files:
 
 {"state_dict": {...}, "optimizer": {...}}       one mapping of weights among others, at any depth
-_orig_mod. _fsdp_wrapped_module. ...            left within names by torch.compile and by FSDP
+_orig_mod. _fsdp_wrapped_module. ...            added to names by torch.compile and FSDP
 0.weight 1.weight 4.0.conv1.weight ...          nn.Sequential(*list(resnet.children())[:-1]), as lightly has it
-layer2.0.shortcut.0.weight                      what torchvision calls downsample, in ResNets for CIFAR
+layer2.0.shortcut.0.weight                      torchvision's downsample, in ResNets for CIFAR
 """
 
 import re
@@ -17,17 +19,17 @@ from torch import Tensor
 from edgebnn.errors import check
 
 _TRANSPARENT = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Modules that hold another one and compute what it computes."""
+"""Wrapper modules that only call the module inside."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A mapping of tensors within a file.
+    """A mapping of tensors in a file.
 
     Attributes:
-        path: the keys that lead to it, () for the file's own mapping.
-        tensors: its tensors by their usual names.
-        names: for each of those names the one in the file.
+        path: the keys that lead to the mapping; () for the file's outermost mapping.
+        tensors: the tensors by their usual names.
+        names: the name in the file for each usual name.
     """
 
     path: tuple[str, ...]
@@ -36,7 +38,7 @@ class Bundle:
 
 
 def find_bundles(data: Any) -> list[Bundle]:
-    """Returns every mapping or list in `data` that holds tensors, outer ones first."""
+    """Returns every mapping or list in a file's content that has tensors, from the outermost inwards."""
     bundles: list[Bundle] = []
     waiting: list[tuple[tuple[str, ...], Any]] = [((), data)]
     seen = {id(data)}
@@ -50,7 +52,7 @@ def find_bundles(data: Any) -> list[Bundle]:
             names = _usual_names(tensors)
             bundles.append(Bundle(path, {usual: tensors[name] for usual, name in names.items()}, names))
         for name, item in items.items():
-            # A file can hold one mapping in several places, or within itself.
+            # A file can contain the same mapping in several places, or inside itself.
             if isinstance(item, (Mapping, list, tuple)) and id(item) not in seen:
                 seen.add(id(item))
                 waiting.append(((*path, name), item))
@@ -58,30 +60,33 @@ def find_bundles(data: Any) -> list[Bundle]:
 
 
 def refuse_last_ckpt(data: Any, what: str) -> None:
-    """Raises `UserError` if `data` is the `last.ckpt` of one of this project's runs."""
+    """Raises `UserError` if a file's content is the `last.ckpt` of a run of edgebnn."""
     if not isinstance(data, Mapping) or "pytorch-lightning_version" not in data:
         return
     state = data.get("state_dict")
     names = [str(key) for key in state] if isinstance(state, Mapping) else []
-    # Others, too, call a module's attribute `network`; a run's configuration and binary units are ours.
+    # Other code also has an attribute `network`. The configuration and the binary units show that the run is ours.
     ours = isinstance(data.get("config"), str) and any(name.startswith("network.") for name in names)
     ours = ours or "network.units.0.conv.weight" in names
-    check(not ours, f"{what} is a run's last.ckpt, the state of its training; give model.safetensors beside it")
+    check(
+        not ours,
+        f"{what} is the last.ckpt of a run, which is the state of its training; give model.safetensors beside it",
+    )
 
 
 def _usual_names(names: Iterable[str]) -> dict[str, str]:
-    """The name in the file for each usual name."""
+    """Returns the name in the file for each usual name."""
     found: dict[str, str] = {}
     for name in names:
         parts = [part for part in name.split(".") if part not in _TRANSPARENT]
         usual = re.sub(r"(^|\.)(layer[1-4]\.\d+)\.shortcut\.", r"\1\2.downsample.", ".".join(parts))
-        # Two names that differ in a wrapper alone both stay.
+        # If two names differ only in a wrapper, both are kept.
         found[name if usual in found else usual] = name
     return _named_children(found)
 
 
 def _named_children(names: dict[str, str]) -> dict[str, str]:
-    """`names` with the numbered children of a ResNet called as in torchvision."""
+    """Renames the numbered children of a ResNet to torchvision's names."""
     stages: dict[str, list[int]] = defaultdict(list)
     for name in names:
         match = re.fullmatch(r"((?:[^.]+\.)*)(\d{1,3})\.0\.conv1\.weight", name)
@@ -90,7 +95,7 @@ def _named_children(names: dict[str, str]) -> dict[str, str]:
     children: dict[str, str] = {}
     for prefix, numbers in stages.items():
         first = min(numbers)
-        # Between the BatchNorm and the first stage stand a ReLU and a max pool, or neither.
+        # A ReLU and a max pool may be between the BatchNorm and the first stage.
         if sorted(numbers) == list(range(first, first + 4)) and first > 1 and f"{prefix}0.weight" in names:
             children |= {f"{prefix}0": f"{prefix}conv1", f"{prefix}1": f"{prefix}bn1"}
             children |= {f"{prefix}{first + stage}": f"{prefix}layer{stage + 1}" for stage in range(4)}

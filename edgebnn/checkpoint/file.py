@@ -1,9 +1,10 @@
-"""Checkpoints: this project's own, and published ones as they are.
+"""Reads and writes checkpoints.
 
-Ours is a safetensors file: tensors by the names of the networks in `edgebnn.nn`, and in the header's
-metadata the network's configuration, under the name of its kind, and its `ModelInfo`, so that a file
-needs nothing else to be used.
-Published files are read by `edgebnn.checkpoint.layouts`. No file is ever unpickled beyond tensors and plain values.
+edgebnn's own checkpoint is a safetensors file. It has the tensors by the names of the networks in `edgebnn.nn`. The
+metadata in its header has the network's configuration, under the name of its kind, and the `ModelInfo`. So the file is
+complete.
+
+`edgebnn.checkpoint.layouts` reads published files. Unpickling is limited to tensors and plain values for every file.
 """
 
 import argparse
@@ -27,20 +28,20 @@ from edgebnn.graph.info import METADATA_KEY, ModelInfo
 from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.nn import BiRealConfig, Network, ReActNetConfig, ResNetConfig
 
-_SCALAR = np.float64(0).__reduce__()[0]  # its module has another name in every version of NumPy
+_SCALAR = np.float64(0).__reduce__()[0]  # the name of its module depends on the version of NumPy
 _PLAIN: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
     *((_SCALAR, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
 ]
-"""What a file may hold besides tensors: a trainer's arguments, and numbers of NumPy, such as the best accuracy."""
+"""The types that a file may contain besides tensors: a trainer's arguments, and NumPy numbers (the best accuracy)."""
 
 KINDS: dict[str, Any] = {"reactnet": ReActNetConfig, "bireal": BiRealConfig, "resnet": ResNetConfig}
-"""What a network is made from, by the metadata key of its configuration."""
+"""The type of a network's configuration, by its metadata key."""
 
 RESOLUTION, NORMALISATION = "resolution", "ImageNet's normalisation"
-"""How `Checkpoint.assumed` names what is assumed of the images."""
+"""The words in `Checkpoint.assumed` for assumptions about the images."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class Checkpoint:
     Attributes:
         model: the network.
         info: name, resolution, normalisation, labels.
-        layout: "edgebnn", or the published layout it was read from.
-        ignored: keys of the file that are no part of the network, and why: every key of the file that holds
-            tensors is either in the network or here. A mapping beside the weights ("optimizer") is one key.
-        assumed: what was assumed because neither the file nor the user says it, in words ("stage 2",
-            "resolution 224"); empty for this project's own files.
-        heads: state of what a published method trained beside the network, by this project's names: BURN's
-            `classifier` and `target_classifier`. Their keys are in `ignored`, too.
+        layout: "edgebnn", or the name of the published layout.
+        ignored: for each unused key of the file, the reason. Every key that has tensors is used for the network or
+            listed here. A mapping beside the weights ("optimizer") counts as one key.
+        assumed: the assumptions that were made because neither the file nor the user says otherwise, such as "stage 2"
+            or "resolution 224". Empty for edgebnn's own files.
+        heads: state of the modules that a published method trained beside the network, by edgebnn's names: BURN's
+            `classifier` and `target_classifier`. Their keys are listed in `ignored` too.
     """
 
     model: Network
@@ -67,8 +68,17 @@ class Checkpoint:
     heads: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save(path: str | Path, model: Network, info: ModelInfo) -> None:
-    """Writes `model` and `info` to `path`, whole or not at all. Raises `UserError` if it cannot."""
+def save_checkpoint(path: str | Path, model: Network, info: ModelInfo) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        path: the file.
+        model: the network.
+        info: its description.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     kind = next(kind for kind, config in KINDS.items() if type(model.config) is config)
     metadata = {kind: json.dumps(asdict(model.config)), METADATA_KEY: info.to_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -79,24 +89,23 @@ def save(path: str | Path, model: Network, info: ModelInfo) -> None:
             raise UserError(f"cannot write {path} ({error}); free space or choose another path") from None
 
 
-def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS) -> Checkpoint:
-    """Reads one of this project's checkpoints, or a published file as it is (`edgebnn.checkpoint.layouts`).
+def load_checkpoint(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS) -> Checkpoint:
+    """Loads a checkpoint of edgebnn, or a published file (`edgebnn.checkpoint.layouts`).
 
     Args:
         path: the file.
-        what: what it is to the user, for messages ("teacher", ...).
-        hints: what the user says about a published file. One of this project's says it all itself, and takes another
-            resolution only.
+        what: the role of the file in messages, such as "teacher".
+        hints: the user's hints about a published file. A checkpoint of edgebnn accepts only another resolution.
 
     Raises:
-        UserError: the file is missing, cut off, not a checkpoint, of an unknown layout, or contradicts the hints; or
-            these make no sense.
+        UserError: the file is missing, cut off, no checkpoint, of an unknown layout, or contradicts the hints, or the
+            hints are invalid.
     """
     hints.check()
     path = existing_file(path, what)
     with path.open("rb") as file:
         start = file.read(9)
-    # A safetensors file starts with the length of a JSON header, then the header itself.
+    # A safetensors file starts with the length of a JSON header (8 bytes), and the header follows.
     safe = len(start) == 9 and start[8:] == b"{"
     try:
         metadata, data = _read_safetensors(path, what) if safe else ({}, _unpickle(path, what))
@@ -105,15 +114,15 @@ def load(path: str | Path, *, what: str = "checkpoint", hints: Hints = NO_HINTS)
         return _load_published(path, what, data, hints)
     except UserError:
         raise
-    except Exception as error:  # a file may be anyone's, and torch raises whatever its values lead it to
+    except Exception as error:  # the file is untrusted, and its values can make torch raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()[:200]
         raise UserError(
-            f"{what} {path} does not hold the network it looks like ({reason}); fetch or train it again"
+            f"{what} {path} does not fit the network of its keys ({reason}); fetch or train it again"
         ) from None
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """Returns the class names in one of this project's checkpoints; none of any other file."""
+    """Returns the class names in a checkpoint of edgebnn. For any other file the result is empty."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return ModelInfo.from_json((file.metadata() or {})[METADATA_KEY]).labels
@@ -134,24 +143,26 @@ def _unpickle(path: Path, what: str) -> Any:
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # as above
-        # Its own message advises loading with code execution allowed, which is no advice to pass on.
+        # torch's own message advises to allow code execution. This advice must not be passed on.
         if "allowlist this global" in str(error):
             named = re.search(r"GLOBAL (\S{1,80}) was not", str(error))
             raise UserError(
-                f"{what} {path} holds Python objects besides tensors{f' ({named[1]})' if named else ''}, which are not "
-                "loaded from a file that may be anyone's; save its state_dict alone"
+                f"{what} {path} contains Python objects besides tensors{f' ({named[1]})' if named else ''}, which are "
+                "not loaded from untrusted files; save only its state_dict"
             ) from None
-        raise UserError(f"{what} {path} is no checkpoint, or cut off or damaged; fetch it again") from None
+        raise UserError(f"{what} {path} is no checkpoint, or it is cut off or damaged; fetch it again") from None
 
 
 def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str, Tensor], hints: Hints) -> Checkpoint:
     said = {"stage": hints.stage, "stem stride": hints.stem_stride, "normalisation": hints.mean}
     for name, value in said.items():
-        check(value is None, f"{what} {path} is edgebnn's own and says its {name} itself; leave the {name} out")
-    check(not hints.ema, f"{what} {path} is edgebnn's own and holds no averaged weights (EMA); leave ema out")
+        check(value is None, f"{what} {path} is a checkpoint of edgebnn and states its {name}; leave the {name} out")
+    check(not hints.ema, f"{what} {path} is a checkpoint of edgebnn and has no averaged weights (EMA); leave ema out")
     kind = next((kind for kind in KINDS if kind in metadata), None)
     if kind is None or METADATA_KEY not in metadata:
-        raise UserError(f"{what} {path} is of another version of edgebnn; give one written by this one's `train fit`")
+        raise UserError(
+            f"{what} {path} is from another version of edgebnn; give a file that `train fit` of this version wrote"
+        )
     fields = json.loads(metadata[kind])
     config = KINDS[kind](**{**fields, "head": tuple(fields["head"])})
     try:
@@ -159,13 +170,13 @@ def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str
     except UserError as error:
         raise UserError(f"{what} {path}: {error}") from None
     resolution = info.resolution if hints.resolution is None else hints.resolution
-    return Checkpoint(build(config, tensors), replace(info, resolution=resolution), "edgebnn", {})
+    return Checkpoint(build_network(config, tensors), replace(info, resolution=resolution), "edgebnn", {})
 
 
 def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoint:
-    published = layouts.read(data, f"{what} {path}", hints)
+    published = layouts.read_published(data, f"{what} {path}", hints)
     check_hints(published.config, hints, f"{what} {path}")
-    model = build(published.config, published.state)
+    model = build_network(published.config, published.state)
     info = ModelInfo(name=_name(path))
     given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
     assumed = list(published.assumed)
@@ -179,13 +190,13 @@ def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoin
 
 
 def _name(path: Path) -> str:
-    """The file's name without the endings of checkpoints."""
+    """Returns the file's name without the suffixes of checkpoints."""
     return re.sub(r"(\.(pth|pt|pyth|ckpt|bin|safetensors|tar|gz))*$", "", path.name, flags=re.IGNORECASE) or "model"
 
 
-def build(config: Any, state: dict[str, Tensor]) -> Network:
-    """A network of that configuration with that state, floats as float32, in eval mode."""
-    # The weights come from the state, so the initialisation would be work for nothing.
+def build_network(config: Any, state: dict[str, Tensor]) -> Network:
+    """Returns a network in eval mode, with a configuration of `edgebnn.nn` and a state dict. Floats become float32."""
+    # The weights come from the state, so they need no initialisation.
     with torch.device("meta"):
         model: Network = config.build()
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}

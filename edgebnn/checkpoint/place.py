@@ -1,4 +1,4 @@
-"""Which of the networks in a published file is the one to read."""
+"""Chooses which of the networks in a published file is read."""
 
 import re
 from dataclasses import dataclass
@@ -12,66 +12,73 @@ from edgebnn.hints import Hints
 
 _USUAL_KEYS = ("state_dict", "model")
 _USUAL_PARTS = {"module", "encoder_q", "backbone", "model", "online_net", "0"}
-"""What most codes call the mapping with the weights, and the modules around a network. Other names are taken too, but
-not where one of these is there."""
+"""The usual names of the mapping with the weights, and of the modules around a network. Other names are accepted if
+none of these occurs."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a network lies in a file: the names in `bundle` that start with `prefix`, which is "" or ends at a dot."""
+    """The place of a network in a file.
+
+    Attributes:
+        bundle: the mapping that has the network's tensors.
+        prefix: the prefix of their names: "", or a text that ends with a dot.
+    """
 
     bundle: Bundle
     prefix: str
 
     @property
     def parts(self) -> list[str]:
+        """The keys and module names that lead to the network."""
         return [*self.bundle.path, *self.prefix.split(".")[:-1]]
 
     @property
     def name(self) -> str:
-        """How the place is called in messages."""
+        """The name of the place in messages."""
         return ".".join(self.parts) or "the file itself"
 
     @property
     def aside(self) -> bool:
-        """Whether its name says that it is not the trained network but an average, a key encoder or a teacher."""
+        """Whether the name shows that this is not the trained network, but an average, a key encoder or a teacher."""
         return is_aside(self.name)
 
     @property
     def unusual(self) -> tuple[bool, bool]:
-        """Whether an unusual name leads to the bundle, and to the network within it."""
+        """Whether unusual names lead to the bundle, and whether unusual names lead to the network in it."""
         return not set(self.bundle.path) <= set(_USUAL_KEYS), not set(self.prefix.split(".")[:-1]) <= _USUAL_PARTS
 
     @property
     def rank(self) -> int:
-        """Order among places of usual names."""
+        """The order among places with usual names."""
         first = self.bundle.path[:1]
         return _USUAL_KEYS.index(first[0]) if first and first[0] in _USUAL_KEYS else len(_USUAL_KEYS)
 
     def weights(self) -> dict[str, Tensor]:
+        """Returns the network's tensors by their names within the network."""
         start = len(self.prefix)
         return {key[start:]: value for key, value in self.bundle.tensors.items() if key.startswith(self.prefix)}
 
 
 def find_places(bundles: list[Bundle], key: str) -> list[Place]:
-    """Returns all places of networks that have a tensor whose name matches the regular expression `key`."""
+    """Returns the places of all networks that have a tensor whose name matches a regular expression."""
     pattern = re.compile(rf"((?:[^.]+\.)*?){key}")
     matches = [(bundle, pattern.fullmatch(name)) for bundle in bundles for name in bundle.tensors]
     return [Place(bundle, match[1]) for bundle, match in matches if match]
 
 
 def choose_place(places: list[Place], what: str, hints: Hints) -> tuple[Place, list[str]]:
-    """Returns the place of the network to read, and what was assumed in choosing it, in words.
+    """Returns the place of the network to read, and the assumptions of this choice.
 
-    Averages, key encoders and teachers are read where they are all there is, or, averages, where the user asks.
+    Averages, key encoders and teachers are read only if the file has nothing else. The user can ask for averages.
 
     Raises:
-        UserError: several different networks could be meant, or the file lacks the averages that the user asks for.
+        UserError: several different networks could be meant, or the user asks for averages and the file has none.
     """
     averaged = [place for place in places if is_averaged(place.name) or _follows_student(place, places)]
     if hints.ema:
         names = ", ".join(place.name for place in places)
-        check(averaged, f"{what} holds no averaged weights (EMA) beside the trained ones, only {names}; leave ema out")
+        check(averaged, f"{what} has no averaged weights (EMA) beside the trained ones, only {names}; leave ema out")
         candidates = averaged
     else:
         candidates = [place for place in places if not place.aside] or averaged or places
@@ -81,8 +88,8 @@ def choose_place(places: list[Place], what: str, hints: Hints) -> tuple[Place, l
     equals = [place.name for place in rivals if place.unusual == best.unusual]
     if equals and any(best.unusual):
         names = ", ".join([best.name, *equals])
-        raise UserError(f"{what} holds several networks ({names}); save the one you mean as a state dict of its own")
-    assumed = [f"the network under {best.name}, not that under {place.name}" for place in rivals]
+        raise UserError(f"{what} contains several networks ({names}); save the right one as a state dict of its own")
+    assumed = [f"the network under {best.name}, not the one under {place.name}" for place in rivals]
     if not hints.ema:
         left = [place for place in averaged if place != best]
         assumed += [f"the trained weights, not the averaged ones (EMA) under {place.name}" for place in left]
@@ -90,7 +97,7 @@ def choose_place(places: list[Place], what: str, hints: Hints) -> tuple[Place, l
 
 
 def describe_others(places: list[Place], best: Place) -> dict[str, str]:
-    """Returns for the prefixes of the networks beside the chosen one, in its bundle, why they are not read."""
+    """Returns the prefixes of the other networks in the chosen bundle, each with the reason why it is not read."""
     others = [place for place in places if place.bundle is best.bundle and place.prefix != best.prefix]
     return {
         place.prefix: explain(place.name)
@@ -100,7 +107,10 @@ def describe_others(places: list[Place], best: Place) -> dict[str, str]:
 
 
 def _follows_student(place: Place, places: list[Place]) -> bool:
-    """Whether `place` is a teacher whose student has weights of the same shapes, as DINO's and Mean Teacher's."""
+    """Returns whether a place has a teacher that averages its student, as in DINO and Mean Teacher.
+
+    The student then has weights of the same shapes.
+    """
     if not any("teacher" in part for part in place.parts):
         return False
     shapes = {key: value.shape for key, value in place.weights().items()}
@@ -109,7 +119,7 @@ def _follows_student(place: Place, places: list[Place]) -> bool:
 
 
 def _same(one: Place, other: Place) -> bool:
-    """Whether both places hold the same tensors."""
+    """Returns whether two places have equal tensors."""
     first, second = one.weights(), other.weights()
     if first.keys() != second.keys():
         return False

@@ -1,15 +1,20 @@
-"""ReActNet-A as published, translated to the names of `edgebnn.nn.ReActNet`.
+"""Reads published files of ReActNet-A as `edgebnn.nn.ReActNet`.
 
-    reactnet   Liu et al.: `weights` as one (N, 1) column at stage 2, `weight` 4-D at stage 1
-    s2-bnn     Shen et al.: `weight` 4-D; every block holds all three pointwise convolutions and their
-               BatchNorms, though it runs either the one or the other two; `fc` is a classifier after
-               linear evaluation, a projection of two layers after pretraining
-    burn       Kim & Choi: `weight` 4-D; `fc.0` with a ReLU after pooling, the classifier outside the
-               backbone
+    reactnet   Liu et al.: `weights` as one (N, 1) column in stage 2, and 4-D `weight` in stage 1.
+    s2-bnn     Shen et al.: 4-D `weight`. Every block has three pointwise convolutions with BatchNorms, but it runs
+               only the first, or only the other two. `fc` is a classifier after linear evaluation, and a projection of
+               two layers after pretraining.
+    burn       Kim & Choi: 4-D `weight`. `fc.0` with a ReLU follows the pooling. The classifier is outside the backbone.
 
-S2-BNN and BURN name the weights of both stages alike: they are read as stage 2, both binary, unless the user says
-stage 1. Some forks of ReActNet hold `weight` 4-D at stage 2, too: weights that are signs already tell it, others do
-not, and are read as stage 1 unless the user says 2. No file tells the stride of the first convolution.
+The layout does not always show the stage of training:
+
+- S2-BNN and BURN use the same names in both stages. Their files are read as stage 2 (activations and weights binary),
+  unless the user says stage 1.
+- Some forks of ReActNet have a 4-D `weight` in stage 2 too. If the weights are signs, the file is read as stage 2.
+Other
+  files are read as stage 1, unless the user says stage 2.
+
+No file shows the stride of the first convolution.
 """
 
 from dataclasses import replace
@@ -31,15 +36,15 @@ _DEAD = [
 ]
 
 
-def read(source: Source) -> Published:
-    """The network in `source`. Raises `UserError` as `edgebnn.checkpoint.layouts.read` does."""
+def read_reactnet(source: Source) -> Published:
+    """Reads the network. Raises `UserError` as `edgebnn.checkpoint.layouts.read_published` does."""
     layout, config = _describe(source)
     columns = has_columns(source, "feature.1.binary_3x3")
     state = {"stem.weight": source.take("feature.0.conv1.weight")} | source.norm("stem_norm", "feature.0.bn1")
     for block in _BLOCKS:
         state |= _block(source, block)
     weights = (state[f"units.{number}.conv.weight"] for number in range(2 * len(_BLOCKS)))
-    # ReActNet's stage 1 trains ordinary convolutions, which its stage 2 has nowhere.
+    # In stage 1 ReActNet trains ordinary convolutions with a 4-D weight. Its stage 2 has none.
     usual: Literal[1, 2] = 1 if layout == "reactnet" else 2
     config = replace(
         config,

@@ -1,9 +1,9 @@
-"""Why a network has no use for a tensor of its file, told from the tensor's name."""
+"""Explains, from the name of a tensor, why a network does not use it."""
 
 import re
 
 COUNTERS = ("total_ops", "total_params", "n_averaged")
-"""Last parts of the names under which a profiler (thop) and `AveragedModel` count; any module may have them."""
+"""The last parts of names of counters by a profiler (thop) and by `AveragedModel`. Any module can have them."""
 
 PROJECTOR = "a projector of a kind that edgebnn's networks do not have"
 HEAD = "a head beside the network"
@@ -22,27 +22,27 @@ _REASONS = (
     (rf"{_NETWORK}_k|key_encoder", _KEY_ENCODER),
     (r"encoder_m|momentum\w*|\w+_momentum|target\w*", _FOLLOWING),
     (rf"teacher\w*|\w+_teacher|{_NETWORK}_t|diff_branch_net", _TEACHER),
-    (r"\w*queue\w*|memory_bank", "keys that contrastive learning remembers"),
-    (r"predict\w*|pred_\w+|\w+_predictor", "a predictor, which training alone uses"),
-    (r"prototypes", "prototypes, which training alone uses"),
+    (r"\w*queue\w*|memory_bank", "the memory of contrastive learning"),
+    (r"predict\w*|pred_\w+|\w+_predictor", "a predictor, which only training uses"),
+    (r"prototypes", "prototypes, which only training uses"),
     (r"proj\w*|\w+_proj\w*|neck|mlp", PROJECTOR),
     (r"\w*classifier\w*|fc_cls|\w*head\w*|linear|fc", HEAD),
     (r"\w*loss\w*|criterion|center", "part of the loss"),
 )
-"""Patterns of a whole part of a name, between dots, in capitals or not, and what such a name says; the first that is
-found counts."""
+"""Patterns of a part of a name between two dots, with the reason that such a name gives. The first match counts. Upper
+and lower case are equal."""
 
 
 def explain(name: str) -> str | None:
-    """Returns what a training run uses the tensors called `name` for, None if the name does not say."""
+    """Returns for what training uses tensors of this name, or None if the name does not show it."""
     return next((why for part, why in _REASONS if re.search(rf"(^|\.)({part})(\.|$)", name, re.IGNORECASE)), None)
 
 
 def is_averaged(name: str) -> bool:
-    """Returns whether the name says that a network is the running average (EMA) of another."""
+    """Returns whether a name shows that a network is the running average (EMA) of another network."""
     return explain(name) == _AVERAGED
 
 
 def is_aside(name: str) -> bool:
-    """Returns whether the name says that a network is another than the one that was trained."""
+    """Returns whether a name shows that a network is not the trained network."""
     return explain(name) in (_AVERAGED, _KEY_ENCODER, _FOLLOWING, _TEACHER)

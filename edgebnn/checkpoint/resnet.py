@@ -1,13 +1,13 @@
-"""Real-valued ResNet-18, 34 and 50 as published, translated to the names of `edgebnn.nn.ResNet`.
+"""Reads published files of real-valued ResNet-18, 34 and 50 as `edgebnn.nn.ResNet`.
 
-    torchvision   a classifier `fc` (`linear` in ResNets for CIFAR), or none; also timm's, MoCo v1's, Barlow
-                  Twins' and DINO's files, and MoCo's linear evaluations
-    moco          MoCo v2 (Chen et al., 2020): `fc.0`, ReLU, `fc.2`; the key encoder and the queue beside it
-    swav          SwAV (Caron et al., NeurIPS 2020): `projection_head` of a linear layer, BatchNorm, ReLU and
-                  a linear layer, then L2 normalisation; `prototypes` after it. Any width: RN50-w2, w4, w5
+    torchvision   A classifier `fc` (`linear` in ResNets for CIFAR), or none. Files of timm, MoCo v1, Barlow Twins and
+                  DINO, and MoCo's linear evaluations, have this layout too.
+    moco          MoCo v2 (Chen et al., 2020): `fc.0`, ReLU, `fc.2`. The file also has the key encoder and the queue.
+    swav          SwAV (Caron et al., NeurIPS 2020): `projection_head` is a linear layer, BatchNorm, ReLU and a linear
+                  layer, followed by L2 normalisation. `prototypes` follow. Any width: RN50-w2, w4, w5.
 
-The blocks are torchvision's in all three. Of a network with another head (SimSiam's and MoCo v3's `fc` with
-BatchNorms, ...) the backbone is read, and the head is ignored.
+All three layouts have torchvision's blocks. If a network has another head (SimSiam's or MoCo v3's `fc` with
+BatchNorms), its backbone is read and its head is ignored.
 """
 
 from typing import get_args
@@ -22,18 +22,18 @@ from edgebnn.nn import ResNetConfig
 from edgebnn.nn.resnet import BLOCKS, EXPANSION, ResNetArch
 
 _STEMS = ("conv1.0.weight", "conv2.weight", "stem.0.weight")
-"""The first convolution, or the second, of the stems of ResNet-C and -D."""
+"""The first or second convolution in the stems of ResNet-C and ResNet-D."""
 
 _NOT_OURS = [
     ("prototypes.", "scores of SwAV's prototypes, which follow the network's output"),
     *((start, PROJECTOR) for start in ("fc.", "linear.", "projector.", "projection.", "projection_head.")),
     *((start, "a head beside the network") for start in ("head.", "classifier.")),
-    ("predictor.", "a predictor, which training alone uses"),
+    ("predictor.", "a predictor, which only training uses"),
 ]
 
 
-def read(source: Source) -> Published:
-    """The network in `source`. Raises `UserError` as `edgebnn.checkpoint.layouts.read` does."""
+def read_resnet(source: Source) -> Published:
+    """Reads the network. Raises `UserError` as `edgebnn.checkpoint.layouts.read_published` does."""
     arch = _find_arch(source)
     layout, names = _find_head(source)
     config = ResNetConfig(
@@ -58,8 +58,8 @@ def _find_arch(source: Source) -> ResNetArch:
     deep = next((key for key in _STEMS if key in source), None)
     if deep:
         raise UserError(
-            f"{source.what} holds {deep}: its stem is several 3x3 convolutions (ResNet-C, ResNet-D), which edgebnn's "
-            "ResNets do not have; give a ResNet with one first convolution"
+            f"{source.what} contains {deep}: its stem is several 3x3 convolutions (ResNet-C, ResNet-D), which "
+            "edgebnn's ResNets do not have; give a ResNet with a single first convolution"
         )
     counts = []
     for stage in range(1, 5):
@@ -73,12 +73,12 @@ def _find_arch(source: Source) -> ResNetArch:
             return arch
     blocks = "bottleneck blocks" if expansion == 4 else "blocks"
     raise UserError(
-        f"{source.what} holds a ResNet of {counts} {blocks}; give a ResNet-18, ResNet-34 or ResNet-50, of any width"
+        f"{source.what} contains a ResNet of {counts} {blocks}; give a ResNet-18, ResNet-34 or ResNet-50, of any width"
     )
 
 
 def _find_head(source: Source) -> tuple[str, list[tuple[str, str]]]:
-    """The layout, and the linear layers' names: theirs and ours."""
+    """Returns the layout, and the names of each linear layer: in the file and in edgebnn."""
     if _has_layers(source, "projection_head.", {"0", "1", "3"}):
         return "swav", [("projection_head.0", "head.0"), ("projection_head.3", "head.3")]
     if _has_layers(source, "fc.", {"0", "2"}):
@@ -88,7 +88,7 @@ def _find_head(source: Source) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _has_layers(source: Source, name: str, numbers: set[str]) -> bool:
-    """Whether the head called `name` begins with layer 0 and has no layers but those numbered so."""
+    """Returns whether a head has layer 0, and no layers beside the given numbers."""
     found = {part.split(".")[0] for part in source.under(name)}
     return "0" in found and found <= numbers
 

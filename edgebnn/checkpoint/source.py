@@ -1,4 +1,4 @@
-"""What the readers of the published layouts share: a file's tensors, each taken once and checked."""
+"""The tensors of a published file, for the readers of all layouts. Each tensor is taken once and checked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 @dataclass(frozen=True)
 class Published:
-    """A published file in this project's terms.
+    """A published file, translated to edgebnn's names.
 
     Attributes:
-        config: the network's configuration, one of `edgebnn.nn`.
-        state: its state dict.
-        layout: the name of the layout.
-        ignored: keys of the file that the network has no use for, and why.
-        assumed: what was assumed because neither the file nor the user says it, in words ("stage 2").
-        heads: state of what a method trained beside the network, by this project's names: BURN's classifiers.
+        config: the network's configuration, of `edgebnn.nn`.
+        state: the network's state dict.
+        layout: name of the layout.
+        ignored: for each unused key of the file, the reason.
+        assumed: the assumptions that were made because neither the file nor the user says otherwise ("stage 2").
+        heads: state of the modules that a method trained beside the network, by edgebnn's names: BURN's classifiers.
     """
 
     config: Any
@@ -36,19 +36,19 @@ class Published:
 
 
 class Source:
-    """A network's tensors, each taken once, so that what is left over is known.
+    """The tensors of a network in a published file. Each is taken once, so that the unused ones are known.
 
     Args:
         tensors: the file's state dict.
-        prefix: what the network's own keys start with; every other key is `outside`.
-        what: the file, for messages.
-        hints: what the user says about the file.
-        others: prefixes of networks beside this one, and why they are not read.
-        names: the names in the file of tensors that are called otherwise there.
+        prefix: prefix of the network's keys. Every other key is `outside`.
+        what: the name of the file in messages.
+        hints: the user's hints about the file.
+        others: prefixes of other networks in the state dict, each with the reason why it is not read.
+        names: the names in the file, for tensors that have another name there.
 
     Attributes:
-        outside: the tensors of the state dict that are not the network's; a reader may take some.
-        assumed: what a reader assumed so far, in words; a reader appends to it.
+        outside: the tensors of the state dict that are not part of the network. A reader may take some.
+        assumed: the assumptions so far. A reader appends to them.
     """
 
     def __init__(
@@ -56,17 +56,18 @@ class Source:
         tensors: dict[str, Tensor],
         prefix: str,
         what: str,
+        *,
         hints: Hints = NO_HINTS,
         others: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
         self._others = others or {}
         self._names = names or {}
-        # The prefix of another network may be longer than this one's, and start with it.
+        # The prefix of another network can begin with this network's prefix.
         apart = tuple(other for other in self._others if len(other) > len(prefix))
         self._prefix = prefix
         self._tensors: dict[str, Tensor] = {}
-        self._modules: set[str] = set()  # those at the top of whose tensors some were taken
+        self._modules: set[str] = set()  # top-level modules of which a tensor was taken
         self.outside: dict[str, Tensor] = {}
         for key, tensor in tensors.items():
             counts = key.rpartition(".")[2] in COUNTERS
@@ -82,16 +83,25 @@ class Source:
         return key in self._tensors
 
     def under(self, start: str) -> list[str]:
-        """Returns the ends of those of the network's names that begin with `start`."""
+        """Returns the network's names that begin with `start`, without this beginning."""
         return [key[len(start) :] for key in self._tensors if key.startswith(start)]
 
     def peek(self, key: str) -> Tensor:
+        """Returns a tensor without taking it. Raises `UserError` if it is missing."""
         if key not in self._tensors:
-            raise UserError(f"{self.what} lacks {key}; it is cut off or of an unknown layout, fetch it again")
+            raise UserError(f"{self.what} lacks {key}: it is cut off or of an unknown layout; fetch it again")
         return self._tensors[key]
 
     def take(self, key: str, *shapes: tuple[int, ...]) -> Tensor:
-        """The tensor, floats as float32; if shapes are given it must have one of them."""
+        """Takes a tensor and returns it, floats as float32.
+
+        Args:
+            key: its name within the network.
+            shapes: the shapes that it may have; any shape if none are given.
+
+        Raises:
+            UserError: the tensor is missing or has another shape.
+        """
         tensor = self.peek(key)
         if shapes and tuple(tensor.shape) not in shapes:
             raise UserError(f"{self.what}: {key} has shape {tuple(tensor.shape)}, not {shapes[0]}; is it whole?")
@@ -100,9 +110,9 @@ class Source:
         return tensor.float() if tensor.is_floating_point() else tensor
 
     def resnet_stem_stride(self) -> int:
-        """Returns the stride of a ResNet's first convolution: 2 where it is 7x7, 1 where it is 3x3.
+        """Returns the stride of a ResNet's first convolution: 2 if it is 7x7, and 1 if it is 3x3.
 
-        The 3x3 one is that of ResNets for small images, without a max pool.
+        ResNets for small images have a 3x3 convolution and no max pool.
         """
         shape = tuple(self.peek("conv1.weight").shape)
         if shape[-1] == 3 and self.hints.stem_stride is None:
@@ -112,22 +122,35 @@ class Source:
         return 1 if shape[-1] == 3 else 2
 
     def norm(self, new: str, *olds: str) -> dict[str, Tensor]:
-        """The state of the BatchNorm `new`, which stands for those named `olds`, side by side."""
+        """Takes BatchNorms that lie side by side, and returns the state of one BatchNorm that replaces them.
+
+        Args:
+            new: name of the BatchNorm in edgebnn.
+            olds: names of the BatchNorms in the file.
+        """
         state = {f"{new}.{part}": torch.cat([self.take(f"{old}.{part}") for old in olds]) for part in _NORM_PARTS}
-        # One counter serves BatchNorms side by side; files of old PyTorch have none.
+        # One counter suffices. Files from old PyTorch have no counter.
         part = "num_batches_tracked"
         counters = [self.take(f"{old}.{part}") for old in olds if f"{old}.{part}" in self]
         return state | {f"{new}.{part}": counters[0] if counters else torch.zeros((), dtype=torch.long)}
 
     def convolution(self, old: str, shape: tuple[int, int, int, int]) -> Tensor:
-        """The weights of the binary convolution `old`: 4-D `weight`, or `weights` in one column."""
+        """Takes the weights of a binary convolution and returns them in a shape.
+
+        The file has them as 4-D `weight`, or as `weights` in one column (N, 1).
+        """
         key = f"{old}.weights" if f"{old}.weights" in self else f"{old}.weight"
         column = (shape[0] * shape[1] * shape[2] * shape[3], 1)
-        # Signs may be stored as whole numbers.
+        # Some files store signs as whole numbers.
         return self.take(key, shape, column).reshape(shape).float()
 
     def reacting(self, unit: str, sign: str, shift_in: str, slope: str, shift_out: str) -> dict[str, Tensor]:
-        """The state of the RSign and the RPReLU of `unit`, from modules of the other names."""
+        """Takes the modules of an RSign and an RPReLU, and returns their state for a unit.
+
+        Args:
+            unit: name of the unit in edgebnn.
+            sign, shift_in, slope, shift_out: names of the modules in the file.
+        """
         return {
             f"{unit}.sign.shift": self.take(f"{sign}.bias").flatten(),
             f"{unit}.act.shift_in": self.take(f"{shift_in}.bias").flatten(),
@@ -136,34 +159,34 @@ class Source:
         }
 
     def linear(self, new: str, old: str) -> dict[str, Tensor]:
-        """The state of the linear layer `new`, in the file `old`."""
+        """Takes the linear layer `old` of the file, and returns its state for the layer `new`."""
         return {f"{new}.{part}": self.take(f"{old}.{part}") for part in ("weight", "bias")}
 
     def rest(self, reasons: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-        """Returns the names in the file of what was not taken, and why it need not be.
+        """Returns the tensors that were not taken, by their names in the file, each with the reason.
 
         Args:
-            reasons: beginnings of names within the network, and why what is called so has no use.
+            reasons: beginnings of names within the network, each with the reason why such tensors are unused.
 
         Raises:
-            UserError: something is left that no published layout has.
+            UserError: a tensor is left that no published layout has.
         """
         ignored = {self._name(key): self._explain_outside(key) for key in self.outside}
         for key in self._tensors:
             why = next((why for start, why in reasons if key.startswith(start)), None) or self._explain_beside(key)
             if why is None:
                 raise UserError(
-                    f"{self.what} holds {self._name(self._prefix + key)}, which no published layout has; "
-                    "is it another network?"
+                    f"{self.what} contains {self._name(self._prefix + key)}, which no published layout has; "
+                    "check that it is the right network"
                 )
             ignored[self._name(self._prefix + key)] = why
         return ignored
 
     def _explain_beside(self, key: str) -> str | None:
-        """Why a module beside those that the network runs has no use; None where it may be part of the network."""
+        """Returns why a module that the network does not run is unused; None if it may be part of the network."""
         module = key.split(".")[0]
         why = None if module in self._modules else explain(module)
-        # Of a network that has none by the usual names, it would be the classifier.
+        # If the network has no classifier of a usual name, this head would be its classifier.
         return None if why == HEAD and not {"fc", "linear"} & self._modules else why
 
     def _explain_outside(self, key: str) -> str:

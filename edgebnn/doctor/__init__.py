@@ -1,6 +1,9 @@
-"""Why a model file is slow, large or wrong on a device: `edgebnn doctor`. NumPy and onnxruntime only."""
+"""`edgebnn doctor`: finds out why a model file is slow, large or wrong on a device.
+
+It needs NumPy and ONNX Runtime only.
+"""
 
 from edgebnn.doctor.examine import examine
-from edgebnn.doctor.report import Finding, Report
+from edgebnn.doctor.report import DoctorReport, Finding
 
-__all__ = ["Finding", "Report", "examine"]
+__all__ = ["DoctorReport", "Finding", "examine"]

@@ -1,4 +1,4 @@
-"""What the doctor says: findings, and the tables they stand beside."""
+"""The doctor's report: its findings and its tables."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -7,18 +7,19 @@ from edgebnn.doctor.analysis.convolutions import Convolution
 from edgebnn.text import columns, printable
 
 Severity = Literal["problem", "note"]
-NAMED = 3
+SHOWN_NAMES = 3
+"""The number of operators or tensors that the text of a finding names."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know or to mend.
+    """One finding.
 
     Attributes:
-        code: which finding it is, for programs.
-        severity: "problem": the file is slow, large or wrong for it; "note": worth knowing.
+        code: identifies the finding in programs.
+        severity: "problem" if the file is slow, large or wrong because of it; "note" otherwise.
         what: what was found.
-        remedy: what to do.
+        remedy: what to do about it.
         where: names of the operators or tensors.
     """
 
@@ -31,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes of a part of the file."""
+    """The bytes of one part of the file."""
 
     name: str
     bytes: int
@@ -39,12 +40,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Uncounted:
-    """Operators of a kind that no count of OPs holds.
+    """The operators of one kind that are not counted as OPs.
 
     Attributes:
-        kind: their name.
-        count: how many there are.
-        values: what they read and write for one image, constants left out.
+        kind: the operators' name.
+        count: number of operators.
+        values: number of values that they read and write for one image, without constants.
     """
 
     kind: str
@@ -54,7 +55,14 @@ class Uncounted:
 
 @dataclass(frozen=True)
 class Work:
-    """Multiply-accumulates of a kind, and the least milliseconds a core takes for them; None if that is not known."""
+    """The multiply-accumulates of one kind.
+
+    Attributes:
+        kind: "binary", "integer" or "float".
+        macs: number of multiply-accumulates for one image.
+        rate: multiply-accumulates per second on the core; 0 if it is not known.
+        milliseconds: the least time on the core; None if the rate is not known.
+    """
 
     kind: str
     macs: int
@@ -64,7 +72,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """The roofline: what the multiply-accumulates alone would take on one core."""
+    """The roofline: the time of the multiply-accumulates alone on one core."""
 
     core: str
     work: tuple[Work, ...]
@@ -72,21 +80,22 @@ class Speed:
 
     @property
     def milliseconds(self) -> float:
-        """Of what is known."""
+        """The sum of the times that are known."""
         return sum(work.milliseconds or 0.0 for work in self.work)
 
 
 @dataclass(frozen=True)
-class Report:
-    """All of it.
+class DoctorReport:
+    """The report on one file.
 
     Attributes:
-        path, format, bytes: the file; its bytes with those of files beside it that hold its weights.
-        findings: about the file.
-        environment: findings about this machine; none where another core was named.
-        convolutions: each of the file's.
-        parts: bytes by part, the sum being the file.
-        uncounted: operators that take time without counting as OPs, most values first.
+        path, format: the file and its format.
+        bytes: size of the file and of the external files that hold its weights.
+        findings: findings about the file.
+        environment: findings about this machine; empty if another core was named.
+        convolutions: the file's convolutions and linear layers.
+        parts: bytes by part. Their sum is `bytes`.
+        uncounted: operators that take time but are not counted as OPs, most values first.
         speed: the roofline.
     """
 
@@ -102,14 +111,15 @@ class Report:
 
     @property
     def problems(self) -> int:
+        """Number of problems, in the file and in the machine."""
         return sum(finding.severity == "problem" for finding in (*self.findings, *self.environment))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Returns the report as JSON data. The field names are part of the command's interface."""
         return asdict(self) | {"problems": self.problems}
 
     def to_text(self) -> str:
-        """For people."""
+        """Returns the report as text for a terminal."""
         blocks = [f"{printable(self.path)}: {self.format}, {self.bytes / 1e6:.2f} MB"]
         found = (*self.findings, *self.environment)
         blocks += [_finding(finding) for finding in found] or ["nothing found"]
@@ -121,8 +131,8 @@ class Report:
 
 
 def _finding(finding: Finding) -> str:
-    names = printable(", ".join(finding.where[:NAMED]))
-    more = f" and {len(finding.where) - NAMED} more" if len(finding.where) > NAMED else ""
+    names = printable(", ".join(finding.where[:SHOWN_NAMES]))
+    more = f" and {len(finding.where) - SHOWN_NAMES} more" if len(finding.where) > SHOWN_NAMES else ""
     lines = [f"{finding.severity.upper()}  {finding.what}", f"  do: {finding.remedy}"]
     return "\n".join([*lines, *([f"  at: {names}{more}"] if names else [])])
 

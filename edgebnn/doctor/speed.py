@@ -1,4 +1,4 @@
-"""The least time a file's multiply-accumulates take on one core: this machine's, measured, or a named one."""
+"""Estimates the least time of a file's multiply-accumulates on one core: this machine's core, or a named one."""
 
 import time
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from edgebnn.errors import UserError
 from edgebnn.runtime import kernels
 
 INT8_FACTOR = 2
-"""Products of int8 beside those of floats: 82 to 89 against 41 G a second on AVX2 (docs/notes/exports.md)."""
+"""How many int8 products a core computes in the time of one float product (docs/notes/exports.md)."""
 
-SIDE = 64
-"""Of the float matrices multiplied: what NumPy's BLAS does on one thread, in the first cache."""
+MATRIX_SIDE = 64
+"""Side of the float matrices that are multiplied. NumPy's BLAS uses one thread for them, and they fit the L1 cache."""
 
 TRIES, REPEATS = 7, 50
 
 
 @dataclass(frozen=True)
 class Core:
-    """Multiply-accumulates a second of one core.
+    """The rates of one core, in multiply-accumulates per second.
 
     Attributes:
         name: the core and its clock.
-        binary: of bits: EOR, CNT and ADD of 128 bits; 0 where it is not known.
-        floats: of float32.
+        binary: rate for bits (EOR, CNT and ADD of 128 bits on ARM); 0 if it is not known.
+        floats: rate for float32.
     """
 
     name: str
@@ -39,12 +39,13 @@ CORES = {
     "cortex-a72": Core("Cortex-A72 at 1.5 GHz (Raspberry Pi 4), llvm-mca's model", 1.5e9 * 128 / 1.69, 1.5e9 * 4),
     "cortex-a76": Core("Cortex-A76 at 2.4 GHz (Raspberry Pi 5), estimated", 2.4e9 * 128 / 1.5, 2.4e9 * 8),
 }
-"""Binary: docs/notes/kernels.md, "On ARM". Floats: FMLA of 4 lanes, one a cycle on the A72 and two on the A76."""
+"""Binary rates: docs/notes/kernels.md, "On ARM". Float rates: FMLA of 4 lanes, one per cycle on the A72 and two on the
+A76."""
 
 
-def this_machine() -> Core:
-    """This machine's core, measured in about a tenth of a second; the best of several tries."""
-    left = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+def measure_this_machine() -> Core:
+    """Measures the rates of this machine's core in about a tenth of a second. The best of several tries counts."""
+    left = np.random.default_rng(0).standard_normal((MATRIX_SIDE, MATRIX_SIDE), np.float32)
     out = np.empty_like(left)
     best = np.inf
     for _ in range(TRIES):
@@ -56,12 +57,18 @@ def this_machine() -> Core:
         isa = kernels.isa()
         binary, name = max(kernels.popcount_ceiling(isa) for _ in range(TRIES)), f"this machine, measured ({isa})"
     except UserError:
-        binary, name = 0.0, "this machine, measured (bits not: its kernels do not run)"
-    return Core(name, binary, SIDE**3 / best)
+        binary, name = 0.0, "this machine, measured (no rate for bits: the kernels do not run)"
+    return Core(name, binary, MATRIX_SIDE**3 / best)
 
 
 def roofline(convolutions: Sequence[Convolution], core: Core, remark: str = "") -> Speed:
-    """The least time of the convolutions and linear layers on `core`."""
+    """Returns the least time of the convolutions and linear layers on a core.
+
+    Args:
+        convolutions: the file's convolutions and linear layers.
+        core: the core.
+        remark: a remark for the report.
+    """
     rates = {"binary": core.binary, "integer": INT8_FACTOR * core.floats, "float": core.floats}
     macs = dict.fromkeys(rates, 0)
     for each in convolutions:

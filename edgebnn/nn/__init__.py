@@ -1,4 +1,4 @@
-"""Binary layers and networks for training, and the real-valued ResNets that teach them. PyTorch."""
+"""PyTorch layers and networks: binary networks for training, and real-valued ResNets as teachers."""
 
 from edgebnn.nn.bireal import BiRealConfig, BiRealNet, BiRealUnit, Sign
 from edgebnn.nn.layers import BinaryConv2d, RPReLU, RSign

@@ -1,13 +1,13 @@
-"""Bi-Real-Net-18 (Liu et al., ECCV 2018) and ReActNet-18 (Liu et al., ECCV 2020): binary ResNet-18s.
+"""Bi-Real-Net-18 (Liu et al., ECCV 2018) and ReActNet-18 (Liu et al., ECCV 2020), which are binary ResNet-18s.
 
-Both are ResNet-18 with a shortcut around every 3x3 convolution, 16 units in all:
+Both are ResNet-18 with a shortcut around every 3x3 convolution. They have 16 units:
 
     Bi-Real-Net-18    BatchNorm(BinaryConv2d(sign(x))) + shortcut(x)
     ReActNet-18       RPReLU(BatchNorm(BinaryConv2d(RSign(x))) + shortcut(x))
 
-The stem is ResNet's 7x7 convolution, BatchNorm and max pool, with no ReLU between them. Where a unit
-halves the resolution, its shortcut is a 2x2 average pool, a real-valued 1x1 convolution and BatchNorm.
-(The papers' figures; the ReLU and the downsample path after the authors' public codes.)
+The stem is ResNet's 7x7 convolution, BatchNorm and max pool, without a ReLU. In a unit that halves the resolution, the
+shortcut is a 2x2 average pool, a real-valued 1x1 convolution and a BatchNorm. The structure is that of the papers'
+figures. The missing ReLU and the downsampling shortcut follow the authors' public code.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ BiRealArch = Literal["birealnet-18", "reactnet-18"]
 
 @dataclass(frozen=True)
 class BiRealConfig(BinaryConfig):
-    """What a binary ResNet-18 is made from: of width 1 its stem has 64 channels, its features are 512.
+    """The configuration of a binary ResNet-18. With width 1 its stem has 64 channels, and it has 512 features.
 
-    With `stem_stride` 1 the stem is a 3x3 convolution of stride 1 and there is no max pool.
+    With `stem_stride` 1 the stem is a 3x3 convolution of stride 1, without a max pool.
 
     Attributes:
-        arch: which of the two networks.
+        arch: "birealnet-18" or "reactnet-18".
     """
 
     arch: BiRealArch = "reactnet-18"
@@ -48,15 +48,15 @@ class BiRealConfig(BinaryConfig):
         return scale_channels(RESNET_CHANNELS, self.width)[-1]
 
     def build(self) -> "BiRealNet":
-        """A new network."""
+        """Returns a new network."""
         return BiRealNet(self)
 
 
 class Sign(nn.Module):
-    """sign(x), nothing learnt.
+    """sign(x), without learnt values.
 
-    With `binary` false it is clip(x, -1, 1), by which Bi-Real-Net's real-valued pretraining replaces the
-    sign (section 3.3): without it nothing in the network would be non-linear.
+    With `binary` false it is clip(x, -1, 1), as in Bi-Real-Net's real-valued pretraining (section 3.3). Otherwise the
+    network would have no non-linear part.
     """
 
     def __init__(self, *, binary: bool = True, gradient: Gradient = "polynomial") -> None:
@@ -65,11 +65,12 @@ class Sign(nn.Module):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the signs of x, or x clipped to [-1, 1], in the shape of x."""
         return binarize(x, self.gradient) if self.binary else F.hardtanh(x)
 
 
 class BiRealUnit(nn.Module):
-    """act(BatchNorm(BinaryConv2d(sign(x))) + shortcut(x)), with what the two networks have for act and sign."""
+    """One unit: act(BatchNorm(BinaryConv2d(sign(x))) + shortcut(x)), with the act and the sign of each network."""
 
     def __init__(self, shape: UnitShape, config: BiRealConfig) -> None:
         super().__init__()
@@ -96,12 +97,13 @@ class BiRealUnit(nn.Module):
         self.act = RPReLU(outputs) if reacts else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the unit's output (N, outputs, H / stride, W / stride) for x (N, inputs, H, W)."""
         out, shortcut = self.norm(self.conv(self.sign(x), signs=self.sign.binary)), self.downsample(x)
         return out + shortcut if self.act is None else self.act(out, shortcut)
 
 
 class BiRealNet(Network):
-    """Bi-Real-Net-18 or ReActNet-18 of any width, its step-1 form and its real-valued twin."""
+    """Bi-Real-Net-18 or ReActNet-18 of any width. The configuration also makes stage-1 forms and real-valued twins."""
 
     def __init__(self, config: BiRealConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What networks are made from: plain values, checked, since a configuration may come from anyone's file."""
+"""The configurations of networks: plain values that are checked, because they may come from an untrusted file."""
 
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -9,24 +9,24 @@ from edgebnn.nn.estimators import Gradient, WeightGradient
 
 MAX_OUTPUTS = 1 << 20
 MAX_LAYERS = 16
-"""Of a head. Far above any network's: a damaged file must not make a program build millions of layers."""
+"""Limits of a head, far above any real network. A damaged file must not make a program build millions of layers."""
 
 
 @dataclass(frozen=True)
 class BinaryConfig:
-    """What the binary networks share.
+    """The fields that the configurations of all binary networks share.
 
     Attributes:
         width: factor on all channels; 1 is as published.
-        stem_stride: 2 as published; 1 suits small images.
-        padding: what the 3x3 binary convolutions see beyond the border: zero (as published) or one.
-        head: widths of the linear layers after pooling, ReLU between them: () gives features,
-            (1000,) a classifier, (1024, 128) MoCo v2's projection.
-        head_relu: whether a ReLU follows the last of them too (BURN's backbone).
-        binary_activations: whether convolutions see signs; step 1 binarises these alone.
-        binary_weights: whether convolutions hold signs; step 2 binarises both.
-        activation_gradient: pseudo-gradient of the activations' sign.
-        weight_gradient: pseudo-gradient of the binary weights: clipped (ReActNet, S2-BNN) or scaled-identity (BURN).
+        stem_stride: stride of the stem: 2 as published, 1 for small images.
+        padding: padding of the 3x3 binary convolutions: zero (as published) or one.
+        head: widths of the linear layers after pooling, with a ReLU between two layers. () returns the features,
+            (1000,) is a classifier, and (1024, 128) is MoCo v2's projection.
+        head_relu: whether a ReLU follows the last layer too (BURN's backbone).
+        binary_activations: whether convolutions read signs. Stage 1 binarises only the activations.
+        binary_weights: whether convolutions have signs as weights. Stage 2 binarises activations and weights.
+        activation_gradient: pseudo-gradient of the sign of activations.
+        weight_gradient: pseudo-gradient of binary weights: clipped (ReActNet, S2-BNN) or scaled-identity (BURN).
     """
 
     width: float = 1.0
@@ -54,7 +54,11 @@ class BinaryConfig:
 
 
 def check_choices(config: Any, **choices: tuple[Any, ...]) -> None:
-    """Raises `UserError` unless each of the named fields of `config` has one of its valid values."""
+    """Checks named fields of a configuration. `choices` has the valid values of each field.
+
+    Raises:
+        UserError: a field has another value.
+    """
     for name, valid in choices.items():
         value = getattr(config, name)
         check(
@@ -64,7 +68,7 @@ def check_choices(config: Any, **choices: tuple[Any, ...]) -> None:
 
 
 def check_head(widths: tuple[int, ...]) -> None:
-    """Raises `UserError` unless a head can have linear layers of these widths."""
+    """Raises `UserError` if a head cannot have linear layers of these widths."""
     check(len(widths) <= MAX_LAYERS, f"a head of {len(widths)} layers is more than {MAX_LAYERS}")
     sound = all(type(width) is int and 1 <= width <= MAX_OUTPUTS for width in widths)
     check(sound, f"head widths {widths} are not whole numbers from 1 to {MAX_OUTPUTS}")

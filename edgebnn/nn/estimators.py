@@ -1,17 +1,17 @@
-"""Sign functions with their pseudo-gradients.
+"""Sign functions and their pseudo-gradients.
 
-The forward value is +1 where x >= 0 and -1 elsewhere; 0 counts as +1, since bits know no 0 (published
-code uses `torch.sign`, where 0 stays 0). A NaN becomes -1, as in the inference graph.
+The forward value is +1 where x >= 0, and -1 elsewhere. 0 becomes +1, because a bit has no value 0 (published code uses
+`torch.sign`, where 0 stays 0). A NaN becomes -1, as in the inference graph.
 
-The derivative of sign is 0 almost everywhere, so the gradient g of the output is multiplied by the
-derivative of a smooth stand-in instead:
+The derivative of sign is 0 almost everywhere. So the gradient of the output is multiplied by the derivative of another
+function, the pseudo-gradient:
 
     polynomial    2 + 2x on [-1, 0), 2 - 2x on [0, 1), 0 outside   Bi-Real-Net (ECCV 2018), equation 5
     clipped       1 on [-1, 1], 0 outside                          BinaryNet (NeurIPS 2016), equation 4
     identity      1 everywhere
 
-All of it follows from x, so nothing but x is kept for the backward pass: in a network a tensor that
-exists anyway, as the unit's shortcut.
+The pseudo-gradient depends only on x, so only x is kept for the backward pass. In a network x exists anyway, because it
+is the input of the unit's shortcut.
 """
 
 from typing import Any, Literal, get_args
@@ -24,53 +24,53 @@ from edgebnn.errors import check
 Gradient = Literal["polynomial", "clipped", "identity"]
 
 WeightGradient = Literal["polynomial", "clipped", "identity", "scaled-identity"]
-"""How a gradient passes the sign of binary weights (`edgebnn.nn.convolution.binarize_weight`)."""
+"""The pseudo-gradients of binary weights (`edgebnn.nn.convolution.binarize_weight`)."""
 
 
 def sign(x: Tensor) -> Tensor:
-    """+1 where x >= 0, else -1, in the type of x. No gradient."""
+    """Returns +1 where x >= 0, else -1, in the type of x. It has no gradient."""
     return signs_above(x, 0, x.dtype)
 
 
 def signs_above(x: Tensor, threshold: Tensor | float, dtype: torch.dtype) -> Tensor:
-    """+1 where x >= threshold, else -1, in `dtype`. No gradient."""
-    # Arithmetic on zeros and ones, as torch.where is many times slower on CPUs, and so are its booleans.
+    """Returns +1 where x >= threshold, else -1, in the type `dtype`. It has no gradient."""
+    # Arithmetic on zeros and ones: on CPUs torch.where and booleans are many times slower.
     ones = torch.ge(x, threshold, out=torch.empty_like(x, dtype=dtype))
     return ones.mul_(2).sub_(1)
 
 
 def binarize(x: Tensor, gradient: Gradient) -> Tensor:
-    """`sign(x)` with the named pseudo-gradient, in the type of x.
+    """Returns `sign(x)` with a pseudo-gradient, in the type of x.
 
     Raises:
-        UserError: there is no pseudo-gradient of that name.
+        UserError: the pseudo-gradient is unknown.
     """
     _check(gradient)
     return _Sign.apply(x, gradient)
 
 
 def binarize_shifted(x: Tensor, shift: Tensor, gradient: Gradient) -> Tensor:
-    """`binarize(x + shift)` in one step, x + shift itself never kept.
+    """Returns `binarize(x + shift)` in one step, without keeping x + shift.
 
     Args:
         x: (N, C, H, W).
         shift: (C,).
-        gradient: of the sign.
+        gradient: pseudo-gradient of the sign.
 
     Returns:
-        signs (N, C, H, W); under autocast in its lower type, which holds +1 and -1 as well as any.
+        Signs (N, C, H, W). Under autocast they have its lower precision, which represents +1 and -1 exactly.
 
     Raises:
-        UserError: there is no pseudo-gradient of that name.
+        UserError: the pseudo-gradient is unknown.
     """
     _check(gradient)
     return _ShiftedSign.apply(x, shift, gradient)
 
 
 def pseudo_gradient(grad: Tensor, x: Tensor, gradient: Gradient) -> Tensor:
-    """The gradient of x, where `grad` is that of sign(x). Overwrites x."""
+    """Returns the gradient of x. `grad` is the gradient of sign(x). Overwrites x."""
     if gradient == "polynomial":
-        # 2 - 2|x| is both pieces at once, and the clamp is the 0 outside.
+        # 2 - 2|x| is both pieces of the polynomial, and the clamp makes it 0 outside of them.
         return torch.rsub(x.abs_(), 2, alpha=2).clamp_(min=0).mul_(grad)
     if gradient == "clipped":
         return x.abs_().le_(1).mul_(grad)
@@ -78,7 +78,7 @@ def pseudo_gradient(grad: Tensor, x: Tensor, gradient: Gradient) -> Tensor:
 
 
 def compute_type(x: Tensor, *others: Tensor) -> torch.dtype:
-    """The type a convolution of x would compute in."""
+    """Returns the type in which a convolution of x and the other tensors is computed."""
     dtype = x.dtype
     for other in others:
         dtype = torch.promote_types(dtype, other.dtype)
@@ -111,7 +111,7 @@ class _ShiftedSign(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, shift: Tensor, gradient: Gradient) -> Tensor:
         ctx.gradient = gradient
         ctx.save_for_backward(x, shift)
-        # Where gradual underflow holds, x + s >= 0 and x >= -s are the same, and the sum need not be formed.
+        # With gradual underflow x + s >= 0 and x >= -s are equivalent, so the sum need not be computed.
         return signs_above(x, -shift[:, None, None], compute_type(x, shift))
 
     @staticmethod

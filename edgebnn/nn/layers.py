@@ -12,9 +12,9 @@ from edgebnn.nn.estimators import Gradient, WeightGradient, binarize_shifted
 
 
 class RSign(nn.Module):
-    """sign(x + shift) with a learnt shift a channel (section 4.2, equation 4, with shift = -alpha).
+    """sign(x + shift) with a learnt shift per channel (section 4.2, equation 4, with shift = -alpha).
 
-    With `binary` false it gives `x + shift` itself: the real-valued twin.
+    With `binary` false it returns `x + shift`, as the real-valued twin needs it.
     """
 
     def __init__(self, channels: int, *, binary: bool = True, gradient: Gradient = "polynomial") -> None:
@@ -24,11 +24,12 @@ class RSign(nn.Module):
         self.gradient = gradient
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the signs (N, channels, H, W) of x + shift for x of the same shape."""
         return binarize_shifted(x, self.shift, self.gradient) if self.binary else x + self.shift[:, None, None]
 
 
 class RPReLU(nn.Module):
-    """PReLU(x + shift_in) + shift_out, everything learnt a channel (section 4.2, equation 5)."""
+    """PReLU(x + shift_in) + shift_out with learnt shifts and slopes per channel (section 4.2, equation 5)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,12 +38,12 @@ class RPReLU(nn.Module):
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """RPReLU(x + shortcut), the sum taken in the same step."""
+        """Returns RPReLU(x + shortcut) for x and shortcut (N, channels, H, W), with the sum in the same step."""
         return _RPReLU.apply(x, shortcut, self.shift_in, self.slope, self.shift_out)
 
 
 class _RPReLU(torch.autograd.Function):
-    """Keeps one tensor, what the PReLU sees."""
+    """RPReLU that keeps only one tensor for the backward pass: the input of the PReLU."""
 
     @staticmethod
     def forward(
@@ -57,7 +58,7 @@ class _RPReLU(torch.autograd.Function):
             seen = x + shortcut
             seen = seen.add_(shift_in) if seen.dtype == dtype else seen + shift_in
         ctx.save_for_backward(seen, slope)
-        # The kernel below F.prelu, which autocast would have round its input.
+        # F.prelu's kernel is called directly, because autocast would round the input of F.prelu.
         return torch.ops.aten._prelu_kernel(seen, slope_[None].to(seen.dtype)).add_(shift_out)
 
     @staticmethod
@@ -77,23 +78,24 @@ class _RPReLU(torch.autograd.Function):
 
 
 def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """What torch's kernel gives, bit for bit, the gradients of x and, not yet summed, of the slope.
+    """Returns the gradient of x, and the gradient of the slope before it is summed.
 
-    Torch's takes one element at a time on CPUs; five passes over vectors take a fifth of its time.
+    The results equal torch's kernel bit for bit. On CPUs torch's kernel computes one element at a time. These five
+    passes over vectors take a fifth of its time.
     """
     below = torch.le(x, 0, out=torch.empty_like(x)).mul_(grad)
     return torch.sub(grad, below).addcmul_(below, slope), below.mul_(x)
 
 
 class BinaryConv2d(nn.Module):
-    """A 1x1 or 3x3 convolution whose weights are alpha * sign(W), alpha = mean |W| of an output channel.
+    """A 1x1 or 3x3 convolution with weights alpha * sign(W). Alpha is the mean |W| of each output channel.
 
-    Alpha is XNOR-Net's scale (ECCV 2016, equation 6), held constant in the backward pass. `gradient` says how
-    the gradient of alpha * sign(W) reaches W (`binarize_weight`): ReActNet's public code clips it, BURN's
-    multiplies it by alpha. With `binary` false the convolution uses W itself.
+    Alpha is XNOR-Net's scale (ECCV 2016, equation 6), and is constant in the backward pass. `gradient` decides how the
+    gradient of alpha * sign(W) becomes the gradient of W (`binarize_weight`): ReActNet's public code clips it, and
+    BURN's multiplies it by alpha. With `binary` false the convolution uses W itself.
 
-    A 3x3 convolution pads its input by one pixel of 0 or of +1: `padding`. Bits know no 0, so +1 is
-    what some kernels run fastest; as published it is 0.
+    A 3x3 convolution pads its input by one pixel. `padding` is the value: 0 as published, or +1. Some kernels run +1
+    fastest, because a bit has no value 0.
     """
 
     def __init__(
@@ -110,7 +112,8 @@ class BinaryConv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
         if not self.weight.is_meta:
-            # On the meta device torch would import its compiler, whose LLVM cannot live beside TensorFlow's.
+            # On the meta device torch would import its compiler. Its LLVM crashes a process that has TensorFlow's LLVM
+            # too.
             nn.init.kaiming_normal_(self.weight)
         self.stride = stride
         self.padding = padding
@@ -118,23 +121,26 @@ class BinaryConv2d(nn.Module):
         self.gradient = gradient
 
     def scale(self) -> Tensor:
-        """Alpha, (outputs, 1, 1, 1); ones where the weights are real-valued."""
+        """Returns alpha, (outputs, 1, 1, 1). With real-valued weights it is 1."""
         if self.binary:
             return mean_magnitude(self.weight)
         return self.weight.detach().new_ones(len(self.weight), 1, 1, 1)
 
     def forward(self, x: Tensor, *, signs: bool = False) -> Tensor:
-        """The convolution of x (N, I, H, W).
+        """Returns the convolution of x (N, I, H, W).
 
         Args:
-            x: input.
-            signs: whether x is known to hold +1 and -1 alone; then it is kept for the backward pass as bits.
+            x: the input.
+            signs: whether x holds only +1 and -1. It is then kept for the backward pass as one byte per sign.
         """
-        border = self.weight.shape[2] // 2
-        outside = 1.0 if border and self.padding == "one" else 0.0
+        padding = self.weight.shape[2] // 2
+        pad_value = 1.0 if padding and self.padding == "one" else 0.0
         if signs:
-            return convolve_signs(x, self.weight, self.stride, border, outside, self.gradient if self.binary else None)
-        if outside:
-            x, border = F.pad(x, (border,) * 4, value=outside), 0
+            gradient = self.gradient if self.binary else None
+            return convolve_signs(
+                x, self.weight, stride=self.stride, padding=padding, pad_value=pad_value, gradient=gradient
+            )
+        if pad_value:
+            x, padding = F.pad(x, (padding,) * 4, value=pad_value), 0
         weight = binarize_weight(self.weight, self.gradient) if self.binary else self.weight
-        return convolve(x, weight, self.stride, border)
+        return convolve(x, weight, stride=self.stride, padding=padding)

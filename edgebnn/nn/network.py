@@ -1,4 +1,4 @@
-"""What every network here is: a backbone that gives pooled features, and a head of linear layers."""
+"""The base class of all networks: a backbone that returns pooled features, and a head of linear layers."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """A backbone and a head. A subclass builds both and writes `features` and `check_resolution`.
+    """A backbone and a head. A subclass builds both, and implements `features` and `check_resolution`.
 
     Attributes:
-        config: a frozen dataclass of plain values from which the network is built. All have the fields
-            `head` and `head_relu`, the property `num_features`, and `build()`, which gives a new network.
+        config: the configuration that the network is built from: a frozen dataclass of plain values. It has the fields
+            `head` and `head_relu`, the property `num_features`, and `build()`, which returns a new network.
         num_features: width of the pooled features.
-        head: linear layers with ReLU between them (and BatchNorm, as a network says); empty where the features
-            are the output.
+        head: linear layers with a ReLU between two layers. Some networks have BatchNorm there too. The head is empty if
+            the features are the output.
     """
 
     config: Any
@@ -21,33 +21,37 @@ class Network(nn.Module):
     head: nn.Sequential
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled features (N, num_features) of normalised images (N, 3, H, W).
+        """Returns the pooled features (N, num_features) of normalised images (N, 3, H, W).
 
         Raises:
-            UserError: the network cannot take images of that size.
+            UserError: the network cannot take images of this size.
         """
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Outputs of the head, (N, head[-1]), of normalised images (N, 3, H, W)."""
+        """Returns the outputs (N, outputs) of the head for normalised images (N, 3, H, W)."""
         return self.head(self.features(images))
 
     def check_resolution(self, resolution: int) -> None:
-        """Raises `UserError` unless the network can take images of `resolution` x `resolution`."""
+        """Raises `UserError` if the network cannot take images of `resolution` x `resolution` pixels."""
         raise NotImplementedError
 
     @property
     def outputs(self) -> int:
-        """Width of what `forward` gives."""
+        """Number of outputs per image."""
         return self.config.head[-1] if self.config.head else self.num_features
 
 
 def linear_layers(
     inputs: int, widths: tuple[int, ...], *, relu_last: bool = False, norm: bool = False
 ) -> nn.Sequential:
-    """Linear layers of the given widths with a ReLU after each but the last, and after it if asked.
+    """Returns linear layers with a ReLU after each layer but the last.
 
-    With `norm` a BatchNorm stands before each ReLU.
+    Args:
+        inputs: number of input features.
+        widths: number of outputs of each layer.
+        relu_last: whether a ReLU follows the last layer too.
+        norm: whether a BatchNorm precedes each ReLU.
     """
     layers: list[nn.Module] = []
     for number, outputs in enumerate(widths):

@@ -1,7 +1,7 @@
-"""The forward convolution of signs with signs on a CPU, by the packed kernels: several times as fast as of floats.
+"""Runs the forward convolution of signs with binary weights on a CPU, by the packed kernels.
 
-Every accumulator is a whole number and exact, so the result differs from a convolution of floats by roundings, and
-does not depend on the number of threads. The gradients are floats and stay torch's.
+This is several times as fast as a convolution of floats. Every accumulator is an exact whole number, so the result
+differs from torch only by rounding, and it does not depend on the number of threads. torch computes the gradients.
 """
 
 import os
@@ -19,15 +19,15 @@ from edgebnn.graph import Unit
 from edgebnn.runtime import kernels
 
 FEWEST_CHANNELS, FEWEST_TERMS, FEWEST_PRODUCTS = 32, 64, 1 << 23
-"""Inputs and outputs, terms of an accumulator, and multiply-accumulates of a batch, from where on the kernels are the
-faster, but for few layers (docs/notes/training-speed.md)."""
+"""The kernels are faster than torch from these sizes on, with few exceptions (docs/notes/training-speed.md): input and
+output channels, terms per accumulator, and multiply-accumulates per batch."""
 
 _wanted = ContextVar("packed convolutions", default=True)
 
 
 @contextmanager
 def torch_convolutions() -> Iterator[None]:
-    """Inside, torch computes all convolutions: for who checks the kernels against it."""
+    """Lets torch compute all convolutions inside the block, for comparisons with the kernels."""
     token = _wanted.set(False)
     try:
         yield
@@ -36,7 +36,10 @@ def torch_convolutions() -> Iterator[None]:
 
 
 def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
-    """Whether a CPU's kernels are faster than torch: they arrange weights anew for each batch."""
+    """Returns whether the kernels are faster than torch.
+
+    They rearrange the weights for each batch, which takes time.
+    """
     outputs, inputs, height, width = weight.shape
     terms = inputs * height * width
     products = outputs * terms * signs.shape[0] * signs.shape[2] * signs.shape[3] // stride**2
@@ -44,19 +47,19 @@ def worth_packing(signs: Tensor, weight: Tensor, stride: int) -> bool:
     return signs.device.type == "cpu" and enough
 
 
-def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, outside: float) -> Tensor | None:
-    """The convolution of signs (N, I, H, W) with scale * sign(weight), or None where torch has to compute it.
+def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, *, stride: int, pad_value: float) -> Tensor | None:
+    """Returns the convolution of signs with scale * sign(weight), or None if torch must compute it.
 
     Args:
-        signs: +1 and -1.
-        weight: (O, I, K, K), whose signs count; K is 1 or 3, and the border K // 2 wide.
+        signs: +1 and -1, (N, I, H, W).
+        weight: (O, I, K, K), with K 1 or 3. Only its signs are used. The padding is K // 2 pixels wide.
         scale: (O, 1, 1, 1).
-        stride: of the convolution.
-        outside: value of the padding, 0 or +1.
+        stride: stride of the convolution.
+        pad_value: value of the padding, 0 or +1.
 
     Returns:
-        (N, O, H / stride, W / stride), channels last. None elsewhere than on a CPU with fast kernels, in other types
-        than float32, and for shapes the kernels do not take.
+        (N, O, H / stride, W / stride), channels last. The result is None without a CPU with fast kernels, for types
+        other than float32, and for shapes that the kernels cannot run.
     """
     outputs, inputs, kernel, _ = weight.shape
     fits = signs.shape[2] % stride == 0 and signs.shape[3] % stride == 0
@@ -71,7 +74,7 @@ def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, o
         bias=np.zeros(outputs, np.float32),
         slope=np.ones(outputs, np.float32),
         stride=stride,
-        padding="one" if outside else "zero",
+        padding="one" if pad_value else "zero",
         shortcut="none",
     )
     x = signs.permute(0, 2, 3, 1).contiguous().numpy()
@@ -80,15 +83,16 @@ def convolve_packed(signs: Tensor, weight: Tensor, scale: Tensor, stride: int, o
 
 
 def _plain(tensor: Tensor) -> bool:
-    """Whether NumPy may see it; the fake tensors of torch's compiler hold nothing to see."""
+    """Returns whether NumPy can read a tensor. The fake tensors of torch's compiler have no data."""
     return type(tensor) is Tensor and tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
 @lru_cache(maxsize=1)
 def _fast() -> bool:
+    """Returns whether this machine runs kernels that are faster than the plain path."""
     try:
         return kernels.isa() != "scalar"
     except UserError:
         if {"EDGEBNN_ISA", "EDGEBNN_LIBRARY"} & os.environ.keys():
-            raise  # who names kernels wants those
-        return False  # not built, or for another processor
+            raise  # the user asked for particular kernels
+        return False  # the kernels are not built, or are for another processor

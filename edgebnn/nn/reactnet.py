@@ -1,9 +1,9 @@
 """ReActNet-A (Liu et al., ECCV 2020) as a stem, a list of identical units, and a head.
 
-The published code writes a block out as two different halves, the second of them with two 1x1
-convolutions side by side where the channels double. Both halves are the same unit: RSign, binary
-convolution, BatchNorm, shortcut, RPReLU. Two convolutions side by side are one with twice the outputs,
-since alpha and BatchNorm act a channel. `edgebnn.checkpoint` translates the published names.
+The published code writes each block as two halves. If the channels double, the second half has two 1x1 convolutions
+side by side. Here both halves are the same unit: RSign, binary convolution, BatchNorm, shortcut, RPReLU. Two
+convolutions side by side equal one convolution with twice the outputs, because alpha and BatchNorm act per channel.
+`edgebnn.checkpoint` translates the published names.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from edgebnn.nn.network import Network, linear_layers
 
 @dataclass(frozen=True)
 class ReActNetConfig(BinaryConfig):
-    """What a ReActNet-A is made from: of width 1 its stem has 32 channels, its features are 1024."""
+    """The configuration of a ReActNet-A. With width 1 its stem has 32 channels, and it has 1024 features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,12 +32,12 @@ class ReActNetConfig(BinaryConfig):
         return reactnet_channels(self.width)[-1]
 
     def build(self) -> "ReActNet":
-        """A new network."""
+        """Returns a new network."""
         return ReActNet(self)
 
 
 class BinaryUnit(nn.Module):
-    """RPReLU(BatchNorm(BinaryConv2d(RSign(x))) + shortcut(x))."""
+    """One unit: RPReLU(BatchNorm(BinaryConv2d(RSign(x))) + shortcut(x))."""
 
     def __init__(self, shape: UnitShape, config: ReActNetConfig) -> None:
         super().__init__()
@@ -56,6 +56,7 @@ class BinaryUnit(nn.Module):
         self.act = RPReLU(shape.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the unit's output (N, outputs, H / stride, W / stride) for x (N, inputs, H, W)."""
         out = self.norm(self.conv(self.sign(x), signs=self.sign.binary))
         if self.shortcut == "pool":
             x = F.avg_pool2d(x, 2)
@@ -65,7 +66,7 @@ class BinaryUnit(nn.Module):
 
 
 class ReActNet(Network):
-    """ReActNet-A of any width, its step-1 form and its real-valued twin."""
+    """ReActNet-A of any width. The configuration also makes its stage-1 form and its real-valued twin."""
 
     def __init__(self, config: ReActNetConfig) -> None:
         super().__init__()

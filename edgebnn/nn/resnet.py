@@ -1,7 +1,7 @@
-"""Real-valued ResNet-18, 34 and 50 (He et al., CVPR 2016): teachers, and students to compare with.
+"""Real-valued ResNet-18, 34 and 50 (He et al., CVPR 2016), as teachers and as students for comparison.
 
-The blocks are torchvision's, so its names hold here too but for the classifier, which is `head`. A
-bottleneck's stride sits on its 3x3 convolution, as in torchvision and everything trained with it.
+The blocks are torchvision's. So parameters have the same names as in torchvision, except for the classifier, which is
+`head`. The stride of a bottleneck is in its 3x3 convolution, as in torchvision.
 """
 
 from dataclasses import dataclass
@@ -25,28 +25,28 @@ BLOCKS: dict[str, tuple[int, ...]] = {
     "resnet-34": (3, 4, 6, 3),
     "resnet-50": (3, 4, 6, 3),
 }
-"""How many blocks each of the four stages has."""
+"""Number of blocks in each of the four stages."""
 
 EXPANSION = {"resnet-18": 1, "resnet-34": 1, "resnet-50": 4}
-"""Outputs of a block for every channel within it."""
+"""Output channels of a block per channel inside it."""
 
 FEWEST_CHANNELS = 8
-"""Inputs with which oneDNN computes the weight gradient of a 1x1 convolution of stride 2 within its memory."""
+"""With fewer input channels, oneDNN writes outside its memory in the weight gradient of a strided 1x1 convolution."""
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """What a ResNet is made from.
+    """The configuration of a ResNet.
 
     Attributes:
         arch: resnet-18, resnet-34 or resnet-50.
-        width: factor on all channels, those within a bottleneck too: SwAV's RN50-w2, w4 and w5 have 2, 4, 5.
-        stem_stride: 2 is the published 7x7 convolution and max pool; 1 a 3x3 convolution of stride 1 and
-            no pool, for small images.
-        head: widths of the linear layers after pooling, ReLU between them.
-        head_relu: whether a ReLU follows the last of them too.
-        swav_head: whether a head of two layers or more is SwAV's: BatchNorm before each ReLU, and outputs
-            of length 1. A single layer is a classifier and gives its logits as they are.
+        width: factor on all channels, also inside bottlenecks. SwAV's RN50-w2, w4 and w5 have 2, 4 and 5.
+        stem_stride: 2 for the published 7x7 convolution and max pool. 1, for small images, is a 3x3 convolution of
+            stride 1 without a pool.
+        head: widths of the linear layers after pooling, with a ReLU between two layers.
+        head_relu: whether a ReLU follows the last layer too.
+        swav_head: whether a head of two layers or more is SwAV's, with BatchNorm before each ReLU and outputs of
+            length 1. A head of one layer is a classifier, and returns its logits unchanged.
     """
 
     arch: ResNetArch = "resnet-50"
@@ -69,7 +69,7 @@ class ResNetConfig:
         return scale_channels(RESNET_CHANNELS, self.width)[-1] * EXPANSION[self.arch]
 
     def build(self) -> "ResNet":
-        """A new network."""
+        """Returns a new network."""
         return ResNet(self)
 
 
@@ -77,8 +77,8 @@ class ResNet(Network):
     """ResNet-18, 34 or 50 of any width."""
 
     def __init__(self, config: ResNetConfig) -> None:
-        # Here and not above: torchvision imports torch's compiler, whose LLVM cannot live beside TensorFlow's,
-        # and this module is imported wherever a checkpoint is read.
+        # Imported here, because torchvision imports torch's compiler. Its LLVM crashes a process that has TensorFlow's
+        # LLVM too, and every program that reads a checkpoint imports this module.
         from torchvision.models.resnet import BasicBlock, Bottleneck
 
         super().__init__()
@@ -98,7 +98,7 @@ class ResNet(Network):
         self._projects = config.swav_head and len(config.head) > 1
         self.head = linear_layers(channels, config.head, relu_last=config.head_relu, norm=self._projects)
         for module in self.modules():
-            # On the meta device torch would import its compiler; see BinaryConv2d.
+            # On the meta device torch would import its compiler (see BinaryConv2d).
             if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
@@ -126,7 +126,10 @@ class ResNet(Network):
 def _stage(
     block: "type[BasicBlock | Bottleneck]", inputs: int, planes: int, count: int, *, stride: int
 ) -> nn.Sequential:
-    """`count` blocks with `planes` channels inside; the first changes shape, with a 1x1 convolution around it."""
+    """Returns `count` blocks with `planes` channels inside. The first block changes the shape of the map.
+
+    Its shortcut is then a 1x1 convolution.
+    """
     outputs = planes * block.expansion
     downsample = None
     if stride != 1 or inputs != outputs:
@@ -136,10 +139,10 @@ def _stage(
 
 
 class _NarrowProjection(nn.Conv2d):
-    """A 1x1 convolution that leaves out pixels before it, not in it.
+    """A strided 1x1 convolution that drops the unused pixels before the convolution.
 
-    oneDNN 3.13 on AVX2, given channels last and 2 to 7 inputs, writes past the end of a buffer in the weight gradient
-    of a stride of 2, and the process may crash later.
+    In the weight gradient with stride 2, channels last and 2 to 7 input channels, oneDNN 3.13 on AVX2 writes past the
+    end of a buffer. The process may crash later.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
-"""What a device needs: load a model, run it, time it, describe the machine. NumPy and onnxruntime only."""
+"""The part of edgebnn that a device needs: loads, runs and times a model file, and describes the machine.
 
-from edgebnn.runtime.bench import Latency, measure, peak_memory, single_runs
+It needs NumPy and ONNX Runtime only.
+"""
+
+from edgebnn.runtime.bench import Latency, measure_latency, measure_runs, peak_memory
 from edgebnn.runtime.kernels import library_path
-from edgebnn.runtime.load import load
+from edgebnn.runtime.load import load_model
 from edgebnn.runtime.model import Model
 
-__all__ = ["Latency", "Model", "library_path", "load", "measure", "peak_memory", "single_runs"]
+__all__ = ["Latency", "Model", "library_path", "load_model", "measure_latency", "measure_runs", "peak_memory"]

@@ -1,4 +1,4 @@
-"""Latency of models, measured side by side."""
+"""Measures the latency of models side by side, and the memory of the process."""
 
 import random
 import re
@@ -16,7 +16,13 @@ from edgebnn.runtime.system.facts import read_file
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds a run over `runs` runs: the median, the 10th and 90th percentile, the least."""
+    """A summary of the times of single runs, in milliseconds.
+
+    Attributes:
+        median_ms, p10_ms, p90_ms: the median, and the 10th and 90th percentile.
+        min_ms: the shortest time.
+        runs: number of runs.
+    """
 
     median_ms: float
     p10_ms: float
@@ -25,20 +31,22 @@ class Latency:
     runs: int
 
     @staticmethod
-    def of(milliseconds: Sequence[float]) -> "Latency":
-        """Summarises single runs. Percentiles lie on the line between their neighbours."""
+    def from_runs(milliseconds: Sequence[float]) -> "Latency":
+        """Summarises the times of single runs. Percentiles are interpolated linearly."""
         p10, median, p90 = np.percentile(milliseconds, [10, 50, 90])
         return Latency(float(median), float(p10), float(p90), float(min(milliseconds)), len(milliseconds))
 
 
-def measure(
+def measure_latency(
     models: Sequence[Model], *, runs: int = 50, warmup: int = 3, seconds: float = 60.0, seed: int = 0
 ) -> list[Latency]:
-    """Times the models as `single_runs` does, and gives one `Latency` a model, in the order given."""
-    return [Latency.of(each) for each in single_runs(models, runs=runs, warmup=warmup, seconds=seconds, seed=seed)]
+    """Times the models like `measure_runs`, and returns one `Latency` per model, in the order of `models`."""
+    return [
+        Latency.from_runs(each) for each in measure_runs(models, runs=runs, warmup=warmup, seconds=seconds, seed=seed)
+    ]
 
 
-def single_runs(
+def measure_runs(
     models: Sequence[Model],
     *,
     runs: int = 50,
@@ -47,22 +55,25 @@ def single_runs(
     seconds: float = 60.0,
     seed: int = 0,
 ) -> list[list[float]]:
-    """Times the models on one image (or one fixed batch) each, taking turns.
+    """Times the models in turns, each on one image or on one fixed batch.
 
-    In every round each model runs once, in an order drawn anew, so that a change of the machine's
-    clock or load meets all of them alike. Each run thus starts with caches other models have used, as
-    in a program that does something between two images.
+    In every round each model runs once, in a new random order. So a change of the machine's clock or load affects all
+    models alike. Each run starts with caches that other models have used, as in a program that does other work between
+    two images.
 
     Args:
         models: the models.
-        runs: rounds to measure.
-        warmup: rounds before those, not measured.
-        warmup_seconds: warm up for as long at least.
-        seconds: no round is begun after that time, though one is always measured.
-        seed: of the image and the orders.
+        runs: number of measured rounds.
+        warmup: number of rounds before them that are not measured.
+        warmup_seconds: least duration of the warm-up.
+        seconds: no round starts after this time, but at least one round is measured.
+        seed: seed of the image and of the orders.
 
     Returns:
-        Milliseconds of every measured run, a list a model, in the order given.
+        The milliseconds of every measured run: one list per model, in the order of `models`.
+
+    Raises:
+        UserError: there are no models, or no runs.
     """
     check(models and runs >= 1, "there is nothing to measure; give models, and 1 run or more")
     rng = np.random.default_rng(seed)
@@ -92,8 +103,8 @@ def single_runs(
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory this process has held at most (its resident set), None where the system does not tell."""
-    # Not from getrusage on Linux: there a process starts with the figure of the one that started it.
+    """Returns the largest resident memory of this process so far, in bytes. None if the system does not report it."""
+    # On Linux getrusage is of no use: a process inherits the figure of the process that started it.
     found = re.search(r"^VmHWM:\s*(\d+) kB", read_file("/proc/self/status") or "", re.MULTILINE)
     if found:
         return int(found[1]) * 1024
@@ -102,4 +113,4 @@ def peak_memory() -> int | None:
     except ImportError:  # Windows
         return None
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else held * 1024  # getrusage(2): bytes there, else kilobytes
+    return held if sys.platform == "darwin" else held * 1024  # getrusage(2): bytes on macOS, kilobytes elsewhere

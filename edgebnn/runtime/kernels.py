@@ -1,6 +1,9 @@
-"""The packed kernels: where their library lies, and its C functions for tests and benchmarks (kernels/core/c_api.h).
+"""Finds the library of the packed kernels, and calls its C functions in tests and benchmarks (kernels/core/c_api.h).
 
-EDGEBNN_LIBRARY names another build of the library (with sanitizers, for another processor); EDGEBNN_ISA forces a path.
+A *path* is the code for one instruction set. Two environment variables change the choice:
+
+- EDGEBNN_LIBRARY names another build of the library, such as one with sanitizers or for another processor.
+- EDGEBNN_ISA forces a path.
 """
 
 import ctypes
@@ -17,14 +20,14 @@ from edgebnn.graph import Stem, Unit, bits
 
 MAX_CHANNELS = 1 << 14
 MAX_TERMS = (1 << 15) - 1
-"""What unit.h allows: channels, and products of one accumulator, kernel * kernel * inputs."""
+"""The limits of unit.h: channels, and products per accumulator (kernel * kernel * inputs)."""
 
 
 def library_path() -> Path:
-    """The library to give to `SessionOptions.register_custom_ops_library`.
+    """Returns the path of the library for `SessionOptions.register_custom_ops_library`.
 
     Raises:
-        UserError: the package was installed without it, or EDGEBNN_LIBRARY names no file.
+        UserError: the package was installed without the library, or EDGEBNN_LIBRARY names no file.
     """
     named = os.environ.get("EDGEBNN_LIBRARY")
     if named:
@@ -37,10 +40,10 @@ def library_path() -> Path:
 
 
 def isa() -> str:
-    """Name of the path that units run on: "scalar", "avx2", "avx512" or "neon".
+    """Returns the path that units run on: "scalar", "avx2", "avx512" or "neon".
 
     Raises:
-        UserError: EDGEBNN_ISA names none that this build and this processor have.
+        UserError: EDGEBNN_ISA names a path that this build or this processor does not have.
     """
     name = _library().edgebnn_isa()
     check(name, _error)
@@ -48,26 +51,31 @@ def isa() -> str:
 
 
 def isas() -> tuple[str, ...]:
-    """Names of all paths that this build and this processor have."""
+    """Returns all paths that this build and this processor have."""
     return tuple(_library().edgebnn_isas().decode().split())
 
 
 def popcount_ceiling(isa: str) -> float:
-    """Binary multiply-accumulates a second of one core that counts bits in registers, on the path `isa`."""
+    """Measures how many binary multiply-accumulates per second one core computes in registers on a path.
+
+    Raises:
+        UserError: the path is not available here.
+    """
     rate = _library().edgebnn_popcount_ceiling(isa.encode())
     check(rate > 0, _error)
     return rate
 
 
 class KernelUnit:
-    """A binary unit made ready for one path.
+    """A binary unit that is prepared for one path.
 
     Args:
-        unit: its constants; binary, float32.
-        isa: the path, or None for the one that `isa()` names.
-        next_threshold: (outputs,), of the unit that follows: its bits are then written too.
-        given_pooled: whether a unit with the pool shortcut is given x as its 2x2 average already, and the bits of what
-            was averaged.
+        unit: the unit, binary, with float32 constants.
+        isa: the path, or None for the path that `isa()` returns.
+        next_threshold: (outputs,): the thresholds of the next unit. With them the unit also writes the bits that the
+            next unit reads.
+        given_pooled: whether a unit with the pool shortcut reads the 2x2 average of x in place of x. It then also
+            reads the bits of x.
 
     Raises:
         UserError: the path is not available here, or the kernels cannot run such a unit.
@@ -81,7 +89,10 @@ class KernelUnit:
         next_threshold: np.ndarray | None = None,
         given_pooled: bool = False,
     ) -> None:
-        check(unit.binary, "the kernels run units of bits by bits; run others in reference.py")
+        check(
+            unit.binary,
+            "the kernels run only units with binary activations and weights; run other units in reference.py",
+        )
         check(not given_pooled or unit.shortcut == "pool", f"a unit with shortcut '{unit.shortcut}' reads no average")
         outputs, inputs, kernel, _ = unit.weight.shape
         weight = bits.pack_weight(unit.weight)
@@ -100,15 +111,22 @@ class KernelUnit:
 
     @property
     def isa(self) -> str:
-        """Name of the path it was made for."""
+        """The path that it is prepared for."""
         return self._library.edgebnn_unit_isa(self._handle).decode()
 
     def __call__(
         self, x: np.ndarray, packed: np.ndarray | None = None, *, threads: int = 1, in_place: bool = False
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """x (N, H, W, inputs) and its bits, or None -> y (N, H / stride, W / stride, outputs) and the next bits.
+        """Runs the unit.
 
-        In place, y is written where a copy of x lies, as ONNX Runtime does; the shapes must be equal.
+        Args:
+            x: (N, H, W, inputs), float32.
+            packed: the packed bits of x, or None to compare x with the thresholds first.
+            threads: number of threads.
+            in_place: whether y overwrites a copy of x, as ONNX Runtime lets it. The shapes must be equal.
+
+        Returns:
+            y (N, H / stride, W / stride, outputs), and the packed bits of y or None.
         """
         y, _, next_bits = self.run(x, packed, threads=threads, in_place=in_place)
         assert y is not None
@@ -124,11 +142,17 @@ class KernelUnit:
         threads: int = 1,
         in_place: bool = False,
     ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-        """As a call, but gives y or not, its 2x2 average (N, H / stride / 2, W / stride / 2, outputs) or not, and bits.
+        """Runs the unit like a call, with a choice of outputs.
 
-        In place as in a call, where y is wanted.
+        Args:
+            x, packed, threads, in_place: as in a call.
+            y: whether to write y.
+            pooled: whether to write the 2x2 average of y, (N, H / stride / 2, W / stride / 2, outputs).
+
+        Returns:
+            y or None, its average or None, and the packed bits of y or None.
         """
-        check(y or not in_place, "what is written in place is y; ask for it")
+        check(y or not in_place, "only y can be written in place; ask for y too")
         x = _floats(x)
         check(x.ndim == 4 and x.shape[3] == self._inputs, f"x is {x.shape}; it must be (N, H, W, {self._inputs})")
         batch, height, width, _ = x.shape
@@ -159,12 +183,13 @@ class KernelUnit:
 
 
 class KernelImageConv:
-    """A stem of kernel 3 without a pool, made ready for one path.
+    """A stem with a 3x3 kernel and without a pool, prepared for one path.
 
     Args:
-        stem: its constants, float32.
-        isa: the path, or None for the one that `isa()` names.
-        next_threshold: (outputs,), of the unit that follows: its bits are then written too.
+        stem: the stem, with float32 constants.
+        isa: the path, or None for the path that `isa()` returns.
+        next_threshold: (outputs,): the thresholds of the first unit. With them the stem also writes the bits that the
+            first unit reads.
 
     Raises:
         UserError: the path is not available here, or the kernels cannot run such a stem.
@@ -172,7 +197,10 @@ class KernelImageConv:
 
     def __init__(self, stem: Stem, *, isa: str | None = None, next_threshold: np.ndarray | None = None) -> None:
         outputs, channels, kernel, _ = stem.weight.shape
-        check(kernel == 3 and not stem.pool, "the kernels run stems of kernel 3 without a pool; run others in ONNX")
+        check(
+            kernel == 3 and not stem.pool,
+            "the kernels run only stems with a 3x3 kernel and without a pool; run other stems in ONNX",
+        )
         weight, bias = _floats(stem.weight), _floats(stem.bias)
         following = None if next_threshold is None else _floats(next_threshold)
         check(following is None or following.shape == (outputs,), f"next_threshold must have {outputs} values")
@@ -185,11 +213,15 @@ class KernelImageConv:
 
     @property
     def isa(self) -> str:
-        """Name of the path it was made for."""
+        """The path that it is prepared for."""
         return self._library.edgebnn_image_conv_isa(self._handle).decode()
 
     def __call__(self, images: np.ndarray, *, threads: int = 1) -> tuple[np.ndarray, np.ndarray | None]:
-        """images (N, channels, H, W) -> y (N, H / stride, W / stride, outputs) and the next unit's bits."""
+        """Runs the stem on images (N, channels, H, W).
+
+        Returns:
+            y (N, H / stride, W / stride, outputs), and the packed bits of y or None.
+        """
         images = _floats(images)
         fits = images.ndim == 4 and images.shape[1] == self._channels
         check(fits, f"images are {images.shape}; they must be (N, {self._channels}, H, W)")

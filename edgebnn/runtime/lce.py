@@ -1,11 +1,10 @@
-"""TFLite files through the interpreter of the Larq Compute Engine, without TensorFlow.
+"""Runs TFLite files in the interpreter of the Larq Compute Engine, without TensorFlow.
 
-`import larq_compute_engine` imports TensorFlow for its converter. The interpreter is one C extension
-of that package which needs NumPy alone, so it is loaded from its file.
+`import larq_compute_engine` would import TensorFlow for its converter. The interpreter is one C extension of that
+package and needs only NumPy. So this module loads the extension from its file.
 
-The interpreter trusts its input: a damaged file makes it read beyond its memory and takes the process
-along. So every file is first loaded and run once in a process of its own:
-`python -m edgebnn.runtime.lce < FILE`.
+The interpreter does not check its input. A damaged file makes it read outside its memory and ends the process.
+Therefore every file first runs once in a process of its own: `python -m edgebnn.runtime.lce < FILE`.
 """
 
 import importlib.util
@@ -24,41 +23,41 @@ from edgebnn.errors import UserError, check
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.optional import LCE_PACKAGE, require
 from edgebnn.runtime.formats import tflite
-from edgebnn.runtime.model import Model, image_input, make_info
+from edgebnn.runtime.model import Model, make_info, parse_image_shape
 
-LCE = "Lce"
-"""How the names of LCE's operators begin."""
+LCE_PREFIX = "Lce"
+"""The names of LCE's operators begin with this."""
 
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
 TRIAL_SECONDS = 120
 TRIAL_BYTES = 8 << 30
 
 
-def load(path: Path, threads: int) -> Model:
-    """Loads a TFLite image classifier; see `edgebnn.runtime.load`."""
-    data = tflite.read(path)
-    text = tflite.metadata(data, METADATA_KEY, f"model {path}")
+def load_tflite_model(path: Path, threads: int) -> Model:
+    """Loads a TFLite image classifier. See `edgebnn.runtime.load_model` for arguments and errors."""
+    data = tflite.read_tflite_file(path)
+    text = tflite.read_metadata(data, METADATA_KEY, f"model {path}")
     kinds = tflite.custom_operators(data, f"model {path}")
     extension = _extension()
-    _trial(data, path)
+    _try_in_subprocess(data, path)
     begin = time.perf_counter_ns()
     interpreter = _interpreter(extension, data, threads)
     init_ms = (time.perf_counter_ns() - begin) / 1e6
     shapes, types = interpreter.input_shapes, interpreter.input_types
     check(
         len(shapes) == 1 and types == [np.dtype(np.float32)] and len(interpreter.output_shapes) == 1,
-        f"model {path} does not take one float32 image and give one output; give an image classifier",
+        f"model {path} does not take one float32 image and return one output; give an image classifier",
     )
     check(len(shapes[0]) == 4, f"model {path} takes an input of shape {shapes[0]}, no image; give an image classifier")
     count, height, width, depth = shapes[0]
-    batch, channels, side = image_input([count, depth, height, width], path)
+    batch, channels, side = parse_image_shape([count, depth, height, width], path)
 
     def infer(images: np.ndarray) -> np.ndarray:
         return interpreter.predict([np.ascontiguousarray(images.transpose(0, 2, 3, 1))])[0]
 
     return Model(
         path=path,
-        format="lce" if any(kind.startswith(LCE) for kind in kinds) else "tflite",
+        format="lce" if any(kind.startswith(LCE_PREFIX) for kind in kinds) else "tflite",
         runtime="lce",
         runtime_version=metadata.version("larq-compute-engine"),
         threads=threads,
@@ -72,7 +71,7 @@ def load(path: Path, threads: int) -> Model:
 
 
 def _extension() -> ModuleType:
-    """The C extension, under its own name so that larq_compute_engine, if imported too, shares it."""
+    """Returns the C extension. It gets its usual name in `sys.modules`, so that larq_compute_engine shares it."""
     if EXTENSION in sys.modules:
         return sys.modules[EXTENSION]
     package, *folders, name = EXTENSION.split(".")
@@ -100,11 +99,11 @@ def _interpreter(extension: ModuleType, data: bytes, threads: int) -> Any:
     return extension.LiteInterpreter(data, threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack)
 
 
-def _trial(data: bytes, path: Path) -> None:
-    """Raises `UserError` unless a process of its own can load the model and run it once."""
+def _try_in_subprocess(data: bytes, path: Path) -> None:
+    """Loads and runs the model once in a process of its own. Raises `UserError` if that fails."""
     command = [sys.executable, "-m", "edgebnn.runtime.lce"]
     try:
-        # In the root folder, since `-m` looks for modules in the current one, where a user may keep a select.py.
+        # It runs in the root folder: `-m` searches the current folder for modules, and a user may have a select.py.
         done = subprocess.run(  # noqa: S603
             command, input=data, capture_output=True, timeout=TRIAL_SECONDS, cwd=Path(sys.executable).anchor
         )
@@ -117,12 +116,13 @@ def _trial(data: bytes, path: Path) -> None:
 
 
 def _try_stdin() -> None:
+    """Loads the model on stdin and runs it once, with limited memory."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (TRIAL_BYTES, TRIAL_BYTES))
     except (ImportError, ValueError, OSError):
-        pass  # not every system has such a limit
+        pass  # some systems have no such limit
     interpreter = _interpreter(_extension(), sys.stdin.buffer.read(), 1)
     interpreter.predict(
         [np.zeros(shape, dtype) for shape, dtype in zip(interpreter.input_shapes, interpreter.input_types)]

@@ -1,4 +1,4 @@
-"""A model file ready to run, whatever its runtime."""
+"""A loaded model file: one interface for all runtimes."""
 
 import time
 from collections.abc import Callable
@@ -19,17 +19,17 @@ class Model:
 
     Attributes:
         path: the file.
-        format: what the file is; a TFLite file is "lce" if it needs operators of LCE's.
-        runtime: what runs it.
-        runtime_version: version of that.
-        threads: threads a run may use.
-        info: name, resolution, normalisation, labels; where the file does not describe itself, its
-            file name, the resolution of its input (224 where that is free) and ImageNet's normalisation.
-        described: whether `info` stood in the file.
+        format: the file's format. A TFLite file is "lce" if it has LCE operators.
+        runtime: the runtime that runs the file.
+        runtime_version: version of the runtime.
+        threads: number of threads that a run may use.
+        info: name, resolution, normalisation and labels. For a file without edgebnn's metadata these are its file name,
+            the resolution of its input (224 if that is free), ImageNet's normalisation, and no labels.
+        described: whether the file has edgebnn's metadata.
         channels: channels of the image.
-        batch: images a run takes; None where that is free.
-        isa: what the packed kernels run on ("avx2"); None where the file needs none.
-        init_ms: milliseconds its runtime took to load it; None if nobody looked.
+        batch: number of images per run; None if it is free.
+        isa: instruction set of the packed kernels, such as "avx2"; None if the file does not use them.
+        init_ms: milliseconds that the runtime took to load the file; None if they were not measured.
     """
 
     path: Path
@@ -48,28 +48,28 @@ class Model:
 
     @property
     def first_ms(self) -> float | None:
-        """Milliseconds of the first run since it was loaded; None before that."""
+        """Milliseconds of the first run after loading; None before the first run."""
         return self._first[0] if self._first else None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the image."""
+        """Channels, height and width of one image."""
         return (self.channels, self.info.resolution, self.info.resolution)
 
     @property
     def bytes(self) -> int:
-        """Size of the file."""
+        """Size of the file in bytes."""
         return self.path.stat().st_size
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Logits (N, classes) of normalised float32 images (N, channels, height, width).
+        """Returns the logits (N, classes) of normalised float32 images (N, channels, height, width).
 
-        A model of a fixed batch is run as often as it takes.
+        A model with a fixed batch runs once per batch.
 
         Raises:
             UserError: the images do not fit the model, or the runtime refuses to run it.
         """
-        # Plainly, without closures and needless copies: where the caches are cold they took 0.1 ms.
+        # No closures and no needless copies here: with cold caches they took 0.1 ms.
         if images.ndim != 4 or images.shape[1:] != self.image_shape or len(images) == 0:
             raise UserError(
                 f"{self.path} takes N images of shape {self.image_shape}, not {images.shape}; preprocess them for it"
@@ -90,16 +90,16 @@ class Model:
 
 
 def make_info(text: str | None, path: Path, side: int | None, channels: int) -> ModelInfo:
-    """What the metadata `text` of the file says, checked against the side and channels of its input.
+    """Returns the description in a file's metadata, checked against the shape of the file's input.
 
     Args:
-        text: the JSON text, None where the file has none.
+        text: the metadata as JSON text, or None if the file has none.
         path: the file, for messages.
-        side: height and width of its input in pixels, None where they are free.
-        channels: channels of its input.
+        side: height and width of the input in pixels, or None if they are free.
+        channels: channels of the input.
 
     Raises:
-        UserError: the metadata is damaged, or is not this model's.
+        UserError: the metadata is damaged, or contradicts the input.
     """
     if text is None:
         info = ModelInfo(name=path.name.removesuffix(path.suffix), resolution=side or 224)
@@ -115,21 +115,23 @@ def make_info(text: str | None, path: Path, side: int | None, channels: int) -> 
         )
     check(
         1 <= info.resolution <= MAX_RESOLUTION,
-        f"{path}: {info.resolution} pixels is no resolution; export the model again",
+        f"{path}: {info.resolution} pixels is no valid resolution; export the model again",
     )
     return info
 
 
-def image_input(shape: list[int | None], path: Path) -> tuple[int | None, int, int | None]:
-    """Batch, channels and side of an input of that shape (N, C, H, W), None where a size is free.
+def parse_image_shape(shape: list[int | None], path: Path) -> tuple[int | None, int, int | None]:
+    """Returns batch, channels and side of an input of shape (N, C, H, W).
+
+    A free size is None in the shape. The result has None for a free batch or side, and 3 for free channels.
 
     Raises:
-        UserError: it is no square image with its channels first.
+        UserError: the input is no square image with its channels first.
     """
     shown = f"({', '.join('?' if size is None else str(size) for size in shape)})"
     check(len(shape) == 4, f"{path} takes an input of shape {shown}, no image; give an image classifier")
     batch, channels, height, width = shape
-    check(height == width, f"{path} takes images of shape {shown}; only square ones, channels first, can be run")
+    check(height == width, f"{path} takes images of shape {shown}; only square images with channels first can be run")
     check(channels is None or 1 <= channels <= 4, f"{path} takes images of shape {shown}; the channels must come first")
     check(batch is None or batch > 0, f"{path} takes an input of shape {shown}; export it again")
     return batch, 3 if channels is None else channels, height

@@ -1,4 +1,4 @@
-"""Image files to what a model takes, as in evaluation: resize, centre crop, normalise."""
+"""Prepares image files for a model, as the evaluations do: resize, centre crop, normalise."""
 
 from pathlib import Path
 
@@ -9,19 +9,24 @@ from edgebnn.files import existing_file
 from edgebnn.graph.info import ModelInfo, resize_side
 
 MAX_ASPECT = 50
-"""An image one pixel high and 60,000 wide would grow to gigabytes."""
+"""The largest ratio of the sides. Resizing an image one pixel high and 60,000 wide would take gigabytes."""
 
 
-def image(path: str | Path, info: ModelInfo) -> np.ndarray:
-    """Reads an image file: float32 (1, 3, resolution, resolution), normalised.
+def load_image(path: str | Path, info: ModelInfo) -> np.ndarray:
+    """Returns the normalised image of a file, float32 (1, 3, resolution, resolution).
 
-    The short side is resized to 256/224 of the resolution (from 64 pixels up; the resolution itself
-    below), bilinear with antialiasing, and the centre is cut out, as torchvision's `Resize` and
-    `CenterCrop` do it. An `.npy` file holds pixels that need neither, and no Pillow: uint8 (resolution,
-    resolution, 3), red, green, blue.
+    The short side is resized to 256/224 of the resolution, or to the resolution itself below 64 pixels. Resizing is
+    bilinear with antialiasing. Then the centre is cut out. torchvision's `Resize` and `CenterCrop` do the same.
+
+    An `.npy` file must hold pixels of the final size, uint8 (resolution, resolution, 3), in the order red, green, blue.
+    It is neither resized nor cut, and needs no Pillow.
+
+    Args:
+        path: an image file, or an `.npy` file.
+        info: the model's resolution and normalisation.
 
     Raises:
-        UserError: the file is missing, is no image, or holds pixels of another size; or Pillow is not installed.
+        UserError: the file is missing, is no image, or holds pixels of another size, or Pillow is not installed.
     """
     if Path(path).suffix == ".npy":
         return _normalised(_pixels(existing_file(path, "image"), info.resolution), info)
@@ -51,7 +56,7 @@ def image(path: str | Path, info: ModelInfo) -> np.ndarray:
 def _pixels(path: Path, side: int) -> np.ndarray:
     try:
         pixels = np.load(path, allow_pickle=False)
-    except Exception as error:  # damaged headers and archives raise of many kinds
+    except Exception as error:  # damaged headers and archives raise many kinds of exception
         raise UserError(f"{path} is no array NumPy can read ({error}); save one with numpy.save") from None
     found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else "several arrays"
     check(found == f"uint8 {(side, side, 3)}", f"{path} holds {found}; the model takes uint8 {(side, side, 3)}")
@@ -59,7 +64,7 @@ def _pixels(path: Path, side: int) -> np.ndarray:
 
 
 def _normalised(pixels: np.ndarray, info: ModelInfo) -> np.ndarray:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W)."""
+    """Returns pixels uint8 (H, W, 3) as normalised float32 (1, 3, H, W)."""
     scaled = pixels.astype(np.float32) / np.float32(255)
     normalised = (scaled - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
     return np.ascontiguousarray(normalised.transpose(2, 0, 1))[None]

@@ -1,1 +1,1 @@
-"""Parts of self-supervised training, without a loop: losses, the queue of keys, views. PyTorch."""
+"""PyTorch parts of self-supervised training: losses, the queue of keys, views, schedules. No training loop."""

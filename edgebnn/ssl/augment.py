@@ -1,8 +1,8 @@
-"""Random views of a whole batch at once, each image by its own draw, on whatever device the batch is.
+"""Makes random views of a whole batch at once, on the device of the batch. Each image has its own draw.
 
-Every step does to each image what torchvision's v2 function of that name does to it alone, in float. What is drawn
-lies in NumPy (`edgebnn.ssl.views.Draws`), so that which images take part in a step is known without asking the
-device, and a step's cost is that of the images it changes.
+Every step changes an image like torchvision's v2 function of the same name, in floats. The draws are NumPy arrays
+(`edgebnn.ssl.views.Draws`). So the images that take part in a step are known without asking the device, and a step
+costs only the images that it changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +16,20 @@ from torch.nn import functional as F
 from edgebnn.ssl.views import Draws, blur_kernel
 
 LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green, blue in a gray value: ITU-R BT.601, as torchvision rounds them."""
+"""The weights of red, green and blue in a gray value: ITU-R BT.601, rounded as in torchvision."""
 
 
 def augment(images: Tensor, draws: Draws, resolution: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalised views (N, 3, resolution, resolution), float32, channels_last.
+    """Returns normalised views (N, 3, resolution, resolution), float32, channels_last.
 
-    Crop, flip, colour jitter, gray, blur, solarisation, in that order, as each image's draw says.
+    The steps are crop, flip, colour jitter, gray, blur and solarisation, in this order.
 
     Args:
-        images: uint8, or float in [0, 1]; (N, 3, H, W), or, where `draws.boxes` is None, crops (N, 3, resolution,
-            resolution) that are flipped already.
+        images: uint8, or floats in [0, 1], (N, 3, H, W). If `draws.boxes` is None they are crops
+            (N, 3, resolution, resolution) that are flipped already.
+        draws: the draw of each image.
+        resolution: side of the views in pixels.
+        mean, std: the normalisation.
     """
     views = images / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
     if draws.boxes is not None:
@@ -42,20 +45,28 @@ def augment(images: Tensor, draws: Draws, resolution: int, mean: Sequence[float]
 def on_rows(
     images: Tensor, rows: np.ndarray, change: Callable[[Tensor, Tensor], Tensor], values: np.ndarray | None = None
 ) -> Tensor:
-    """`images` with `rows` of them replaced by `change(those, their values)`; may write into `images`."""
+    """Returns the images with some of them changed. It may overwrite `images`.
+
+    Args:
+        images: (N, 3, H, W).
+        rows: numbers of the images to change.
+        change: a function (images, values) -> images.
+        values: one value per image, of which `change` gets those of `rows`; None for zeros.
+    """
     if not len(rows):
         return images
-    theirs = images.new_tensor((np.zeros(len(images)) if values is None else values)[rows])
+    selected = images.new_tensor((np.zeros(len(images)) if values is None else values)[rows])
     if len(rows) == len(images):
-        return change(images, theirs)
+        return change(images, selected)
     where = torch.from_numpy(rows).to(images.device)
-    return images.index_copy_(0, where, change(images.index_select(0, where), theirs))
+    return images.index_copy_(0, where, change(images.index_select(0, where), selected))
 
 
 def resized_crop(images: Tensor, boxes: np.ndarray, flip: np.ndarray, side: int) -> Tensor:
-    """Crops (N, 3, side, side), bilinear with antialiasing, mirrored where `flip` says.
+    """Returns crops (N, 3, side, side), resized bilinearly with antialiasing, and mirrored where `flip` is true.
 
-    A resize is linear in rows and in columns: two matrix products, whose matrices hold the box and the mirroring too.
+    A resize is linear in rows and in columns. So it is two matrix products. Their matrices contain the box and the
+    mirroring too.
     """
     height, width = images.shape[2:]
     top, left, tall, wide = images.new_tensor(boxes).T
@@ -68,17 +79,17 @@ def resized_crop(images: Tensor, boxes: np.ndarray, flip: np.ndarray, side: int)
 
 
 def _both_ways(down: Tensor, images: Tensor, across: Tensor) -> Tensor:
-    """down image across^T, of every channel: (N, R, H), (N, C, H, W), (N, S, W) give (N, C, R, S)."""
+    """Returns down @ image @ across^T for every channel: (N, R, H), (N, C, H, W), (N, S, W) -> (N, C, R, S)."""
     count, channels, height, width = images.shape
     narrow = images.reshape(count, channels * height, width) @ across.mT
     return down[:, None] @ narrow.view(count, channels, height, -1)
 
 
 def resize_matrix(start: Tensor, size: Tensor, source: int, side: int) -> Tensor:
-    """The matrices (N, side, source) that resize pixels start .. start + size - 1 of `source` to `side`.
+    """Returns matrices (N, side, source) that resize the pixels start .. start + size - 1 of a line to `side` pixels.
 
-    Output i lies at `centre` = start + (i + 1/2) size / side; its weights are a triangle around it, as wide as an
-    output's pixel or, when enlarging, an input's, cut at the crop's edges and summing to 1.
+    Output i is at start + (i + 1/2) size / side. Its weights are a triangle around this position, as wide as one output
+    pixel, or as one input pixel when the image is enlarged. They are cut at the edges of the crop, and their sum is 1.
     """
     scale = (size / side)[:, None, None]
     outputs = torch.arange(side, device=start.device)[None, :, None] + 0.5
@@ -90,8 +101,8 @@ def resize_matrix(start: Tensor, size: Tensor, source: int, side: int) -> Tensor
 
 
 def jitter(images: Tensor, draws: Draws) -> Tensor:
-    """Brightness, contrast, saturation and hue by `draws.factors`, each image in its own order."""
-    # What changes nothing, as a strength of 0 does for all images, is left out.
+    """Changes brightness, contrast, saturation and hue by `draws.factors`, in each image's own order."""
+    # A step that changes no image, because its strength is 0, is skipped.
     used = [step for step in range(4) if (draws.factors[draws.jitter, step] != (step < 3)).any()]
     place = np.argsort(draws.order, axis=1)[:, used]
     turn = np.argsort(place, axis=1)
@@ -103,20 +114,23 @@ def jitter(images: Tensor, draws: Draws) -> Tensor:
 
 
 def gray(images: Tensor) -> Tensor:
-    """Gray values (N, 1, H, W)."""
+    """Returns the gray values (N, 1, H, W) of images (N, 3, H, W)."""
     red, green, blue = images.unbind(1)
     return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) with their brightness multiplied by factors (N,)."""
     return (images * factors[:, None, None, None]).clamp_(0, 1)
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) with their contrast multiplied by factors (N,)."""
     return _blend(images, gray(images).mean(dim=(1, 2, 3), keepdim=True), factors)
 
 
 def saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) with their saturation multiplied by factors (N,)."""
     return _blend(images, gray(images), factors)
 
 
@@ -126,10 +140,10 @@ def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue, value and saturation kept.
+    """Returns images (N, 3, H, W) with their hue shifted by turns (N,). Value and saturation stay equal.
 
-    With value V, chroma C and hue H in sixths of a turn, red, green and blue are V - C max(0, min(k, 4 - k, 1)) at
-    k = (n + H) mod 6, n = 5, 3, 1.
+    With value V, chroma C and hue H in sixths of a turn, red, green and blue are V - C max(0, min(k, 4 - k, 1)) with
+    k = (n + H) mod 6 and n = 5, 3, 1.
     """
     red, green, blue = images.unbind(1)
     value, least = images.amax(1), images.amin(1)
@@ -149,7 +163,10 @@ JITTER = (brightness, contrast, saturation, hue)
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Blurs square images (N, 3, S, S) over `blur_kernel(S)` pixels, edges reflected: again two matrix products."""
+    """Returns square images (N, 3, S, S) blurred over `blur_kernel(S)` pixels, with reflected edges.
+
+    The blur is two matrix products.
+    """
     side = images.shape[3]
     taps = _taps(side, blur_kernel(side), images.device)
     offsets = torch.arange(len(taps), device=images.device) - len(taps) // 2
@@ -160,7 +177,7 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _taps(side: int, kernel: int, device: torch.device) -> Tensor:
-    """For each tap of the kernel the matrix (side, side) that shifts by it, reflecting at the edges."""
+    """Returns, for each tap of the kernel, the matrix (side, side) that shifts by it and reflects at the edges."""
     reach = kernel // 2
     line = torch.arange(side, dtype=torch.float32)[None, None]
     places = F.pad(line, (reach, reach), mode="reflect")[0, 0].long()

@@ -1,7 +1,7 @@
-"""Random numbers without a state: Philox 4x32-10, a function of a counter and a key.
+"""Philox 4x32-10: random numbers without a state, as a function of a counter and a key.
 
-Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011), section 3.3. What is drawn for an image then
-depends on no other image, process or moment, and a whole batch is drawn by a few array operations.
+Source: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011), section 3.3. The numbers of an image do
+not depend on other images, on the process or on the time. A few array operations draw the numbers of a whole batch.
 """
 
 import numpy as np
@@ -14,7 +14,15 @@ HALF = np.uint64(32)
 
 
 def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Four random words of each counter: uint64 (..., 4) below 2^32, of uint64 (..., 4) below 2^32."""
+    """Returns four random words for each counter.
+
+    Args:
+        counter: uint64 (..., 4), below 2^32.
+        key: two words below 2^32.
+
+    Returns:
+        uint64 (..., 4), below 2^32.
+    """
     c0, c1, c2, c3 = np.moveaxis(counter, -1, 0)
     for number in range(ROUNDS):
         k0, k1 = (np.uint64((word + number * weyl) & 0xFFFFFFFF) for word, weyl in zip(key, WEYL))
@@ -24,20 +32,21 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 def uniforms(seed: int, epoch: int, indices: np.ndarray, view: int, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1) for each image, (N, count), that are a function of (seed, epoch, image, view).
+    """Returns random numbers in [0, 1), (N, count). They are a function of seed, epoch, image and view.
 
     Args:
-        seed: below 2^64.
-        epoch, view: below 2^32.
+        seed: seed below 2^64.
+        epoch: number of the epoch, below 2^32.
         indices: the images' numbers (N,), below 2^32.
-        count: how many for each; the first few are the same however many are asked for.
+        view: number of the view, below 2^32.
+        count: how many numbers per image. The first numbers do not depend on the count.
     """
     counter = np.empty((len(indices), -(-count // 2), 4), np.uint64)
     counter[..., 0] = np.asarray(indices)[:, None]
     counter[..., 1], counter[..., 2] = view, epoch
     counter[..., 3] = np.arange(counter.shape[1])
     words = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
-    # 53 bits of two words, as many as a float64 holds.
+    # A float64 has 53 bits. They come from two words.
     high, low = words[..., 0::2] >> np.uint64(5), words[..., 1::2] >> np.uint64(6)
     numbers = (high * np.uint64(1 << 26) + low) / float(1 << 53)
     return numbers.reshape(len(indices), -1)[:, :count]

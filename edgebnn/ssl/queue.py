@@ -8,10 +8,10 @@ from edgebnn.errors import UserError
 
 
 class KeyQueue(nn.Module):
-    """The last `size` keys, a ring of unit vectors (size, dim) that starts out random.
+    """The last `size` keys, as a ring of unit vectors (size, dim). It starts with random vectors.
 
-    Both buffers are part of the state, so a resumed run goes on with the same negatives. Any number of
-    keys may be pushed at once: the ring wraps in the middle of a batch and no key of it is dropped.
+    Both buffers are part of the state, so a resumed run has the same negatives. Any number of keys can be pushed at
+    once. The ring wraps within a batch without dropping keys.
     """
 
     keys: Tensor
@@ -20,15 +20,15 @@ class KeyQueue(nn.Module):
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         if size < 1:
-            raise UserError(f"a queue of {size} keys holds no negatives; use a size of at least 1")
+            raise UserError(f"a queue of {size} keys contains no negatives; use a size of at least 1")
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer("head", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
-        """Replaces the oldest keys by `keys` (N, dim), oldest first, normalised to length 1 here."""
+        """Replaces the oldest keys by new keys (N, dim), which are normalised to length 1 here."""
         size = len(self.keys)
-        # More keys than places: the first of them would be overwritten at once.
+        # With more keys than places, the first keys would be overwritten at once.
         skipped = max(0, len(keys) - size)
         places = (self.head + torch.arange(skipped, len(keys), device=keys.device)) % size
         self.keys[places] = F.normalize(keys[skipped:].to(self.keys.dtype), dim=1)
@@ -36,9 +36,13 @@ class KeyQueue(nn.Module):
 
 
 def check_queue(size: int, batch: int) -> None:
-    """Raises `UserError` unless batches of `batch` keys fill a queue of `size` evenly, as MoCo has it.
+    """Checks that whole batches of keys fill a queue evenly, as in MoCo.
 
-    Otherwise a batch would be in the queue in part, and with a larger batch some keys never.
+    Otherwise the queue would contain a part of a batch. With a batch larger than the queue, some keys would never be in
+    it.
+
+    Raises:
+        UserError: the size is no multiple of the batch.
     """
     if size >= batch >= 1 and size % batch == 0:
         return

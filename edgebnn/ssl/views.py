@@ -1,7 +1,7 @@
-"""What a network sees of an image: random views in training, one fixed view in evaluation.
+"""Draws the views of images that a network sees: random views in training, one fixed view in evaluation.
 
-Drawing a view and making it are apart: `draw` says what is done to each image, `edgebnn.ssl.augment` does it to a
-whole batch, wherever the batch is.
+A view is made in two steps. `draw_views` draws what is done to each image. `edgebnn.ssl.augment` then applies it to a
+whole batch, on the device of the batch.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from edgebnn.graph.info import resize_side
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random views; the defaults are MoCo v2's (Chen et al., 2020), S2-BNN's are lighter.
+    """The settings of random views. The defaults are MoCo v2's (Chen et al., 2020). S2-BNN's views are lighter.
 
     Attributes:
-        crop: least and largest area of the random crop, as a share of the image.
-        jitter: strengths of brightness, contrast, saturation, hue.
-        jitter_probability: share of the views whose colours are jittered; MoCo v2 0.8, S2-BNN 0.6.
-        gray_probability: share of the views turned gray.
-        blur: least and largest sigma of the Gaussian blur, in pixels.
-        blur_probability: share of the views blurred; MoCo v2 0.5, S2-BNN 0.2, BYOL 1.0 and 0.1.
-        flip_probability: share of the views mirrored left to right.
-        solarize_probability: share of the views whose bright half is inverted; BYOL 0 and 0.2.
-        small_crop: as `crop`, for the small views of multi-crop (SwAV: Caron et al., 2020).
+        crop: smallest and largest area of the random crop, as a share of the image.
+        jitter: strengths of brightness, contrast, saturation and hue.
+        jitter_probability: share of views with colour jitter: MoCo v2 0.8, S2-BNN 0.6.
+        gray_probability: share of views that are gray.
+        blur: smallest and largest sigma of the Gaussian blur, in pixels.
+        blur_probability: share of blurred views: MoCo v2 0.5, S2-BNN 0.2, BYOL 1.0 and 0.1.
+        flip_probability: share of views that are mirrored left to right.
+        solarize_probability: share of views whose bright pixels are inverted: BYOL 0 and 0.2.
+        small_crop: `crop` for the small views of multi-crop (SwAV: Caron et al., 2020).
     """
 
     crop: tuple[float, float] = (0.2, 1.0)
@@ -44,30 +44,33 @@ class Augmentation:
     small_crop: tuple[float, float] = (0.05, 0.14)
 
     def check(self) -> None:
-        """Raises `UserError` for values that no view can be drawn from."""
+        """Raises `UserError` if a value is invalid."""
         for name, share in vars(self).items():
             if name.endswith("_probability"):
-                check(0 <= share <= 1, f"augmentation.{name} {share} is no share; use 0 to 1")
+                check(0 <= share <= 1, f"augmentation.{name} {share} is not a share; use 0 to 1")
         for name in ("crop", "small_crop"):
             least, largest = getattr(self, name)
             check(0 < least <= largest <= 1, f"augmentation.{name} {least}, {largest}: use shares of the area, up to 1")
-        check(0 < self.blur[0] <= self.blur[1], f"augmentation.blur {self.blur}: use two sigmas above 0, least first")
+        check(
+            0 < self.blur[0] <= self.blur[1],
+            f"augmentation.blur {self.blur}: use two sigmas above 0, the smaller one first",
+        )
         sound = min(self.jitter) >= 0 and self.jitter[3] <= 0.5
         check(sound, f"augmentation.jitter {self.jitter}: use strengths of 0 or more, the hue's up to 0.5")
 
 
 class Draws(NamedTuple):
-    """What is done to each of N images to make a view. In NumPy: small, and it stays where it was drawn.
+    """The changes to each of N images that make a view, as NumPy arrays.
 
     Attributes:
-        boxes: top, left, height, width of the crop in pixels (N, 4); None where crops are made already.
-        flip: mirrored left to right (N,).
-        jitter: colours jittered (N,).
-        factors: of brightness, contrast, saturation, and the hue's shift in turns (N, 4).
-        order: the four by number, in the order they are applied in (N, 4).
-        gray: turned gray (N,).
-        sigma: of the blur in pixels, 0 for none (N,).
-        solarize: bright half inverted (N,).
+        boxes: top, left, height and width of the crop in pixels (N, 4); None if the images are cropped already.
+        flip: whether the image is mirrored left to right (N,).
+        jitter: whether its colours are jittered (N,).
+        factors: factors of brightness, contrast and saturation, and the shift of the hue in turns (N, 4).
+        order: the order in which these four are applied, by number (N, 4).
+        gray: whether the image is made gray (N,).
+        sigma: sigma of the blur in pixels, 0 for no blur (N,).
+        solarize: whether bright pixels are inverted (N,).
     """
 
     boxes: np.ndarray | None
@@ -81,18 +84,29 @@ class Draws(NamedTuple):
 
 
 TRIES = 10
+"""The number of boxes that are tried for a crop."""
+
 CROP_NUMBERS = 2 * TRIES + 2
-"""How many random numbers a crop takes, and, further on, a whole view."""
+"""The number of random numbers for a crop."""
+
 NUMBERS = CROP_NUMBERS + 11
+"""The number of random numbers for a view."""
+
 RATIO = (3 / 4, 4 / 3)
 ORDERS = np.array(list(permutations(range(4))))
 
 
-def draw(augmentation: Augmentation, numbers: np.ndarray, boxes: np.ndarray | None) -> Draws:
-    """The views that `numbers` (N, NUMBERS) in [0, 1) say, with crops `boxes` of `crop_boxes`."""
+def draw_views(augmentation: Augmentation, numbers: np.ndarray, boxes: np.ndarray | None) -> Draws:
+    """Returns the views that random numbers determine.
+
+    Args:
+        augmentation: the settings.
+        numbers: random numbers in [0, 1), (N, NUMBERS).
+        boxes: the crops of `crop_boxes`, or None if the images are cropped already.
+    """
     jitter, order, *shifts, gray, blur, sigma, flip, solarize = numbers[:, CROP_NUMBERS:].T
     strengths = np.array(augmentation.jitter)
-    # A factor is never negative; the hue's neutral shift is 0.
+    # A factor is never negative. The shift of the hue has 0 as its neutral value.
     least = np.array([*np.maximum(0, 1 - strengths[:3]), -strengths[3]])
     largest = np.array([*(1 + strengths[:3]), strengths[3]])
     blurred = blur < augmentation.blur_probability
@@ -111,15 +125,16 @@ def draw(augmentation: Augmentation, numbers: np.ndarray, boxes: np.ndarray | No
 def crop_boxes(
     numbers: np.ndarray, heights: np.ndarray | int, widths: np.ndarray | int, area: tuple[float, float]
 ) -> np.ndarray:
-    """Random boxes (N, 4), top, left, height, width, distributed as `torchvision.transforms.RandomResizedCrop`'s.
+    """Returns random boxes (N, 4): top, left, height, width. Their distribution is that of `RandomResizedCrop`.
 
-    A box has a share in `area` of the image and a ratio of width to height from 3/4 to 4/3, log-uniform; the first of
-    ten tries that fits is taken, else the largest centred box that has such a ratio.
+    (That is `torchvision.transforms.RandomResizedCrop`.) The area of a box is a uniform share of the image, and the
+    ratio of width to height is log-uniform from 3/4 to 4/3. The first of ten tries that fits is used. If none fits, it
+    is the largest centred box with such a ratio.
 
     Args:
-        numbers: (N, CROP_NUMBERS) or wider, in [0, 1).
-        heights, widths: of the images (N,), or of all of them.
-        area: least and largest share of the image's area.
+        numbers: random numbers in [0, 1), (N, CROP_NUMBERS) or more columns.
+        heights, widths: sizes of the images: (N,), or one number for all.
+        area: smallest and largest share of the image's area.
     """
     heights, widths = (np.broadcast_to(sides, len(numbers)) for sides in (heights, widths))
     areas = _between(area, numbers[:, :TRIES]) * (heights * widths)[:, None]
@@ -136,7 +151,7 @@ def crop_boxes(
 
 
 def _centred(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """The largest centred boxes whose ratio is within RATIO."""
+    """Returns the largest centred boxes with a ratio within RATIO."""
     width = np.minimum(widths, np.rint(heights * RATIO[1]))
     height = np.minimum(heights, np.rint(widths / RATIO[0]))
     return np.stack([(heights - height) // 2, (widths - width) // 2, height, width], axis=1)
@@ -147,14 +162,19 @@ def _between(limits: tuple[float, float], numbers: np.ndarray) -> np.ndarray:
 
 
 def blur_kernel(resolution: int) -> int:
-    """Pixels that a blur reaches over: a tenth of the side, as SimCLR has it, and odd."""
+    """Returns the kernel size of the blur: a tenth of the side, as in SimCLR, and odd."""
     return max(3, resolution // 20 * 2 + 1)
 
 
 def fixed_view(resolution: int, mean: Sequence[float], std: Sequence[float], *, resize: bool = True) -> v2.Transform:
-    """Makes the normalised view (..., 3, resolution, resolution) that evaluation sees: resized, centre crop.
+    """Returns the transform of evaluations: resize, centre crop, normalise.
 
-    Without `resize` the image must have that resolution already.
+    Its result is (..., 3, resolution, resolution), float32.
+
+    Args:
+        resolution: side of the result in pixels.
+        mean, std: the normalisation.
+        resize: whether to resize and crop. Otherwise the image must have the resolution already.
     """
     steps: list[v2.Transform] = [v2.ToImage()]
     if resize:

@@ -1,1 +1,1 @@
-"""Networks that a user would deploy instead, and random ones of ours, to time beside."""
+"""Makes networks for timing: the baselines that a user could deploy instead of ours, and random ReActNets."""

@@ -1,16 +1,15 @@
-"""What a user would pick instead of a binary network: torchvision's small networks in ONNX Runtime, float and int8,
-and as plain TFLite (`export.baselines.tflite`).
+"""Writes the baselines that a user could choose instead of a binary network: torchvision's small networks.
 
-The weights are random (`export.baselines.random_networks`): these files are for timing.
+They are ONNX files in float and int8, and plain TFLite files (`export.baselines.tflite`). The weights are random
+(`export.baselines.random_networks`), because the files are only for timing.
 
-Float: BatchNorms folded into the convolutions by torch's exporter. It is the one based on TorchScript, since the newer
-one needs a further package.
+Float: torch's exporter folds the BatchNorms into the convolutions. It is the exporter based on TorchScript, because the
+newer one needs another package.
 
-Int8: ONNX Runtime's own static quantisation as its documentation advises for convolutional networks: pre-processed,
-calibrated, quantise-dequantise pairs (QDQ), a scale an output channel. Activations are uint8, weights int8 of 7 bits
-(U8S8, `reduce_range`). Of the ten combinations of {QDQ, QOperator} with {U8S8, U8S8 of 7 bits, S8S8, S8S8 of 7 bits,
-U8U8} none was faster beyond noise on a processor with AVX2 and no VNNI (ResNet-18: 22 ms, others 22 to 200); U8S8 of
-8 bits is wrong there: its sums of two products saturate in int16.
+Int8: ONNX Runtime's static quantisation, as its documentation advises for convolutional networks. The model is
+pre-processed and calibrated, and gets quantise-dequantise pairs (QDQ) with one scale per output channel. Activations
+are uint8, and weights are int8 with 7 bits (U8S8 with `reduce_range`). With 8 bits, processors without VNNI saturate
+sums of two products in int16. No other combination of format and types was faster on such a processor.
 """
 
 import warnings
@@ -39,11 +38,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 CALIBRATION_IMAGES = 8
 
 
-def network(name: str, resolution: int, *, seed: int = 0) -> nn.Module:
-    """A network of `NETWORKS` with 1000 classes and random weights, in eval mode.
+def build_network(name: str, resolution: int, *, seed: int = 0) -> nn.Module:
+    """Returns a network of `NETWORKS` with 1000 classes and random weights, in eval mode.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no network has that name.
     """
     check(name in NETWORKS, f"Unknown baseline '{name}'. Valid baselines are {', '.join(NETWORKS)}")
     with torch.random.fork_rng(devices=[]):
@@ -52,8 +51,8 @@ def network(name: str, resolution: int, *, seed: int = 0) -> nn.Module:
     return settle(model, resolution, seed=seed)
 
 
-def convert(model: nn.Module, resolution: int) -> bytes:
-    """`model`, in eval mode, as ONNX: `image` float32 (batch, 3, resolution, resolution) -> `logits`."""
+def convert_module_to_onnx(model: nn.Module, resolution: int) -> bytes:
+    """Returns a network in eval mode as ONNX: `image` float32 (batch, 3, resolution, resolution) -> `logits`."""
     with temporary_folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder, "model.onnx")
@@ -70,12 +69,15 @@ def convert(model: nn.Module, resolution: int) -> bytes:
         return path.read_bytes()
 
 
-def quantise(data: bytes, images: np.ndarray) -> bytes:
-    """The float ONNX model `data` in int8, its activations' ranges calibrated on `images` (N, 3, H, W)."""
+def quantise_model(data: bytes, images: np.ndarray) -> bytes:
+    """Returns a float ONNX model quantised to int8.
+
+    The ranges of its activations are measured on images (N, 3, H, W).
+    """
     with temporary_folder() as folder:
-        given, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("given", "prepared", "quantised"))
-        given.write_bytes(data)
-        quant_pre_process(str(given), str(prepared))
+        original, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("original", "prepared", "quantised"))
+        original.write_bytes(data)
+        quant_pre_process(str(original), str(prepared))
         quantize_static(
             str(prepared),
             str(quantised),
@@ -89,31 +91,34 @@ def quantise(data: bytes, images: np.ndarray) -> bytes:
         return quantised.read_bytes()
 
 
-def write(name: str, folder: Path, resolution: int) -> Path:
-    """Writes baseline `name` as NAME.onnx into `folder` and gives its path. Raises `UserError` as `network` does."""
+def write_onnx(name: str, folder: Path, resolution: int) -> Path:
+    """Writes a baseline as NAME.onnx into a folder and returns its path. Raises `UserError` as `build_network` does."""
     path = folder / f"{name}.onnx"
-    write_bytes(path, convert(network(name, resolution), resolution))
+    write_bytes(path, convert_module_to_onnx(build_network(name, resolution), resolution))
     return path
 
 
 def write_tflite(name: str, folder: Path, resolution: int) -> Path:
-    """Writes baseline `name` as NAME.tflite into `folder` and gives its path. Raises `UserError` as `network` does."""
+    """Writes a baseline as NAME.tflite into a folder and returns its path.
+
+    Raises `UserError` as `build_network` does.
+    """
     path = folder / f"{name}.tflite"
-    write_bytes(path, baselines_tflite.convert(network(name, resolution), name, resolution))
+    write_bytes(path, baselines_tflite.convert_module_to_tflite(build_network(name, resolution), name, resolution))
     return path
 
 
 def write_int8(name: str, folder: Path, resolution: int) -> Path:
-    """Writes NAME-int8.onnx from the NAME.onnx that `write` left in `folder`, calibrated on noise."""
+    """Writes NAME-int8.onnx from the NAME.onnx that `write_onnx` wrote. It is calibrated on noise."""
     shape = (CALIBRATION_IMAGES, 3, resolution, resolution)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     path = folder / f"{name}-int8.onnx"
-    write_bytes(path, quantise(existing_file(folder / f"{name}.onnx", "baseline").read_bytes(), images))
+    write_bytes(path, quantise_model(existing_file(folder / f"{name}.onnx", "baseline").read_bytes(), images))
     return path
 
 
 class _Images(CalibrationDataReader):
-    """One image at a time, as ONNX Runtime's calibration asks for them."""
+    """Hands out one image at a time, as ONNX Runtime's calibration expects."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._rest = iter(images)

@@ -1,10 +1,13 @@
-"""Random networks that behave as trained ones do, to be timed.
+"""Makes random networks for timing whose activations behave like those of trained networks.
 
-A network of freshly drawn weights is a bad subject. Without training nothing keeps activations in range: those
-of torchvision's MobileNets shrink by a factor a layer, and on their way to 0 they pass through denormal floats,
-which processors handle many times slower. And the bits of a binary network whose shifts are all 0 are soon
-all alike. So after drawing, one batch of noise is sent through, and every BatchNorm takes the statistics of what
-it sees, every sign the mean.
+Networks with freshly drawn weights give wrong times, for two reasons:
+
+- Nothing keeps the activations in range. In torchvision's MobileNets they shrink in every layer and become denormal
+  floats, which processors compute many times slower.
+- In a binary network whose shifts are all 0, almost all bits soon become equal.
+
+Therefore one batch of noise runs through the network. Every BatchNorm takes the statistics of its input, and every sign
+takes the mean of its input as its shift.
 """
 
 from typing import Any
@@ -18,16 +21,21 @@ SETTLING_IMAGES = 16
 
 
 def reactnet(config: ReActNetConfig, resolution: int, *, seed: int = 0) -> ReActNet:
-    """A random ReActNet in eval mode, settled on noise of that resolution.
+    """Returns a random ReActNet in eval mode, settled on noise (`settle`).
 
-    Shifts, slopes and gains are drawn as wildly as trained ones, negative ones included.
+    Its shifts, slopes and gains vary as widely as trained ones. Negative values occur too.
+
+    Args:
+        config: the network.
+        resolution: side of the noise images in pixels.
+        seed: seed of the weights and the noise.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = ReActNet(config)
         for name, tensor in model.state_dict().items():
             if name.endswith(("shift_in", "shift_out", "norm.weight", "norm.bias")):
-                # A gain well below 1: a unit's output must not outgrow its shortcut.
+                # The gains are well below 1, so that a unit's convolution does not outgrow its shortcut.
                 tensor.normal_(0, 0.5)
             elif name.endswith("slope"):
                 tensor.normal_(0.2, 0.3)
@@ -36,12 +44,12 @@ def reactnet(config: ReActNetConfig, resolution: int, *, seed: int = 0) -> ReAct
 
 
 def settle(model: Any, resolution: int, *, seed: int = 0) -> Any:
-    """Sets each BatchNorm's statistics, and each sign's shift, to what it sees of noise; gives `model` in eval mode.
+    """Sets the statistics of each BatchNorm and the shift of each sign from noise. Returns the model in eval mode.
 
     Args:
         model: a network for images (N, 3, resolution, resolution).
         resolution: side of the images in pixels.
-        seed: of the images.
+        seed: seed of the images.
     """
     model.eval().requires_grad_(False)
     hooks = []

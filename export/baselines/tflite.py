@@ -1,6 +1,7 @@
-"""torchvision's small networks as TFLite: traced by torch.fx, written again in TensorFlow, channels last.
+"""Converts torchvision's small networks to TFLite.
 
-BatchNorms are folded into the convolutions first. Only what these networks are made of is known here.
+torch.fx traces the network and folds its BatchNorms into the convolutions. Then each operation is written in
+TensorFlow, with channels last. Only the layers of these networks are supported.
 """
 
 import operator
@@ -20,14 +21,19 @@ from ..tflite import file as tflite_file
 from ..tflite.file import load_triton, quietly
 
 LOWEST = -3.4e38
-"""Padding for a maximum."""
+"""The padding of a max pool: lower than any value."""
 
 
-def convert(model: nn.Module, name: str, resolution: int) -> bytes:
-    """`model`, in eval mode, as TFLite: float32 image (1, resolution, resolution, 3) -> logits.
+def convert_module_to_tflite(model: nn.Module, name: str, resolution: int) -> bytes:
+    """Returns a network in eval mode as a TFLite file: float32 image (1, resolution, resolution, 3) -> logits.
+
+    Args:
+        model: the network.
+        name: its name in the file's metadata.
+        resolution: side of the image in pixels.
 
     Raises:
-        UserError: it holds a layer that is not known here, or TensorFlow is not installed.
+        UserError: the network has an unsupported layer, or TensorFlow is not installed.
     """
     require("a TFLite baseline", TENSORFLOW_PACKAGE)
     graph = fuse(fx.symbolic_trace(model))
@@ -45,7 +51,7 @@ def convert(model: nn.Module, name: str, resolution: int) -> bytes:
 
 
 def _run(tf: Any, graph: Any, image: Any) -> Any:
-    """What the traced network, a GraphModule, gives, as TensorFlow's operations on (1, height, width, channels)."""
+    """Returns the output of a traced network (a GraphModule) in TensorFlow, for image (1, height, width, channels)."""
     values: dict[fx.Node, Any] = {}
     modules = dict(graph.named_modules())
     functions: dict[Any, Callable[..., Any]] = {
@@ -57,18 +63,20 @@ def _run(tf: Any, graph: Any, image: Any) -> Any:
         nn.functional.adaptive_avg_pool2d: lambda x, size: _average(tf, x),
     }
     for node in graph.graph.nodes:
-        given = [values[each] if isinstance(each, fx.Node) else each for each in node.args]
+        inputs = [values[each] if isinstance(each, fx.Node) else each for each in node.args]
         if node.op == "placeholder":
             values[node] = image
         elif node.op == "call_module":
-            values[node] = _layer(tf, modules[str(node.target)], given[0])
+            values[node] = _layer(tf, modules[str(node.target)], inputs[0])
         elif node.op == "call_function" and node.target in functions:
-            values[node] = functions[node.target](*given)
+            values[node] = functions[node.target](*inputs)
         elif node.op == "output":
-            return given[0]
+            return inputs[0]
         else:
-            raise UserError(f"a baseline holds {node.op} {node.target}, which is not written as TFLite; report this")
-    raise UserError("a baseline gives nothing; report this")
+            raise UserError(
+                f"a baseline contains {node.op} {node.target}, which cannot be written as TFLite; report this"
+            )
+    raise UserError("a baseline has no output; report this")
 
 
 def _layer(tf: Any, layer: nn.Module, x: Any) -> Any:
@@ -78,15 +86,15 @@ def _layer(tf: Any, layer: nn.Module, x: Any) -> Any:
         return tf.matmul(x, layer.weight.detach().numpy().T) + layer.bias.detach().numpy()
     if isinstance(layer, nn.MaxPool2d):
         assert isinstance(layer.padding, int)
-        edge = layer.padding
-        x = tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]], constant_values=LOWEST)
+        pad = layer.padding
+        x = tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]], constant_values=LOWEST)
         return tf.nn.max_pool2d(x, layer.kernel_size, layer.stride, "VALID")
     if isinstance(layer, nn.ReLU6):
         return tf.nn.relu6(x)
     if isinstance(layer, nn.ReLU):
         return tf.nn.relu(x)
     if isinstance(layer, nn.Hardswish):
-        # As TensorFlow's converter knows it for one operator.
+        # TensorFlow's converter recognises this form as one operator.
         return x * tf.nn.relu6(x + 3.0) * (1 / 6)
     if isinstance(layer, nn.Hardsigmoid):
         return tf.nn.relu6(x + 3.0) * (1 / 6)
@@ -94,7 +102,7 @@ def _layer(tf: Any, layer: nn.Module, x: Any) -> Any:
         return _average(tf, x)
     if isinstance(layer, (nn.Dropout, nn.Identity)):
         return x
-    raise UserError(f"a baseline holds {type(layer).__name__}, which is not written as TFLite; report this")
+    raise UserError(f"a baseline contains {type(layer).__name__}, which cannot be written as TFLite; report this")
 
 
 def _average(tf: Any, x: Any) -> Any:
@@ -103,16 +111,16 @@ def _average(tf: Any, x: Any) -> Any:
 
 def _convolution(tf: Any, layer: nn.Conv2d, x: Any) -> Any:
     weight = layer.weight.detach().numpy()
-    edge, stride, size = (int(each[0]) for each in (layer.padding, layer.stride, layer.kernel_size))
+    pad, stride, size = (int(each[0]) for each in (layer.padding, layer.stride, layer.kernel_size))
     padding = "VALID"
-    if stride == 1 and edge == size // 2:
+    if stride == 1 and pad == size // 2:
         padding = "SAME"
-    elif edge:
-        # SAME of a stride of 2 pads the bottom and the right alone.
-        x = tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]])
+    elif pad:
+        # With stride 2, SAME pads only the bottom and the right.
+        x = tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     if layer.groups == 1:
         y = tf.nn.conv2d(x, weight.transpose(2, 3, 1, 0), stride, padding)
     else:
-        # Depthwise, (channels, 1, height, width): these networks have no other groups.
+        # Depthwise, weights (channels, 1, height, width). These networks have no other groups.
         y = tf.nn.depthwise_conv2d(x, weight.transpose(2, 3, 0, 1), (1, stride, stride, 1), padding)
     return y if layer.bias is None else y + layer.bias.detach().numpy()

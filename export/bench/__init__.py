@@ -1,1 +1,1 @@
-"""Speed of the packed network beside what a user would deploy instead."""
+"""Measures the packed network beside the networks that a user could deploy instead."""

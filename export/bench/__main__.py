@@ -1,4 +1,4 @@
-"""`python -m edgebnn.export.bench`."""
+"""Runs `python -m edgebnn.export.bench`."""
 
 from edgebnn.export.bench.run import main
 

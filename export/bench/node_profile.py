@@ -1,8 +1,8 @@
-"""Where a packed model's time goes: every node's time, and what of it counting bits alone would take.
+"""Times every node of a packed model, and compares each unit with the ceiling of the processor.
 
-ONNX Runtime times each node of a run itself (its profile, microseconds). The ceiling is how fast this machine's core
-does XOR, popcount and add on registers, with no memory touched. It is measured in turns with the runs, since
-the clock of a shared machine moves.
+ONNX Runtime's profile lists the time of each node in a run. The *ceiling* is the rate at which this machine's core does
+XOR, popcount and add in registers, without memory access. It is measured in turns with the runs, because the clock of a
+shared machine changes.
 """
 
 import json
@@ -32,11 +32,11 @@ class Layer:
     """One node of the file.
 
     Attributes:
-        name: the node's name; ONNX Runtime gives its own to nodes that it adds or merges.
-        kind: the unit's kind in words, or the operator.
-        macs: binary multiply-accumulates; 0 unless it is a unit.
-        latency: of its kernel.
-        ceiling_ms: milliseconds the ceiling alone would take for `macs`.
+        name: the node's name. ONNX Runtime names the nodes that it adds or merges.
+        kind: the kind of unit, or the operator.
+        macs: number of binary multiply-accumulates; 0 if the node is no unit.
+        latency: latency of the node's kernel.
+        ceiling_ms: milliseconds that `macs` would take at the ceiling.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Layer:
 
     @property
     def share(self) -> float:
-        """Share of the ceiling reached. A path that counts bits otherwise than by popcount may pass 1."""
+        """The share of the ceiling that the node reaches. It can exceed 1 on a path that does not use popcount."""
         return self.ceiling_ms / self.latency.median_ms
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A model's layers in the order they run.
+    """The times of all nodes of a model.
 
     Attributes:
-        isa: the path the units ran on.
-        layers: the nodes.
-        run: of whole runs, one after the other, with the profile's own cost.
-        gmacs, gmacs_p10, gmacs_p90: the ceiling in 10^9 binary multiply-accumulates a second.
+        isa: the path that the units ran on.
+        layers: the nodes in the order in which they run.
+        run: latency of whole runs, one after the other. It includes the cost of profiling.
+        gmacs, gmacs_p10, gmacs_p90: the ceiling in 10^9 binary multiply-accumulates per second: median and percentiles.
     """
 
     isa: str
@@ -71,23 +71,36 @@ class Profile:
 
     @property
     def units(self) -> list[Layer]:
+        """The nodes that are units."""
         return [layer for layer in self.layers if layer.macs]
 
     @property
     def units_ms(self) -> float:
+        """Sum of the units' median times."""
         return sum(layer.latency.median_ms for layer in self.units)
 
     @property
     def nodes_ms(self) -> float:
+        """Sum of all nodes' median times."""
         return sum(layer.latency.median_ms for layer in self.layers)
 
     @property
     def ceiling_ms(self) -> float:
+        """Milliseconds that all units would take at the ceiling."""
         return sum(layer.ceiling_ms for layer in self.layers)
 
 
-def profile(path: Path, network: NetworkShape, resolution: int, *, runs: int = 50, seconds: float = 60) -> Profile:
-    """Times the nodes of a packed file of `network` on one thread, on the path that `kernels.isa()` names.
+def profile_nodes(
+    path: Path, network: NetworkShape, resolution: int, *, runs: int = 50, seconds: float = 60
+) -> Profile:
+    """Times the nodes of a packed file on one thread, on the path that `kernels.isa()` returns.
+
+    Args:
+        path: the packed file.
+        network: the shape of its network.
+        resolution: side of the image in pixels.
+        runs: number of measured runs.
+        seconds: no run starts after this time, but at least one run is measured.
 
     Raises:
         UserError: the file has other units than the network.
@@ -109,33 +122,40 @@ def profile(path: Path, network: NetworkShape, resolution: int, *, runs: int = 5
             session.run(None, {INPUT: image})
             ceilings.append(kernels.popcount_ceiling(isa))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return summarise(events, ceilings[WARMUP:], network, resolution, isa)
+    return summarise_profile(events, ceilings[WARMUP:], network, resolution=resolution, isa=isa)
 
 
-def summarise(
-    events: list[dict[str, Any]], ceilings: Sequence[float], network: NetworkShape, resolution: int, isa: str
+def summarise_profile(
+    events: list[dict[str, Any]], ceilings: Sequence[float], network: NetworkShape, *, resolution: int, isa: str
 ) -> Profile:
-    """A profile's events and measured ceilings (multiply-accumulates a second), the first runs dropped.
+    """Returns the profile of the last runs, one for each measured ceiling. Earlier runs are the warm-up.
+
+    Args:
+        events: the events of ONNX Runtime's profile.
+        ceilings: the measured ceilings, in binary multiply-accumulates per second.
+        network: the shape of the network.
+        resolution: side of the image in pixels.
+        isa: the path that the units ran on.
 
     Raises:
-        UserError: the nodes are not those of `network`.
+        UserError: the nodes are not those of the network.
     """
     runs, totals = _runs(events)
     runs, totals = runs[-len(ceilings) :], totals[-len(ceilings) :]
     units = {layer.name: layer for layer in ops.count(network, resolution) if layer.bops}
     p10, ceiling, p90 = np.percentile(ceilings, [10, 50, 90])
     layers = []
-    for place, (name, operator, _) in enumerate(runs[0]):
+    for index, (name, operator, _) in enumerate(runs[0]):
         unit = units.pop(name, None)
         macs = unit.bops if unit else 0
-        latency = Latency.of([run[place][2] for run in runs])
+        latency = Latency.from_runs([run[index][2] for run in runs])
         layers.append(Layer(name, unit.kind if unit else operator, macs, latency, 1e3 * macs / ceiling))
     check(not units, lambda: f"the file has no node {next(iter(units))}; it is a packed file of another network")
-    return Profile(isa, tuple(layers), Latency.of(totals), ceiling / 1e9, p10 / 1e9, p90 / 1e9)
+    return Profile(isa, tuple(layers), Latency.from_runs(totals), ceiling / 1e9, p10 / 1e9, p90 / 1e9)
 
 
 def _runs(events: list[dict[str, Any]]) -> tuple[list[list[tuple[str, str, float]]], list[float]]:
-    """Of each run its nodes' names, operators and milliseconds in the order they ran, and its own milliseconds."""
+    """Returns the nodes (name, operator, milliseconds) of each run, and the milliseconds of each run."""
     runs, totals, nodes = [], [], []
     for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):
         milliseconds = event["dur"] / 1e3

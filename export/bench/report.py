@@ -1,4 +1,4 @@
-"""The tables and records of `make bench`."""
+"""Formats the results of `make bench` as tables and records."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ from .node_profile import Profile
 
 PACKED = "packed"
 ALONE = "packed, back to back"
-"""The same file with no other model's runs between its own. Of the two, `PACKED` goes into the records."""
+"""The packed file, run without other models between its runs. Only `PACKED` goes into the records."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file, what `edgebnn.runtime.Model` says of it, and its latency on each number of threads."""
+    """A file, its description from `edgebnn.runtime.Model`, and its latency by number of threads."""
 
     label: str
     model: str
@@ -33,13 +33,13 @@ class Row:
 
 @dataclass(frozen=True)
 class PathRow:
-    """The packed model forced to one path, one thread, and what was timed beside it in the same process.
+    """The packed model on one path of the kernels, and the models that were timed beside it, on one thread.
 
     Attributes:
         isa: the path.
-        latencies: by label, the packed model first.
-        gmacs: the path's ceiling in 10^9 binary multiply-accumulates a second.
-        ceiling_ms: milliseconds it would take for the network's.
+        latencies: the latencies by label, the packed model first.
+        gmacs: the path's ceiling in 10^9 binary multiply-accumulates per second.
+        ceiling_ms: milliseconds that the network's multiply-accumulates would take at the ceiling.
     """
 
     isa: str
@@ -48,13 +48,16 @@ class PathRow:
     ceiling_ms: float
 
 
-def report(rows: Sequence[Row], nodes: Profile, paths: Sequence[PathRow]) -> str:
-    """The three tables."""
+def to_tables(rows: Sequence[Row], nodes: Profile, paths: Sequence[PathRow]) -> str:
+    """Returns three tables as text: the models, the nodes of the packed model, and the paths."""
     return "\n\n".join([_models_table(rows), _nodes_table(nodes), _paths_table(paths)])
 
 
 def _models_table(rows: Sequence[Row]) -> str:
-    """Every file; `x packed` is its median over the packed model's on as many threads."""
+    """Returns the table of all files.
+
+    "x packed" is the median over the packed model's, on the same number of threads.
+    """
     packed_row = next(row for row in rows if row.label == PACKED)
     counts = list(packed_row.latencies)
     header = ["model", "MB"]
@@ -80,7 +83,7 @@ def _models_table(rows: Sequence[Row]) -> str:
 
 
 def ratio(latency: Latency, other: Latency) -> float:
-    """How many times `other`'s median goes into `latency`'s."""
+    """Returns the median of `latency` over the median of `other`."""
     return latency.median_ms / other.median_ms
 
 
@@ -98,7 +101,7 @@ def _nodes_table(nodes: Profile) -> str:
         cells.append([name, "", macs, f"{each:.3f}", "", f"{nodes.ceiling_ms:.3f}", f"{nodes.ceiling_ms / each:.0%}"])
     cells[-1][4] = f"{nodes.run.p10_ms:.3f}-{nodes.run.p90_ms:.3f}"
     ceiling = f"ceiling ({nodes.isa}): {nodes.gmacs:.0f} G binary mac/s ({nodes.gmacs_p10:.0f}-{nodes.gmacs_p90:.0f})"
-    return columns([header, *cells], "llrrrrr") + f"\n{ceiling}, one core, registers alone"
+    return columns([header, *cells], "llrrrrr") + f"\n{ceiling}, one core, in registers"
 
 
 def _paths_table(paths: Sequence[PathRow]) -> str:
@@ -125,7 +128,7 @@ def _paths_table(paths: Sequence[PathRow]) -> str:
 def to_records(
     rows: Sequence[Row], nodes: Profile, paths: Sequence[PathRow], machine: dict[str, Any]
 ) -> Iterator[Record]:
-    """Sizes and latencies of every file, and of each path how near its kernels come to the ceiling."""
+    """Yields a size and latency record of every file, and for each path a record of its share of the ceiling."""
     for row in rows:
         if row.label == ALONE:
             continue

@@ -1,10 +1,14 @@
-"""`make bench`: a random ReActNet-A packed, beside everything a user would pick instead.
+"""`make bench`: times a random packed ReActNet-A beside the networks that a user could deploy instead.
 
     python -m export.bench [--out runs/bench] [--threads 1 2] [--quick]
 
-Writes the files, times them in turns (`edgebnn.runtime.measure`) on each number of threads, then the packed model's
-nodes against the XOR-popcount ceiling, then the packed model on each path of the kernels, and prints three tables.
-OUT holds the files, bench.json with every figure, and records. docs/design/kernels.md says how to read it.
+The benchmark writes all files and prints three tables:
+
+1. All files, timed in turns (`edgebnn.runtime.measure_latency`) on each number of threads.
+2. The nodes of the packed model, beside the ceiling of XOR and popcount.
+3. The packed model on each path of the kernels.
+
+OUT gets the files, bench.json with all figures, and records. docs/design/kernels.md explains the tables.
 """
 
 import argparse
@@ -26,7 +30,7 @@ from edgebnn.graph import InferenceGraph, ModelInfo, ops
 from edgebnn.graph.ops import NetworkShape
 from edgebnn.nn import ReActNetConfig
 from edgebnn.optional import LCE_PACKAGE
-from edgebnn.runtime import Latency, kernels, load, measure
+from edgebnn.runtime import Latency, kernels, load_model, measure_latency
 from edgebnn.runtime.system import machine
 
 from ..baselines import onnx as baselines
@@ -34,11 +38,12 @@ from ..baselines.random_networks import reactnet
 from ..fold import fold
 from ..onnx import packed, portable
 from ..tflite import lce
-from .node_profile import profile
-from .report import ALONE, PACKED, PathRow, Row, report, to_records
+from .node_profile import profile_nodes
+from .report import ALONE, PACKED, PathRow, Row, to_records, to_tables
 
-SAME = 1e-4
-"""Share of the largest logit that packed and portable may differ by: their heads add in different orders."""
+MAX_DIFFERENCE = 1e-4
+"""The largest difference of packed and portable logits, as a share of the largest logit. Their heads add in different
+orders."""
 
 INT8_HEAD = "packed, int8 head"
 PORTABLE = "portable"
@@ -47,18 +52,18 @@ TWIN = "float twin"
 LCE = "LCE interpreter"
 BASELINES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "mobilenet_v3_small": "MobileNetV3-small"}
 BESIDE_PATHS = (PACKED, NAIVE, BASELINES["resnet18"], BASELINES["mobilenet_v2"])
-"""What is timed on each path of the kernels."""
+"""The files that are timed on each path of the kernels."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What is timed and for how long.
+class BenchSetting:
+    """The network that is timed, and the duration of the measurements.
 
     Attributes:
         config: the binary network.
         resolution: side of the image in pixels.
-        runs: rounds of each measurement.
-        seconds: no round begins after this time.
+        runs: number of rounds of each measurement.
+        seconds: no round starts after this time.
     """
 
     config: ReActNetConfig
@@ -67,17 +72,21 @@ class Setting:
     seconds: float
 
 
-FULL = Setting(ReActNetConfig(), 224, runs=50, seconds=180)
-QUICK = Setting(ReActNetConfig(width=0.25, head=(10,)), 32, runs=3, seconds=5)
+FULL = BenchSetting(ReActNetConfig(), 224, runs=50, seconds=180)
+QUICK = BenchSetting(ReActNetConfig(width=0.25, head=(10,)), 32, runs=3, seconds=5)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the benchmark. Exits with code 2 on a user's mistake."""
+    """Runs the command. A user error ends it with code 2."""
     parser = argparse.ArgumentParser(prog="python -m export.bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="folder to write (default runs/bench; --quick: build/bench-quick)")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to (default: runs/bench, or build/bench-quick with --quick)"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (default 1 2)")
-    parser.add_argument("--runs", type=int, help=f"measured runs of each (default {FULL.runs})")
-    parser.add_argument("--quick", action="store_true", help="a small network, few runs: to see that it works")
+    parser.add_argument("--runs", type=int, help=f"measured runs of each file (default {FULL.runs})")
+    parser.add_argument(
+        "--quick", action="store_true", help="time a small network in few runs, to see that the benchmark works"
+    )
     args = parser.parse_args(arguments)
     with exit_on_user_error():
         setting = QUICK if args.quick else FULL
@@ -85,16 +94,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check(runs >= 1, f"{runs} runs cannot be measured; give 1 or more")
         check(min(args.threads) >= 1, f"{min(args.threads)} threads cannot run a model; give 1 or more")
         out = args.out or Path("build/bench-quick" if args.quick else "runs/bench")
-        run(Setting(setting.config, setting.resolution, runs, setting.seconds), args.threads, out)
+        run_benchmark(BenchSetting(setting.config, setting.resolution, runs, setting.seconds), args.threads, out)
 
 
-def run(setting: Setting, threads: Sequence[int], out: Path) -> None:
-    """Measures, prints, and writes `out`."""
-    kernels.isa()  # what is amiss with the kernels is said before minutes pass
+def run_benchmark(setting: BenchSetting, threads: Sequence[int], out: Path) -> None:
+    """Writes the files into `out`, times them, prints the tables and writes the records.
+
+    Raises:
+        UserError: the kernels cannot run, or the packed and the portable file are different networks.
+    """
+    kernels.isa()  # reports a fault of the kernels now, and not minutes later
     described = machine.describe()
     isas = kernels.isas()
     without_lce = LCE_PACKAGE.missing()
-    # 5 files of ReActNet and its twin, LCE's, the baselines twice; then the measurements.
+    # 5 files of ReActNet and its twin, the LCE file, the baselines as float and int8. Then the measurements.
     stages = 5 + (not without_lce) + 2 * len(BASELINES) + len(threads) + 1 + len(isas)
     with tqdm(total=stages, desc="bench", unit="step", disable=None, file=sys.stderr) as bar:
 
@@ -103,13 +116,15 @@ def run(setting: Setting, threads: Sequence[int], out: Path) -> None:
             bar.update()
 
         graph = fold(reactnet(setting.config, setting.resolution), _info("reactnet-a-random", setting))
-        files = dict(_write(graph, setting, out, say))
+        files = dict(_write_files(graph, setting, out, say))
         check_same(files)
-        rows = _time(files, setting, threads, say)
+        rows = _time_files(files, setting, threads, say)
         say("nodes of the packed model")
-        nodes = profile(files[PACKED], graph.shape, setting.resolution, runs=setting.runs, seconds=setting.seconds)
+        nodes = profile_nodes(
+            files[PACKED], graph.shape, setting.resolution, runs=setting.runs, seconds=setting.seconds
+        )
         paths = [_time_path(isa, files, setting, graph.shape, say) for isa in isas]
-    print(report(rows, nodes, paths))
+    print(to_tables(rows, nodes, paths))
     if without_lce:
         print(f"left out: {LCE}, because {without_lce}")
     print(f"{setting.resolution}x{setting.resolution}, batch 1, on {machine.one_line(described)}")
@@ -122,27 +137,29 @@ def run(setting: Setting, threads: Sequence[int], out: Path) -> None:
     }
     write_bytes(out / "bench.json", json.dumps(figures, indent=1).encode())
     for record in to_records(rows, nodes, paths, described):
-        records.write(record, out)
+        records.write_record(record, out)
 
 
-def _info(name: str, setting: Setting) -> ModelInfo:
+def _info(name: str, setting: BenchSetting) -> ModelInfo:
     return ModelInfo(name=name, resolution=setting.resolution)
 
 
-def _write(
-    graph: InferenceGraph, setting: Setting, out: Path, say: Callable[[str], None]
+def _write_files(
+    graph: InferenceGraph, setting: BenchSetting, out: Path, say: Callable[[str], None]
 ) -> Iterator[tuple[str, Path]]:
-    """Writes every file that this environment has the packages for; gives labels and paths."""
+    """Writes every file for which this environment has the packages. Yields their labels and paths."""
 
     def twin() -> bytes:
         real = replace(setting.config, binary_activations=False, binary_weights=False)
-        return portable.convert(fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting)))
+        return portable.convert_to_onnx(
+            fold(reactnet(real, setting.resolution), _info("reactnet-a-random-real", setting))
+        )
 
     makers: list[tuple[str, str, Callable[[], bytes]]] = [
-        (PACKED, "packed.onnx", lambda: packed.convert(graph)),
-        (INT8_HEAD, "packed-int8-head.onnx", lambda: packed.convert(graph, int8_head=True)),
-        (PORTABLE, "portable.onnx", lambda: portable.convert(graph)),
-        (NAIVE, "floats.onnx", lambda: portable.convert(graph, floats=True)),
+        (PACKED, "packed.onnx", lambda: packed.convert_to_packed_onnx(graph)),
+        (INT8_HEAD, "packed-int8-head.onnx", lambda: packed.convert_to_packed_onnx(graph, int8_head=True)),
+        (PORTABLE, "portable.onnx", lambda: portable.convert_to_onnx(graph)),
+        (NAIVE, "floats.onnx", lambda: portable.convert_to_onnx(graph, floats=True)),
         (TWIN, "real.onnx", twin),
     ]
     for label, name, convert in makers:
@@ -151,33 +168,38 @@ def _write(
         yield label, out / name
     for name, label in BASELINES.items():
         say(f"writing {name}.onnx")
-        yield label, baselines.write(name, out, setting.resolution)
+        yield label, baselines.write_onnx(name, out, setting.resolution)
         say(f"writing {name}-int8.onnx")
         yield f"{label} int8", baselines.write_int8(name, out, setting.resolution)
     if not LCE_PACKAGE.missing():
         say("writing lce.tflite")
-        write_bytes(out / "lce.tflite", lce.convert(graph))
+        write_bytes(out / "lce.tflite", lce.convert_to_lce(graph))
         yield LCE, out / "lce.tflite"
 
 
 def check_same(files: dict[str, Path]) -> None:
-    """Raises `UserError` unless the packed file and the portable one are the same network."""
-    models = [load(files[label]) for label in (PACKED, PORTABLE)]
+    """Raises `UserError` if the packed and the portable file compute different logits."""
+    models = [load_model(files[label]) for label in (PACKED, PORTABLE)]
     image = np.random.default_rng(1).standard_normal((1, *models[0].image_shape), np.float32)
     found, wanted = (model.run(image) for model in models)
     difference = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    check(difference <= SAME, f"packed and portable logits differ by {difference:.2g} of the largest; report this")
+    check(
+        difference <= MAX_DIFFERENCE,
+        f"packed and portable logits differ by {difference:.2g} of the largest; report this",
+    )
 
 
-def _time(files: dict[str, Path], setting: Setting, threads: Sequence[int], say: Callable[[str], None]) -> list[Row]:
+def _time_files(
+    files: dict[str, Path], setting: BenchSetting, threads: Sequence[int], say: Callable[[str], None]
+) -> list[Row]:
     found: dict[str, dict[int, Latency]] = {label: {} for label in (*files, ALONE)}
     for count in threads:
         say(f"timing on {count} thread{'s' * (count > 1)}, up to {setting.seconds:.0f} s")
-        models = [load(path, threads=count) for path in files.values()]
-        for label, latency in zip(files, measure(models, runs=setting.runs, seconds=setting.seconds)):
+        models = [load_model(path, threads=count) for path in files.values()]
+        for label, latency in zip(files, measure_latency(models, runs=setting.runs, seconds=setting.seconds)):
             found[label][count] = latency
         own = models[list(files).index(PACKED)]
-        (found[ALONE][count],) = measure([own], runs=setting.runs, seconds=setting.seconds)
+        (found[ALONE][count],) = measure_latency([own], runs=setting.runs, seconds=setting.seconds)
     return [
         Row(
             label,
@@ -194,9 +216,9 @@ def _time(files: dict[str, Path], setting: Setting, threads: Sequence[int], say:
 
 
 def _time_path(
-    isa: str, files: dict[str, Path], setting: Setting, network: NetworkShape, say: Callable[[str], None]
+    isa: str, files: dict[str, Path], setting: BenchSetting, network: NetworkShape, say: Callable[[str], None]
 ) -> PathRow:
-    """In a process of its own: a process chooses its path once."""
+    """Times files on one path, in a process of its own, because a process chooses its path only once."""
     say(f"timing the path {isa}")
     limits = ["--runs", str(setting.runs), "--seconds", str(max(1, int(setting.seconds / 3)))]
     paths = [str(files[label]) for label in BESIDE_PATHS]

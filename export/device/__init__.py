@@ -1,1 +1,1 @@
-"""Measuring files on a device: this machine, or one behind ssh or adb."""
+"""Measures model files on a device: this machine, or a machine behind ssh or adb."""

@@ -1,7 +1,7 @@
-"""Measures model files on a device: copies them there, runs them in rounds, brings figures back.
+"""Measures model files on a device: copies the files there, runs them in rounds, and collects the times.
 
-In every round each file is measured by one call of its program (`export.device.runners`), in an order drawn anew:
-whatever drifts, clock, heat, other programs, meets all of them alike. The single runs of all rounds are pooled.
+In every round each file is measured by one call of its program (`export.device.runners`), in a new random order. So a
+change of clock, temperature or load affects all files alike. The single runs of all rounds are pooled.
 """
 
 import random
@@ -19,11 +19,11 @@ from edgebnn.files import existing_file, sha256
 from edgebnn.graph.info import METADATA_KEY, ModelInfo
 from edgebnn.runtime import Latency
 from edgebnn.runtime.formats import onnx_file, tflite
-from edgebnn.runtime.model import image_input, make_info
+from edgebnn.runtime.model import make_info, parse_image_shape
 from edgebnn.runtime.ort import DOMAIN
-from edgebnn.runtime.system.facts import SCRIPT, parse
+from edgebnn.runtime.system.facts import SCRIPT, parse_facts
 from edgebnn.runtime.system.machine import hardware
-from edgebnn.runtime.system.state import BUSY_SCRIPT, State, busy_share, state
+from edgebnn.runtime.system.state import BUSY_SCRIPT, State, busy_share, read_state
 
 from .parse import Sample
 from .runners import Runner
@@ -37,13 +37,13 @@ class Subject:
     """A file to measure.
 
     Attributes:
-        path: the file, on this machine.
-        model: its model's name, for records.
-        resolution: side of its images in pixels.
-        format: what it is, as records say it.
-        sha256: its content's digest.
-        bytes: its size.
-        baseline: whether it is one of `--with-baselines`.
+        path: the file on this machine.
+        model: the model's name, for records.
+        resolution: side of the images in pixels.
+        format: the file's format, as in records.
+        sha256: digest of the file's content.
+        bytes: size of the file.
+        baseline: whether it is a baseline of `--with-baselines`.
     """
 
     path: Path
@@ -56,15 +56,19 @@ class Subject:
 
     @property
     def suffix(self) -> str:
-        """ ".onnx" or ".tflite", which says what can run it."""
+        """The file's suffix, ".onnx" or ".tflite". It decides which program can run the file."""
         return self.path.suffix.lower()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A subject and what every round's call told, in the order of rounds.
+    """The measurements of one file.
 
-    `watched` is a call before the rounds whose memory counts and whose times do not.
+    Attributes:
+        subject: the file.
+        runner: the program that ran it.
+        watched: a call before the rounds. Its memory counts, and its times do not.
+        rounds: the call of each round, in order.
     """
 
     subject: Subject
@@ -74,27 +78,27 @@ class Measured:
 
     @property
     def latency(self) -> Latency:
-        """Of all runs of all rounds."""
-        return Latency.of([each for sample in self.rounds for each in sample.runs_ms])
+        """The latency over all runs of all rounds."""
+        return Latency.from_runs([each for sample in self.rounds for each in sample.runs_ms])
 
     @property
     def medians(self) -> list[float]:
-        """Each round's median in milliseconds."""
+        """The median of each round in milliseconds."""
         return [median(sample.runs_ms) for sample in self.rounds]
 
     @property
     def first_ms(self) -> float:
-        """The first run after loading, median over rounds."""
+        """Milliseconds of the first run after loading, the median over rounds."""
         return median(sample.first_ms for sample in self.rounds)
 
     @property
     def init_ms(self) -> float:
-        """Loading, median over rounds."""
+        """Milliseconds of loading, the median over rounds."""
         return median(sample.init_ms for sample in self.rounds)
 
     @property
     def memory(self) -> tuple[str, int] | None:
-        """Bytes, and what they are: the process's peak, or else what it grew by; None if nobody tells."""
+        """What was measured, "peak" or "growth", and its bytes. None if the program reports neither."""
         calls = (self.watched, *self.rounds)
         for name in ("peak", "growth"):
             held = [value for sample in calls if (value := getattr(sample, f"{name}_bytes")) is not None]
@@ -104,24 +108,24 @@ class Measured:
 
     @property
     def runner_facts(self) -> dict[str, Any]:
-        """Runtime, its version and more, for records."""
+        """The runtime, its version and more facts, for records."""
         return self.runner.facts | self.watched.facts
 
     def ratio(self, other: "Measured") -> float:
-        """Median over rounds of this one's median over the other's in the same round."""
+        """Returns how much slower this file is: the median over rounds of this median / the other median."""
         return median(own / others for own, others in zip(self.medians, other.medians))
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was measured, and where.
+class DeviceResults:
+    """The measurements of all files on one device.
 
     Attributes:
-        measured: a file each.
-        machine: the device, see `edgebnn.runtime.system.machine.hardware`.
-        states: of the device, before the first round and after each.
-        threads: threads a run was allowed.
-        busy: cores that others kept busy before the first round, None where the device does not tell.
+        measured: one entry per file.
+        machine: description of the device, see `edgebnn.runtime.system.machine.hardware`.
+        states: states of the device before the first round and after each round.
+        threads: number of threads that a run could use.
+        busy: number of cores that other programs used before the first round; None if the device does not report it.
     """
 
     measured: tuple[Measured, ...]
@@ -131,11 +135,11 @@ class Findings:
     busy: float | None
 
 
-def subject(path: str | Path, *, baseline: bool = False) -> Subject:
-    """Looks at a file, without running it.
+def read_subject(path: str | Path, *, baseline: bool = False) -> Subject:
+    """Returns the description of a model file, without running it.
 
     Raises:
-        UserError: it is missing, damaged, or no .onnx or .tflite file of an image classifier.
+        UserError: the file is missing, damaged, or no .onnx or .tflite file of an image classifier.
     """
     path = existing_file(path, "model")
     suffix = path.suffix.lower()
@@ -143,45 +147,59 @@ def subject(path: str | Path, *, baseline: bool = False) -> Subject:
     if suffix == ".tflite":
         data = path.read_bytes()
         lce = tflite.custom_operators(data, f"model {path}") & LCE_OPERATORS
-        text = tflite.metadata(data, METADATA_KEY, f"model {path}")
+        text = tflite.read_metadata(data, METADATA_KEY, f"model {path}")
         info = make_info(None if text is None else text.decode(errors="replace"), path, None, 3)
-        return _subject(path, info, "lce" if lce else "tflite", baseline)
+        return _subject(path, info, format_="lce" if lce else "tflite", baseline=baseline)
     try:
         model = onnx.load_model(str(path), load_external_data=False)
     except DecodeError:
         raise UserError(f"model {path} is damaged, or no ONNX file; export it again") from None
     external = any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer)
-    check(not external, f"model {path} keeps weights in other files; save it as one file")
-    check(len(model.graph.input) >= 1, f"model {path} takes nothing; give an image classifier")
+    check(not external, f"model {path} has weights in external files; save it as one file")
+    check(len(model.graph.input) >= 1, f"model {path} has no input; give an image classifier")
     shape = [size.dim_value or None for size in model.graph.input[0].type.tensor_type.shape.dim]
-    _, channels, side = image_input(shape, path)
+    _, channels, side = parse_image_shape(shape, path)
     text = next((each.value for each in model.metadata_props if each.key == METADATA_KEY), None)
     info = make_info(text, path, side, channels)
-    return _subject(path, info, "onnx-packed" if DOMAIN in onnx_file.operator_sets(path) else "onnx", baseline)
+    packed = DOMAIN in onnx_file.operator_sets(path)
+    return _subject(path, info, format_="onnx-packed" if packed else "onnx", baseline=baseline)
 
 
-def _subject(path: Path, info: ModelInfo, form: str, baseline: bool) -> Subject:
-    return Subject(path, info.name, info.resolution, form, sha256(path), path.stat().st_size, baseline)
+def _subject(path: Path, info: ModelInfo, *, format_: str, baseline: bool) -> Subject:
+    return Subject(
+        path=path,
+        model=info.name,
+        resolution=info.resolution,
+        format=format_,
+        sha256=sha256(path),
+        bytes=path.stat().st_size,
+        baseline=baseline,
+    )
 
 
-def facts(device: Device) -> dict[str, str]:
-    """What the device says of itself. Raises `UserError` if it does not answer."""
-    found = parse(device.sh(SCRIPT).out)
+def read_device_facts(device: Device) -> dict[str, str]:
+    """Returns the facts about the device (`edgebnn.runtime.system.facts`).
+
+    Raises:
+        UserError: the device does not answer.
+    """
+    found = parse_facts(device.sh(SCRIPT).out)
     if found is None:
-        raise UserError(f"{device} does not say what it is; see whether its sh works")
+        raise UserError(f"{device} does not describe itself; check that its sh works")
     return found
 
 
-def busy(device: Device, cores: int) -> float | None:
-    """Cores of the device's that are busy while nothing of ours runs; None where it does not tell.
+def measure_busy_cores(device: Device, cores: int) -> float | None:
+    """Returns how many of the device's cores other programs use, or None if the device does not report it.
 
-    Not its load: that of the last minute holds our own trying, and on many phones threads that only wait.
+    The load of the last minute is no measure of it: it includes our own trial runs, and on many phones also threads
+    that only wait.
     """
     share = busy_share(device.sh(BUSY_SCRIPT).out)
     return None if share is None else share * cores
 
 
-def measure(
+def measure_files(
     device: Device,
     subjects: Sequence[tuple[Subject, Runner]],
     *,
@@ -190,22 +208,23 @@ def measure(
     seconds: float = 300.0,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
-) -> Findings:
+) -> DeviceResults:
     """Copies the files to the device and measures them.
 
     Args:
         device: the device.
-        subjects: files and the programs that run them.
-        threads: threads a run may use.
-        rounds: calls of each.
+        subjects: the files, each with the program that runs it.
+        threads: number of threads that a run may use.
+        rounds: number of calls per file.
         seconds: time limit of a call.
-        seed: of the orders.
-        say: told what is being done, once a step; `steps` says how often.
+        seed: seed of the random orders.
+        say: called with a description before each step. `count_steps` returns the number of steps.
 
     Raises:
-        UserError: a file does not fit, a program fails, hangs or prints something else, or the connection is lost.
+        UserError: a file does not fit on the device, a program fails, hangs or prints unexpected text, or the
+            connection is lost.
     """
-    # Names of our own: a file's name is anyone's.
+    # The files get our own names there, because a user's file name may contain anything.
     names = [f"a{number}{each.suffix}" for number, (each, _) in enumerate(subjects)]
     for name, (each, _) in zip(names, subjects):
         say(f"copying {each.path.name}")
@@ -213,10 +232,10 @@ def measure(
     watched = []
     for name, (each, runner) in zip(names, subjects):
         say(f"trying {each.path.name}")
-        watched.append(runner.call(device, name, threads, seconds, memory=True))
-    before = facts(device)
+        watched.append(runner.call(device, name, threads=threads, seconds=seconds, memory=True))
+    before = read_device_facts(device)
     machine = hardware(before)
-    others, states = busy(device, machine["cores"]), [state(before)]
+    others, states = measure_busy_cores(device, machine["cores"]), [read_state(before)]
     samples: list[list[Sample]] = [[] for _ in subjects]
     order = list(range(len(subjects)))
     shuffle = random.Random(seed).shuffle
@@ -225,14 +244,14 @@ def measure(
         for index in order:
             each, runner = subjects[index]
             say(f"round {number + 1} of {rounds}: {each.path.name}")
-            samples[index].append(runner.call(device, names[index], threads, seconds))
-        states.append(state(facts(device)))
+            samples[index].append(runner.call(device, names[index], threads=threads, seconds=seconds))
+        states.append(read_state(read_device_facts(device)))
     measured = [
         Measured(each, runner, first, tuple(own)) for (each, runner), first, own in zip(subjects, watched, samples)
     ]
-    return Findings(tuple(measured), machine, tuple(states), threads, others)
+    return DeviceResults(tuple(measured), machine, tuple(states), threads, others)
 
 
-def steps(subjects: int, rounds: int) -> int:
-    """How often `measure` says what it does."""
+def count_steps(subjects: int, rounds: int) -> int:
+    """Returns the number of steps in `measure_files`."""
     return subjects * (2 + rounds)

@@ -1,9 +1,10 @@
-"""Reads what measuring programs print: TensorFlow Lite's benchmark_model, LCE's version of it, and `edgebnn bench`.
+"""Parses the output of measuring programs: TensorFlow Lite's benchmark_model, LCE's version of it, and `edgebnn bench`.
 
-benchmark_model prints a line of statistics for the warm-up and one for the measured runs, then a summary. The
-wording changed over the years; what is read here stands in tests/export/benchmark_outputs.py as the tools printed it.
-Times are in microseconds. No version prints single runs, but of three the statistics give all:
-the first, the last ("curr"), and from the average the one between.
+benchmark_model prints a line of statistics for the warm-up, another for the measured runs, and a summary. The wording
+changed over the years: tests/export/benchmark_outputs.py has the output of several versions. Times are in microseconds.
+
+No version prints the times of single runs. But of three runs the statistics give all times: the first, the last
+("curr"), and the one between them from the average.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 from edgebnn.errors import UserError, check
 
 RUNS = 3
-"""Measured runs a call, see above."""
+"""The number of measured runs per call, see above."""
 
 NUMBER = r"(\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,2})?)(?!\w)"
 STATISTICS = re.compile(r"\bcount=(\d{1,9})(?:\s+first=" + NUMBER + r")?\s+curr=" + NUMBER + r"(\s*\(all same\))?(.*)")
@@ -25,19 +26,20 @@ GROWTH = re.compile(
     r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): .*overall=" + NUMBER
 )
 SUMMARIES = (
-    # TensorFlow 2.1 and later; until 1.15.
+    # The first form is that of TensorFlow 2.1 and later, the second that of versions up to 1.15.
     re.compile(rf"Inference timings in us: Init: {NUMBER}, First inference: {NUMBER},"),
     re.compile(rf"Average inference timings in us: Warmup: {NUMBER}, Init: {NUMBER},"),
 )
 PROCESS = ("architecture", "bits", "features", "python", "numpy", "onnxruntime")
-"""What `edgebnn bench` knows better of the machine than the device's shell."""
+"""The facts about the machine that `edgebnn bench` knows better than the device's shell."""
 
-MOST_MS = 3_600_000.0
+MAX_MS = 3_600_000.0
+"""No run takes longer than an hour."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """A line of statistics; microseconds. What the version does not print is None."""
+    """A line of statistics, in microseconds. A value that the program's version does not print is None."""
 
     count: int
     first: float
@@ -51,15 +53,15 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What benchmark_model printed.
+class BenchmarkOutput:
+    """The parsed output of benchmark_model.
 
     Attributes:
-        warmup, runs: of the warm-up, and of the measured runs.
-        init_us: loading the model, microseconds.
-        first_us: the first run, microseconds.
-        peak_bytes: the most memory the process held, if it was asked to look.
-        growth_bytes: the memory it held at the end more than at its start.
+        warmup, runs: the statistics of the warm-up and of the measured runs.
+        init_us: microseconds of loading the model.
+        first_us: microseconds of the first run.
+        peak_bytes: peak memory of the process; None if it was not measured.
+        growth_bytes: growth of the process's memory from its start to its end; None if it was not measured.
     """
 
     warmup: Statistics
@@ -70,7 +72,11 @@ class Report:
     growth_bytes: int | None
 
     def sample(self) -> "Sample":
-        """With the times of single runs. Raises `UserError` unless there were three runs, or fewer."""
+        """Returns the times of the single runs.
+
+        Raises:
+            UserError: there were more than three runs, or the statistics contradict each other.
+        """
         runs = self.runs
         if runs.min == runs.max:
             single = [runs.first] * runs.count
@@ -79,10 +85,10 @@ class Report:
         else:
             check(
                 runs.count == 3,
-                f"the program made {runs.count} runs and not {RUNS}: single times cannot be told; use a newer one",
+                f"the program made {runs.count} runs, not {RUNS}, so single times are not known; use a newer version",
             )
             between = 3 * runs.avg - runs.first - runs.last
-            # The average is printed with six digits.
+            # The average is printed with only six digits.
             slack = 1 + 3e-5 * runs.avg
             check(
                 runs.min - slack <= between <= runs.max + slack,
@@ -95,15 +101,15 @@ class Report:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one call of a program tells of a model.
+    """The measurements of one call of a program.
 
     Attributes:
         runs_ms: milliseconds of each measured run.
-        init_ms: loading the model.
-        first_ms: the first run after that.
-        peak_bytes: the most memory that the process held, None if it does not tell.
-        growth_bytes: memory it held more than at its start, None if it does not tell.
-        facts: what else a record should say (versions, instruction set).
+        init_ms: milliseconds of loading the model.
+        first_ms: milliseconds of the first run.
+        peak_bytes: peak memory of the process; None if the program does not report it.
+        growth_bytes: growth of the process's memory; None if the program does not report it.
+        facts: more facts for records, such as versions and the instruction set.
     """
 
     runs_ms: tuple[float, ...]
@@ -115,35 +121,35 @@ class Sample:
 
     def __post_init__(self) -> None:
         times = (*self.runs_ms, self.init_ms, self.first_ms)
-        sound = self.runs_ms and all(math.isfinite(each) and 0 <= each < MOST_MS for each in times)
-        check(sound and min(self.runs_ms) > 0, f"times of {times} ms cannot be; measure again")
+        sound = self.runs_ms and all(math.isfinite(each) and 0 <= each < MAX_MS for each in times)
+        check(sound and min(self.runs_ms) > 0, f"times of {times} ms are impossible; measure again")
         check(
             self.peak_bytes is None or self.peak_bytes > 0,
-            f"{self.peak_bytes} bytes of memory cannot be; measure again",
+            f"a peak of {self.peak_bytes} bytes of memory is impossible; measure again",
         )
 
 
-def benchmark(output: str) -> Report:
-    """What benchmark_model or lce_benchmark_model printed.
+def parse_benchmark_model(output: str) -> BenchmarkOutput:
+    """Parses the output of benchmark_model or lce_benchmark_model.
 
     Raises:
-        UserError: it did not print its statistics, or they contradict each other; the line is shown.
+        UserError: the output has no statistics, or they contradict each other. The message shows the line.
     """
     lines = [line for line in output.replace("\r", "").split("\n") if line.strip()]
     found = [match for line in lines if (match := STATISTICS.search(line))]
     summary = next((match for line in lines for each in SUMMARIES if (match := each.search(line))), None)
     if len(found) < 2 or summary is None:
         line = next((line for line in lines if re.search(r"error|fail", line, re.IGNORECASE)), (lines or [""])[-1])
-        raise UserError(f"the program printed no times, but {_shown(line)}; run it by hand, or get another version")
+        raise UserError(f"the program printed no times, but {_shown(line)}; run it by hand, or use another version")
     warmup, runs = _statistics(found[0]), _statistics(found[1])
     new = summary.re is SUMMARIES[0]
     peak, growth = (next((match for line in lines if (match := each.search(line))), None) for each in (PEAK, GROWTH))
-    return Report(
+    return BenchmarkOutput(
         warmup=warmup,
         runs=runs,
         init_us=float(summary[1] if new else summary[2]),
         first_us=float(summary[2]) if new else warmup.first,
-        # A system that does not tell makes it print 0.
+        # The program prints 0 on a system that does not report memory.
         peak_bytes=(round(float(peak[1]) * 2**20) or None) if peak else None,
         growth_bytes=(round(float(growth[1]) * 2**20) or None) if growth else None,
     )
@@ -170,8 +176,12 @@ def _statistics(line: "re.Match[str]") -> Statistics:
     return found
 
 
-def _plain(table: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Those entries of a device's answer, which go into records. Raises TypeError or KeyError where they cannot."""
+def _record_entries(table: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Returns named entries of a device's answer, to be written into records.
+
+    Raises:
+        TypeError, KeyError: an entry is missing, or is neither text nor a whole number nor a list of them.
+    """
     found = {name: table[name] for name in names}
     for name, value in found.items():
         entries = value if isinstance(value, list) else [value]
@@ -180,20 +190,20 @@ def _plain(table: Any, names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def bench(output: str) -> Sample:
-    """What `edgebnn bench --json` printed of one model.
+def parse_edgebnn_bench(output: str) -> Sample:
+    """Parses the output of `edgebnn bench --json` for one model.
 
     Raises:
-        UserError: it is not that; the line is shown.
+        UserError: the output is something else. The message shows its first line.
     """
-    # A login shell may greet before it.
+    # A login shell may print a greeting first.
     start = re.search(r"^\{", output, re.MULTILINE)
     try:
         data: Any = json.loads(output[start.start() :]) if start else None
         (result,) = data["results"]
-        facts = _plain(result, ["runtime", "runtime_version", "batch", *(["isa"] if "isa" in result else [])])
-        # What the process sees itself as: of 32 bits on a system of 64, or emulated.
-        facts |= {"process": _plain(data["machine"], PROCESS)}
+        facts = _record_entries(result, ["runtime", "runtime_version", "batch", *(["isa"] if "isa" in result else [])])
+        # The process may differ from the system: 32-bit on a 64-bit system, or emulated.
+        facts |= {"process": _record_entries(data["machine"], PROCESS)}
         memory = data["peak_memory_bytes"]
         return Sample(
             runs_ms=tuple(float(each) for each in result["milliseconds"]),
@@ -207,5 +217,5 @@ def bench(output: str) -> Sample:
             raise
         shown = _shown(next((line for line in output.splitlines() if line.strip()), ""))
         raise UserError(
-            f"edgebnn bench printed something else, {shown} ({error!r}); install the same edgebnn there"
+            f"edgebnn bench printed unexpected text, {shown} ({error!r}); install the same version of edgebnn there"
         ) from None

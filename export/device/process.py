@@ -1,4 +1,7 @@
-"""Programs of this machine that talk to a device: started apart from the terminal, read with limits, ended for sure."""
+"""Starts, reads and ends the programs of this machine that talk to a device (sh, ssh, adb).
+
+They run apart from the terminal. Reading has limits of time and size, and every program is ended.
+"""
 
 import os
 import selectors
@@ -11,12 +14,15 @@ from typing import IO
 from edgebnn.errors import UserError
 
 MOST_OUTPUT = 8 << 20
+"""Bytes that are read from a program at most."""
+
 GRACE_SECONDS = 3
+"""The time that the keeper gets to clean up and end by itself."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: its exit status and what it wrote."""
+    """The exit status and the output of a finished command."""
 
     code: int
     out: str
@@ -24,20 +30,20 @@ class Finished:
 
     @property
     def last_line(self) -> str:
-        """What it said last, on stderr if anything, for messages."""
+        """The last line that it wrote, for messages: of stderr, or of stdout if stderr is empty."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return lines[-1][:300] if lines else f"exit status {self.code}"
 
 
 class Lines:
-    """What the keeper writes, read with a time limit."""
+    """Reads the keeper's output line by line, with a time limit (see `export.device.session`)."""
 
     def __init__(self, keeper: "subprocess.Popen[bytes]") -> None:
         self._keeper = keeper
         self._held = b""
 
     def after(self, mark: str, seconds: float) -> str | None:
-        """The rest of the next line that starts with `mark`; None if none comes in `seconds`."""
+        """Returns the rest of the next line that starts with `mark`, or None if none comes within `seconds`."""
         assert self._keeper.stdout is not None
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
@@ -49,7 +55,7 @@ class Lines:
                     if text.startswith(mark):
                         self._held = b"\n".join([*lines[number + 1 :], self._held])
                         return text[len(mark) :]
-                # Asked first: a device that never stops talking would always be ready.
+                # The time is checked first, because a device that never stops writing would always be ready.
                 if (left := end - time.monotonic()) <= 0 or not selector.select(left):
                     return None
                 data = os.read(self._keeper.stdout.fileno(), 4096)
@@ -58,21 +64,29 @@ class Lines:
                 self._held += data
 
     def error(self) -> str:
-        """What it wrote on stderr until now."""
+        """Returns what the keeper has written on stderr so far."""
         assert self._keeper.stderr is not None
-        # Where the client has ended and a program that it started (ProxyCommand) has not, the pipe has no end.
+        # A program that the client started (ProxyCommand) may outlive it. Then the pipe has no end, so do not wait.
         os.set_blocking(self._keeper.stderr.fileno(), False)
         return (self._keeper.stderr.read(MOST_OUTPUT) or b"").decode(errors="replace")
 
 
 class TooMuchError(Exception):
-    """A program's output has no end."""
+    """A program wrote more than `MOST_OUTPUT` bytes."""
 
 
-def start(arguments: list[str], source: IO[bytes] | int) -> "subprocess.Popen[bytes]":
-    """Starts a client in a session of its own: Ctrl-C in the terminal is for this process, which then cleans up."""
+def start_client(arguments: list[str], source: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+    """Starts a client in its own session. So Ctrl-C in the terminal reaches only this process, which then cleans up.
+
+    Args:
+        arguments: the client's command line.
+        source: the client's input, as in `subprocess.Popen`.
+
+    Raises:
+        UserError: the program is missing or may not be run.
+    """
     environment = os.environ | {"LC_ALL": "C"}
-    # A window asking for a password would not be BatchMode.
+    # A window that asks for a password would contradict BatchMode.
     environment.pop("SSH_ASKPASS", None)
     try:
         return subprocess.Popen(  # noqa: S603
@@ -91,8 +105,17 @@ def start(arguments: list[str], source: IO[bytes] | int) -> "subprocess.Popen[by
         raise UserError(f"there is no program {arguments[0]}; install it (Debian: apt-get install {package})") from None
 
 
-def collect(process: "subprocess.Popen[bytes]", until: float) -> Finished:
-    """Both outputs and the exit status. Raises TimeoutError at the time `until`, TooMuchError on too much output."""
+def collect_output(process: "subprocess.Popen[bytes]", until: float) -> Finished:
+    """Waits for a client and returns its outputs and its exit status.
+
+    Args:
+        process: the client.
+        until: the latest time, of `time.monotonic()`.
+
+    Raises:
+        TimeoutError: the client has not ended by then.
+        TooMuchError: the client wrote too much.
+    """
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = process.stdout.fileno(), process.stderr.fileno()
@@ -119,10 +142,10 @@ def collect(process: "subprocess.Popen[bytes]", until: float) -> Finished:
     return Finished(code, texts[out].decode(errors="replace"), texts[err].decode(errors="replace"))
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a client, if it has not ended, and closes its pipes.
+def end_client(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a client if it still runs, and closes its pipes.
 
-    One with an input, the keeper, is given a moment to end by the end of that, since then it cleans up.
+    A client with an input pipe is the keeper. Its input is closed first, and it gets a moment to clean up and end.
     """
     if process.stdin is not None:
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""What was measured on a device: whether it can be compared, as a table, as records, as JSON."""
+"""Reports measurements on a device as a table, as records and as JSON, and says whether they can be compared."""
 
 import json
 from collections.abc import Iterator
@@ -11,81 +11,86 @@ from edgebnn.runtime.system.machine import one_line
 from edgebnn.runtime.system.state import State, happened_before, throttling
 from edgebnn.text import columns, printable
 
-from .measure import Findings, Measured
+from .measure import DeviceResults, Measured
 
-SPREAD = 0.2
-"""p90 - p10 over the median, from which on a file's times are too far apart to compare."""
+MAX_SPREAD = 0.2
+"""The largest (p90 - p10) / median with which a file's times can be compared."""
 
-BUSY = 0.5
-"""Cores that others may keep busy beyond those that the runs leave free."""
+MAX_BUSY = 0.5
+"""The number of cores that other programs may use, beyond the cores that the runs leave free."""
 
-DRIFT = 0.1
-"""Share by which the last third of the rounds may differ from the first."""
+MAX_DRIFT = 0.1
+"""The share by which the median may change from the first third of the rounds to the last."""
 
 ROUNDS_FOR_DRIFT = 6
+"""With fewer rounds, drift is not judged."""
 
 
-def doubts(found: Findings) -> list[str]:
-    """Reasons for which the comparison is void, each with what to do; none if it holds.
+def void_reasons(found: DeviceResults) -> list[str]:
+    """Returns the reasons why the measurements must not be compared, each with a remedy. The list is empty if they can.
 
-    The rule: the device throttled; others kept busy over half a core that the runs need; a file's p10 to p90 spans
-    over 20% of its median; a file's median moved by over 10% from the first third of the rounds to the last.
+    The reasons are:
+
+    - The device throttled.
+    - Other programs used more than half a core that the runs need.
+    - A file's times spread too far: p10 to p90 is over 20% of the median.
+    - A file's median changed by over 10% from the first third of the rounds to the last.
     """
     reasons = []
     signs = throttling(found.states)
     if signs:
-        reasons.append(f"the device throttled ({signs}); cool it, feed it well, pause, and measure again")
-    busy, cores = found.busy, found.machine["cores"]
-    if busy is not None and busy > max(0, cores - found.threads) + BUSY:
         reasons.append(
-            f"others kept {busy:.1f} of the device's {cores} cores busy before measuring; end what else runs"
+            f"the device throttled ({signs}); cool it, give it a sufficient power supply, wait, and measure again"
         )
-    for name, each in zip(names(found), found.measured):
+    busy, cores = found.busy, found.machine["cores"]
+    if busy is not None and busy > max(0, cores - found.threads) + MAX_BUSY:
+        reasons.append(f"other programs used {busy:.1f} of the device's {cores} cores before measuring; end them")
+    for name, each in zip(file_names(found), found.measured):
         latency = each.latency
         spread = (latency.p90_ms - latency.p10_ms) / latency.median_ms
-        if spread > SPREAD:
+        if spread > MAX_SPREAD:
             reasons.append(
-                f"{name}: p10 to p90 spans {spread:.0%} of the median; end what else runs, set "
-                "the governor to performance, take more --rounds"
+                f"{name}: p10 to p90 spans {spread:.0%} of the median; end other programs, set the governor to "
+                "performance, or give more --rounds"
             )
         drift = _drift(each)
-        if abs(drift) > DRIFT:
+        if abs(drift) > MAX_DRIFT:
             reasons.append(
-                f"{name}: the last rounds took {drift:+.0%} against the first; let the device reach "
-                "an even temperature first"
+                f"{name}: the last rounds took {drift:+.0%} compared with the first; let the device reach an even "
+                "temperature first"
             )
     return reasons
 
 
-def notes(found: Findings) -> list[str]:
-    """What a reader should know, though the comparison holds."""
-    said = []
+def notes(found: DeviceResults) -> list[str]:
+    """Returns remarks that a reader should know, even if the measurements can be compared."""
+    remarks = []
     if throttling(found.states) is None:
-        said.append("the device does not tell whether it throttled")
+        remarks.append("the device does not report whether it throttled")
     elif "Raspberry Pi" in found.machine["cpu"] and found.states[0].firmware is None:
-        said.append(
-            "its firmware, which knows whether it throttled, did not answer: vcgencmd is missing there, or the user is "
-            "not in the group video"
+        remarks.append(
+            "the firmware, which knows whether the device throttled, did not answer: vcgencmd is missing there, or the "
+            "user is not in the group video"
         )
     if flags := happened_before(found.states[0]):
-        said.append(
-            f"since it was switched on its firmware has noted: {', '.join(flags)}. It notes that once; what came and "
-            "went again in a round is not seen, so restart it and measure again"
+        remarks.append(
+            f"since the device was switched on, its firmware has reported: {', '.join(flags)}. It reports each only "
+            "once, so a short event during the rounds would not be seen. Restart the device and measure again"
         )
     if found.threads > found.machine["cores"]:
-        said.append(f"{found.threads} threads share {found.machine['cores']} cores")
-    # All of Arm's cores that are known by name here are of 64 bits; an older kernel calls itself armv7l on them too.
-    wide = found.machine["architecture"] in ("aarch64", "armv8l", "x86_64") or found.machine["core_types"]
-    if found.machine["bits"] == 32 and wide:
-        said.append("the programs are 32-bit on a 64-bit processor: a 64-bit system would be faster")
+        remarks.append(f"{found.threads} threads share {found.machine['cores']} cores")
+    # All Arm cores in `ARM_PARTS` are 64-bit, even if an old kernel reports the architecture armv7l on them.
+    sixty_four_bit = found.machine["architecture"] in ("aarch64", "armv8l", "x86_64") or found.machine["core_types"]
+    if found.machine["bits"] == 32 and sixty_four_bit:
+        remarks.append("the programs are 32-bit on a 64-bit processor: a 64-bit system would be faster")
     kinds = {memory[0] for each in found.measured if (memory := each.memory)}
     if "growth" in kinds:
-        said.append("memory with a plus is what the program grew by; without, its peak")
-    return said
+        remarks.append("memory with a plus is the growth of the program; without a plus it is the peak")
+    return remarks
 
 
-def names(found: Findings) -> list[str]:
-    """The files' names in one line each, with their folders where two are of one name."""
+def file_names(found: DeviceResults) -> list[str]:
+    """Returns the name of each file. If two files have the same name, their folders are shown too."""
     short = [each.subject.path.name for each in found.measured]
     return [
         printable(name if short.count(name) == 1 else str(each.subject.path))
@@ -94,16 +99,17 @@ def names(found: Findings) -> list[str]:
 
 
 def _drift(each: Measured) -> float:
+    """Returns the change of the median from the first third of the rounds to the last, as a share."""
     third = len(each.medians) // 3
     if len(each.medians) < ROUNDS_FOR_DRIFT:
         return 0.0
     return median(each.medians[-third:]) / median(each.medians[:third]) - 1
 
 
-def table(found: Findings) -> str:
-    """A row a file, then the device in two lines, notes and doubts."""
+def to_table(found: DeviceResults) -> str:
+    """Returns a table with one row per file, then two lines about the device, notes, and reasons to void."""
     rows = []
-    for name, each in zip(names(found), found.measured):
+    for name, each in zip(file_names(found), found.measured):
         latency, memory = each.latency, each.memory
         rows.append(
             [
@@ -123,36 +129,36 @@ def table(found: Findings) -> str:
         columns([header, *rows], "llrrrrrr"),
         f"{threads}, {found.measured[0].latency.runs} runs each in {rounds} round{'s' * (rounds > 1)}, on "
         + printable(one_line(found.machine)),
-        f"before: {moment(found.states[0])}; after: {moment(found.states[-1])}",
+        f"before: {state_text(found.states[0])}; after: {state_text(found.states[-1])}",
         *(f"note: {text}" for text in notes(found)),
-        *(f"VOID: {text}" for text in doubts(found)),
+        *(f"VOID: {text}" for text in void_reasons(found)),
     ]
     return "\n".join(lines)
 
 
-def moment(at: State) -> str:
-    """A state for people."""
+def state_text(at: State) -> str:
+    """Returns a state of the device as text."""
     parts = []
     if at.mhz:
         parts.append(f"{min(at.mhz):.0f}" + (f"-{max(at.mhz):.0f}" if max(at.mhz) > min(at.mhz) else "") + " MHz")
-    parts.append(f"{at.temperature_c:.1f} °C" if at.temperature_c is not None else "temperature not told")
+    parts.append(f"{at.temperature_c:.1f} °C" if at.temperature_c is not None else "temperature not reported")
     if at.load is not None:
         parts.append(f"load {at.load:.1f}")
     return ", ".join(parts)
 
 
-def to_records(found: Findings, target: str) -> Iterator[Record]:
-    """A latency and a size record of every file, as docs/reference/records.md says."""
-    signs, reasons = throttling(found.states), doubts(found)
+def to_records(found: DeviceResults, target: str) -> Iterator[Record]:
+    """Yields a latency record and a size record of every file (docs/reference/records.md)."""
+    signs, reasons = throttling(found.states), void_reasons(found)
     for each in found.measured:
         latency = asdict(each.latency)
         runs = latency.pop("runs")
         memory = each.memory
         artifact = {"artifact": each.subject.path.name, "sha256": each.subject.sha256}
         values = latency | {"first_ms": each.first_ms, "init_ms": each.init_ms}
-        told = dict(each.runner_facts)
-        process = told.pop("process", {})
-        context: dict[str, Any] = artifact | told
+        facts = dict(each.runner_facts)
+        process = facts.pop("process", {})
+        context: dict[str, Any] = artifact | facts
         context |= {"threads": found.threads, "runs": runs, "rounds": len(each.rounds), "target": target}
         context |= {"machine": found.machine | process}
         context |= {"before": asdict(found.states[0]), "after": asdict(found.states[-1])}
@@ -165,8 +171,8 @@ def to_records(found: Findings, target: str) -> Iterator[Record]:
         )
 
 
-def to_json(found: Findings, target: str) -> str:
-    """Everything, single runs too."""
+def to_json(found: DeviceResults, target: str) -> str:
+    """Returns all results as JSON text, with the times of single runs."""
     results = [
         asdict(record)
         | {
@@ -184,7 +190,7 @@ def to_json(found: Findings, target: str) -> str:
             "states": [asdict(each) for each in found.states],
             "busy_cores": found.busy,
             "notes": notes(found),
-            "void": doubts(found),
+            "void": void_reasons(found),
             "results": results,
         },
         indent=1,

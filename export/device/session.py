@@ -1,9 +1,13 @@
-"""A private folder on a device for as long as a block runs, with programs run in it.
+"""Opens a private folder on a device, runs programs in it, and removes it at the end.
 
-Whatever happens, the device is left as it was found. A keeper runs there: it makes the folder, then reads its
-input, to which nothing is ever written, until it ends. That is when the block ends, and also when the connection
-breaks or this process dies. Then it kills the program that runs and removes the folder. Should the device never
-learn that the connection is gone (a cable pulled), the keeper ends by itself after `LIFETIME`.
+The device is always left as it was found. A shell script, the *keeper*, runs there for the whole time:
+
+1. It makes the private folder.
+2. It reads its input, to which nothing is ever written, until the input ends. The input ends when the block ends, when
+   the connection breaks, or when this process dies.
+3. It kills the program that runs, and removes the folder.
+
+If the device never learns that the connection is gone, because a cable was pulled, the keeper ends after `LIFETIME`.
 """
 
 import os
@@ -22,7 +26,7 @@ from typing import IO
 
 from edgebnn.errors import UserError, check
 
-from .process import MOST_OUTPUT, Finished, Lines, TooMuchError, collect, end, start
+from .process import MOST_OUTPUT, Finished, Lines, TooMuchError, collect_output, end_client, start_client
 from .target import Target
 
 LIFETIME = 6 * 3600
@@ -32,19 +36,19 @@ COPY_SECONDS = 900
 CLEAN_SECONDS = 30
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask a command to end."""
+"""The signals that ask a command to end."""
 
 FOLDER, REMOVED = "edgebnn folder ", "edgebnn removed"
 
 SAY = """say() { printf '%s\\n' "$1" 2>/dev/null || echo "$1"; }"""
-"""sh: a line, whatever it holds. Not every small shell has printf."""
+"""A shell function that prints any text as a line. Some small shells have no printf."""
 
 KILL = """kill_program() {
   p=$(cat "$d/pid" 2>/dev/null)
   case $p in ''|*[!0-9]*) return ;; esac
   kill -s KILL -- "-$p" 2>/dev/null || kill -s KILL "$p" 2>/dev/null
 }"""
-"""sh: kills the program whose process group, or at least process, stands in $d/pid."""
+"""A shell function that kills the process group whose number is in $d/pid, or else the process."""
 
 KEEPER = f"""umask 077
 trap : HUP INT TERM
@@ -73,11 +77,14 @@ code=$?
 rm -f pid
 exit $code
 """
-"""sh: runs $2... in the folder $1; in a process group where there is setsid, so that its children die with it."""
+"""A shell script that runs the command $2... in the folder $1.
+
+With setsid the command gets its own process group, so that its children can be killed with it.
+"""
 
 
 class Device:
-    """A target with a private folder. Made by `opened`."""
+    """A target with a private folder, as `open_device` returns it."""
 
     def __init__(self, target: Target, folder: str, link: Path, keeper: "subprocess.Popen[bytes]") -> None:
         self.target = target
@@ -89,38 +96,48 @@ class Device:
         return str(self.target)
 
     def path(self, name: str) -> str:
-        """The path on the device of a file in the private folder."""
+        """Returns the path, on the device, of a file in the private folder."""
         return f"{self.folder}/{name}"
 
     def sh(self, script: str, *arguments: str, seconds: float = STEP_SECONDS) -> Finished:
-        """Runs `script` in the device's sh, with `arguments` as $1, $2...
+        """Runs a script in the device's sh, with `arguments` as $1, $2...
 
         Raises:
-            UserError: the connection is lost, or it took longer than `seconds`.
+            UserError: the connection is lost, or the script took longer than `seconds`.
         """
-        return self._finished(_with(arguments, script), None, seconds, "a step", "see whether it is overloaded")
+        return self._run(_with(arguments, script), None, seconds, "a step", "check whether the device is overloaded")
 
     def program(self, command: Sequence[str], *, seconds: float, what: str) -> Finished:
         """Runs a program in the private folder.
 
+        Args:
+            command: the program and its arguments.
+            seconds: time limit. A program that takes longer is killed on the device.
+            what: the name of the program in messages.
+
         Raises:
-            UserError: as `sh`. A program that took too long is killed on the device.
+            UserError: the connection is lost, or the program took too long.
         """
         script = _with([self.folder, *command], PROGRAM)
-        return self._finished(script, None, seconds, what, "see whether it hangs, or raise --limit")
+        return self._run(script, None, seconds, what, "check whether it hangs, or raise --limit")
 
     def push(self, source: Path, name: str, *, executable: bool = False) -> None:
-        """Copies a file of this machine into the private folder, under a name of our own choosing.
+        """Copies a file from this machine into the private folder.
+
+        Args:
+            source: the file.
+            name: its name in the private folder.
+            executable: whether it is a program.
 
         Raises:
-            UserError: it does not fit, or the connection is lost.
+            UserError: the file does not fit, or the connection is lost.
         """
         script = 'cat >"$1" && chmod "$2" "$1" && wc -c <"$1"'
         script = _with([self.path(name), "700" if executable else "600"], script)
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            remedy = "see whether the network is as fast as it should be"
-            done = self._finished(script, file, COPY_SECONDS, f"copying {source.name!r}", remedy)
+            remedy = "check the speed of the network"
+            done = self._run(script, file, COPY_SECONDS, f"copying {source.name!r}", remedy)
         arrived = done.out.strip().splitlines()
         check(
             done.code == 0 and arrived and arrived[-1].strip() == str(size),
@@ -128,10 +145,10 @@ class Device:
             "free space there, or name another folder with --folder",
         )
 
-    def _finished(self, script: str, source: IO[bytes] | None, seconds: float, what: str, remedy: str) -> Finished:
-        process = start(self.target.command(script, self._link), source or subprocess.DEVNULL)
+    def _run(self, script: str, source: IO[bytes] | None, seconds: float, what: str, remedy: str) -> Finished:
+        process = start_client(self.target.command(script, self._link), source or subprocess.DEVNULL)
         try:
-            done = collect(process, time.monotonic() + seconds)
+            done = collect_output(process, time.monotonic() + seconds)
         except TimeoutError:
             self._kill_program()
             late = f"{what} did not finish in {seconds:.0f} s on {self}"
@@ -139,17 +156,18 @@ class Device:
         except TooMuchError:
             self._kill_program()
             much = f"{what} printed over {MOST_OUTPUT >> 20} MB on {self}"
-            raise UserError(f"{much}, and was stopped; run it by hand there, and see what") from None
+            raise UserError(f"{much}, and was stopped; run it there by hand and look at its output") from None
         finally:
-            end(process)
+            end_client(process)
         if done.code:
             self._check_connection(done)
         return done
 
     def _check_connection(self, done: Finished) -> None:
-        """Raises `UserError` if a command failed because the connection was lost: then the keeper's is, too.
+        """Raises `UserError` if a command failed because the connection was lost.
 
-        Its exit status and what it said do not tell: a program may end with 255, and say anything.
+        In that case the keeper's client ends too. The command's exit status and output do not show it, because a
+        program may also end with 255 and print anything.
         """
         try:
             self._keeper.wait(0.5)  # the keeper's client ends at the same time as this one
@@ -163,39 +181,42 @@ class Device:
 
     def _kill_program(self) -> None:
         script = _with([self.folder], f"d=$1\n{KILL}\nkill_program")
-        process = start(self.target.command(script, self._link), subprocess.DEVNULL)
+        process = start_client(self.target.command(script, self._link), subprocess.DEVNULL)
         try:
-            collect(process, time.monotonic() + CLEAN_SECONDS)
+            collect_output(process, time.monotonic() + CLEAN_SECONDS)
         except (TimeoutError, TooMuchError):
-            pass  # the keeper will
+            pass  # the keeper will kill it
         finally:
-            end(process)
+            end_client(process)
 
 
 @contextmanager
-def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
-    """Gives a private folder on `target`, and removes it with all that runs in it.
+def open_device(target: Target, folder: str | None = None) -> Iterator[Device]:
+    """Yields the target with a private folder. At the end it kills what runs there and removes the folder.
 
     Args:
-        target: the device.
-        folder: where on the device to make it; by default where temporary files go.
+        target: the target.
+        folder: the folder on the device in which the private folder is made; None for its folder of temporary files.
 
     Raises:
-        UserError: the device cannot be reached, or the folder not made.
+        UserError: the device cannot be reached, or the folder cannot be made.
     """
-    check(folder is None or folder.isprintable(), f"{folder!r} is no name for a folder; choose a plain one")
+    check(
+        folder is None or folder.isprintable(),
+        f"{folder!r} is no valid folder name; choose a name of printable characters",
+    )
     keep = f"set -- {target.folder}\n{KEEPER}" if folder is None else _with([folder], KEEPER)
     with ExitStack() as stack:
         private = tempfile.TemporaryDirectory(prefix="edgebnn-", dir=_plain_folder(), ignore_cleanup_errors=True)
         link = Path(stack.enter_context(private))
         arguments = target.command(keep, link / "c", opening=True)
-        keeper = start(arguments, subprocess.PIPE)
-        stack.callback(end, keeper)
+        keeper = start_client(arguments, subprocess.PIPE)
+        stack.callback(end_client, keeper)
         said = Lines(keeper)
         where = said.after(FOLDER, CONNECT_SECONDS)
         if where is None:
             raise UserError(_cannot_open(target, folder, keeper, said))
-        # The device's answer: it is used quoted, and must at least be a path.
+        # The path is the device's answer, so it is checked here and quoted wherever it is used.
         check(where.startswith("/") and where.isprintable(), f"{target} made a folder {where!r}, which is no path")
         device = Device(target, where, link / "c", keeper)
         stack.callback(_close, device, keeper, said)
@@ -203,15 +224,17 @@ def opened(target: Target, folder: str | None = None) -> Iterator[Device]:
 
 
 def _plain_folder() -> str:
-    """Where ssh's socket goes: ssh expands % in its path and splits it at spaces.
+    """Returns a folder for ssh's socket, with a short and plain path.
 
-    The path may have 103 bytes (macOS; Linux 107, unix(7)), of which our names and ssh's own suffix take 36.
+    ssh expands % in the path and splits it at spaces. The path of a socket may have 103 bytes on macOS and 107 on Linux
+    (unix(7)). Our names and ssh's own suffix take 36 of them.
     """
     folder = tempfile.gettempdir()
     return folder if re.fullmatch(r"[A-Za-z0-9_./-]{1,66}", folder) else "/tmp"  # noqa: S108
 
 
 def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[bytes]", said: Lines) -> str:
+    """Returns the message for a device on which no private folder could be opened."""
     try:
         code = keeper.wait(1)
     except subprocess.TimeoutExpired:
@@ -221,24 +244,24 @@ def _cannot_open(target: Target, folder: str | None, keeper: "subprocess.Popen[b
     if code == 73:
         return f"no folder can be made on {target} in {folder or 'its temporary folder'} ({last}); use --folder"
     known = target.failure(code, error)
-    return f"{target} cannot be used: " + (known or f"{last}; try the same by hand")
+    return f"{target} cannot be used: " + (known or f"{last}; try to connect by hand")
 
 
 def _close(device: Device, keeper: "subprocess.Popen[bytes]", said: Lines) -> None:
-    """Lets the keeper clean up, and says so if it did not. It takes a moment and must be done: signals wait."""
+    """Lets the keeper clean up, and prints a note if it did not. Signals are ignored for that moment."""
     main = threading.current_thread() is threading.main_thread()
     before = {each: signal.signal(each, signal.SIG_IGN) for each in ENDING} if main else {}
     try:
         assert keeper.stdin is not None
         keeper.stdin.close()
         if said.after(REMOVED, CLEAN_SECONDS) is None:
-            later = "it will be once the device notices that the connection is gone"
-            print(f"note: {device} did not say that {device.folder} is removed; {later}", file=sys.stderr)
+            later = "it will do so when it notices that the connection is gone"
+            print(f"note: {device} did not confirm that it removed {device.folder}; {later}", file=sys.stderr)
     finally:
         for each, handler in before.items():
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
 
 
 def _with(arguments: Sequence[str], script: str) -> str:
-    """`script` with the arguments as $1, $2..., whatever they hold."""
+    """Returns the script with quoted arguments as $1, $2..."""
     return f"set -- {shlex.join(arguments)}\n{script}"

@@ -1,7 +1,7 @@
-"""Where a device is: this machine, one behind ssh, or an Android one behind adb.
+"""Describes where a device is: this machine, a machine behind ssh, or an Android device behind adb.
 
-A target says how to run a line of POSIX sh there, as an argument list for this machine, and what its program
-means when it fails. Nothing here runs anything.
+A target returns the command line that runs a POSIX sh script there, and explains failures of ssh and adb. This module
+runs nothing itself.
 """
 
 import re
@@ -15,16 +15,16 @@ from edgebnn.errors import UserError, check
 
 FORMS = "local, ssh://user@host[:port] or adb[://serial]"
 
-OLD_ANDROID = "the device is older than Android 7, and its adb gives no exit status; use a newer one"
+OLD_ANDROID = "the device is older than Android 7, and its adb returns no exit status; use a newer device"
 
 SSH_OPTIONS = {
-    # Never a question: a password, a passphrase or an unknown host key ends the command.
+    # ssh asks no question. If it needs a password, a passphrase or a new host key, the command fails.
     "BatchMode": "yes",
     "ConnectTimeout": "20",
-    # A device that has gone is noticed within 20 s.
+    # A lost device is noticed within 20 s.
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "4",
-    # What a user's configuration may ask for, and a measurement must not have.
+    # A user's configuration may set these, but a measurement must not have them.
     "RequestTTY": "no",
     "RemoteCommand": "none",
     "PermitLocalCommand": "no",
@@ -32,33 +32,40 @@ SSH_OPTIONS = {
     "ForwardAgent": "no",
     "ForwardX11": "no",
     "ControlPersist": "no",
-    # What ssh says of failures is read; what it says at DEBUG would fill a pipe that nobody empties.
+    # Messages about failures are read. DEBUG messages would fill a pipe that nobody reads.
     "LogLevel": "INFO",
 }
 
 
 class Target(Protocol):
-    """A place where programs can be run."""
+    """A machine on which programs can be run."""
 
     @property
     def kind(self) -> Literal["local", "ssh", "adb"]:
-        """What sort of target it is, for records."""
+        """The kind of target, for records."""
 
     @property
     def folder(self) -> str:
-        """sh for the folder in which a private one is made."""
+        """Shell text for the folder in which the private folder is made."""
 
     def command(self, script: str, link: Path, *, opening: bool = False) -> list[str]:
-        """The arguments that run `script` in the device's sh, its input, outputs and exit status passed through.
+        """Returns the command line that runs a script in the device's sh.
+
+        The script's input, outputs and exit status are those of the command line.
 
         Args:
-            script: POSIX sh.
+            script: a POSIX sh script.
             link: a path in a private folder of this machine, for a connection that several commands share.
-            opening: whether this command opens that connection, and keeps it as long as it runs.
+            opening: whether this command opens the shared connection. It stays open while the command runs.
         """
 
     def failure(self, code: int, said: str) -> str | None:
-        """If a command ended so because of the connection: what is wrong and what to do. Else None."""
+        """Returns what is wrong and what to do if a command failed because of the connection, else None.
+
+        Args:
+            code: the command's exit status.
+            said: the command's stderr.
+        """
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Ssh:
-    """A machine behind the system's own ssh client, with its configuration, keys and agent.
+    """A machine behind the system's own ssh client, with the user's configuration, keys and agent.
 
-    The first command opens one connection and later ones go through it (ControlMaster in ssh_config(5)): each
-    connection costs a small device's processor more than many a network does.
+    The first command opens a connection, and later commands share it (ControlMaster in ssh_config(5)). A new connection
+    costs a small device's processor more time than running many a network.
     """
 
     host: str
@@ -102,7 +109,7 @@ class Ssh:
             arguments += ["-l", self.user]
         if self.port is not None:
             arguments += ["-p", str(self.port)]
-        # The account's login shell reads the line first; it may be another than sh.
+        # The account's login shell reads the line first, and it may be another shell than sh.
         return [*arguments, "--", self.host, in_sh(script)]
 
     def failure(self, code: int, said: str) -> str | None:
@@ -115,13 +122,13 @@ class Ssh:
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
             forget = f"ssh-keygen -R {shlex.quote(name)}"
             return (
-                f"the host key of {self} is not the one ssh knows: another machine may be answering. If it was set up "
-                f"anew, forget the old key with {forget}, then check the new one with {by_hand}"
+                f"the host key of {self} is not the one ssh knows: another machine may be answering. If it was "
+                f"installed again, remove the old key with {forget}, then check the new key with {by_hand}"
             )
         copy = f"ssh-copy-id{port} {shlex.quote(login)}"
         known = {
             "Host key verification failed": f"ssh does not know {self} yet; check its host key once with {by_hand}",
-            "Permission denied": f"{self} lets none of your keys in; add one with {copy}",
+            "Permission denied": f"{self} accepts none of your keys; add one with {copy}",
             "Could not resolve hostname": f"there is no host {self}; check the name",
             "Connection refused": f"{self} refuses ssh; check the port, and that its ssh server runs",
             "Connection timed out": f"{self} does not answer; check that it is on and can be reached",
@@ -132,11 +139,11 @@ class Ssh:
 
 @dataclass(frozen=True)
 class Adb:
-    """An Android device behind the `adb` program; without a serial number the only one connected."""
+    """An Android device behind the program `adb`. Without a serial number it is the only connected device."""
 
     serial: str | None = None
     kind: Literal["adb"] = "adb"
-    # /tmp is not there, and /sdcard does not let programs run.
+    # Android has no /tmp, and /sdcard does not let programs run.
     folder: str = "/data/local/tmp"
 
     def __str__(self) -> str:
@@ -144,18 +151,18 @@ class Adb:
 
     def command(self, script: str, link: Path, *, opening: bool = False) -> list[str]:
         chosen = [] if self.serial is None else ["-s", self.serial]
-        # -T: no terminal, so bytes pass unchanged. Since Android 7 the exit status comes back too.
+        # -T: no terminal, so bytes pass unchanged. Since Android 7 adb also returns the exit status.
         return ["adb", *chosen, "shell", "-T", in_sh(script)]
 
     def failure(self, code: int, said: str) -> str | None:
         known = {
-            "no devices": "adb sees no device; connect one with USB debugging on, and look at adb devices",
+            "no devices": "adb sees no device; connect one with USB debugging enabled, and check with adb devices",
             "more than one device": "adb sees several devices; name one with adb://SERIAL, as adb devices lists them",
-            "unauthorized": f"{self} has not allowed this computer; confirm the question on its screen",
-            "offline": f"{self} is offline; connect it anew, or adb reconnect",
-            "not found": f"adb does not see {self}; look at adb devices",
+            "unauthorized": f"{self} has not accepted this computer; confirm the question on its screen",
+            "offline": f"{self} is offline; connect it again, or run adb reconnect",
+            "not found": f"adb does not see {self}; check with adb devices",
             "cannot connect to daemon": "adb cannot start its server; try adb start-server",
-            # What versions of adb say of a device without the shell's second protocol.
+            # Messages of different adb versions about a device that lacks the second shell protocol.
             "only supports allocating a pty": OLD_ANDROID,
             "doesn't support PTY args": OLD_ANDROID,
         }
@@ -164,18 +171,18 @@ class Adb:
 
 
 def in_sh(script: str) -> str:
-    """The line with which a login shell runs `script` in sh.
+    """Returns the line with which any login shell runs a script in sh.
 
-    A backslash stands outside the quotes and doubled: within single quotes it is itself in sh, and not in fish.
+    Backslashes are doubled and put outside the quotes: fish, unlike sh, interprets them within single quotes.
     """
     return "sh -c " + shlex.quote(script).replace("\\", "'\\\\'")
 
 
-def parse(text: str) -> Target:
-    """The target that a user names, see `FORMS`.
+def parse_target(text: str) -> Target:
+    """Returns the target that a user names, see `FORMS`.
 
     Raises:
-        UserError: it has none of the forms, or asks for what is not done (a password).
+        UserError: the text has none of the forms, or contains a password.
     """
     scheme, _, rest = text.partition("://")
     if text == "local":
@@ -186,18 +193,18 @@ def parse(text: str) -> Target:
             f"target {text!r} names no serial number; take one from adb devices",
         )
         return Adb(rest or None)
-    check(scheme == "ssh" and rest, f"target {text!r} is none of {FORMS}")
+    check(scheme == "ssh" and rest, f"target {text!r} is not one of {FORMS}")
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise UserError(f"target {text!r} cannot be read ({error}); give ssh://user@host[:port]") from None
-    check(parts.password is None, "a target holds no password; let the device know your key with ssh-copy-id")
+    check(parts.password is None, "a target must not contain a password; copy your key to the device with ssh-copy-id")
     plain = r"[A-Za-z0-9_][A-Za-z0-9._:%-]*"
     sound = host and re.fullmatch(plain, host) and re.fullmatch(plain, parts.username or "x")
     extra = parts.path.strip("/") or parts.query or parts.fragment
     check(sound and not extra and port != 0, f"target {text!r} is not ssh://user@host[:port]; check it")
     assert host is not None
-    # A name may stand in ssh's configuration, where capitals count.
+    # The host may be a name in ssh's configuration, where upper and lower case differ.
     shown = re.search(re.escape(host), text, re.IGNORECASE)
     return Ssh(shown[0] if shown else host, parts.username, port)

@@ -1,1 +1,1 @@
-"""ONNX files: portable ones, and packed ones for edgebnn's operator."""
+"""Writes ONNX files: portable files with standard operators, and packed files with edgebnn's operators."""

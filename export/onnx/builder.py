@@ -1,8 +1,8 @@
-"""What every ONNX file of an inference graph shares: names, the stem, the head, the metadata.
+"""Builds the parts that all ONNX files of an inference graph share: names, the stem, the head, the metadata.
 
-The units lie between, as standard operators (`export.onnx.portable`) or as one operator each (`export.onnx.packed`).
-They read and write maps with channels first, as the image has them, or last: then one Transpose follows a stem of
-standard operators.
+The units between stem and head are standard operators (`export.onnx.portable`) or one operator each
+(`export.onnx.packed`). Their maps have channels first, like the image, or channels last. For channels last, a Transpose
+follows a stem of standard operators.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ OUTPUT = "logits"
 
 
 class Builder:
-    """Nodes and initializers in the order they are made."""
+    """Collects the nodes and initializers of an ONNX graph in order."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -34,32 +34,32 @@ class Builder:
     def add(
         self, operator: str, inputs: list[str], *outputs: str, name: str = "", domain: str = "", **attributes: Any
     ) -> str:
-        """Adds a node, named as its first output unless a name is given. Gives that output, "" if it is left out."""
+        """Adds a node and returns its first output ("" if that is left out). The node is named after it by default."""
         self.nodes.append(helper.make_node(operator, inputs, outputs, name or outputs[0], domain=domain, **attributes))
         return outputs[0]
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        """A constant; one that several parts share is kept once, under one name."""
+        """Adds a constant and returns its name. A constant of the same name is stored only once."""
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def shape(self, name: str, *sizes: int) -> None:
-        """States that `name` is float32 (batch, *sizes), where a runtime cannot infer it."""
+        """States that a tensor is float32 (batch, *sizes), for runtimes that cannot infer it."""
         self.shapes.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *sizes]))
 
     def integers(self, *values: int) -> str:
-        """A constant of sizes, axes or positions, named by its values."""
+        """Adds a constant of sizes, axes or positions and returns its name, which is made of the values."""
         return self.constant(f"int64.{'_'.join(map(str, values))}", np.array(values, np.int64))
 
 
 def stem_output_name() -> str:
-    """Name of the tensor the first unit reads."""
+    """Returns the name of the tensor that the first unit reads."""
     return "stem"
 
 
 def unit_output_name(number: int) -> str:
-    """Name of the tensor unit `number` gives."""
+    """Returns the name of the output of unit `number`."""
     return f"unit_{number:02d}"
 
 
@@ -71,15 +71,15 @@ def assemble(
     int8_head: bool,
     domains: Iterable[tuple[str, int]] = (),
 ) -> bytes:
-    """A serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
+    """Returns a serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
 
     Args:
         graph: the network.
-        body: adds the nodes of the stem (`add_stem`) and of all units to a builder; gives the name of the last
-            one's output.
+        body: adds the nodes of the stem (`add_stem`) and of all units to a builder, and returns the name of the last
+            output.
         channels_last: whether the units' maps are (batch, height, width, channels).
-        int8_head: whether the linear layers' weights are kept as int8 (`quantise`).
-        domains: operator domains besides ONNX's own, and their versions.
+        int8_head: whether the weights of the linear layers are stored as int8 (`quantise_weight`).
+        domains: further operator domains, with their versions.
     """
     builder = Builder()
     x = body(builder, graph)
@@ -106,30 +106,33 @@ def assemble(
     return model.SerializeToString()
 
 
-def quantise(layer: Linear) -> tuple[np.ndarray, np.ndarray]:
-    """A linear layer's weight as int8 (outputs, inputs) and a scale an output (outputs,), symmetric.
+def quantise_weight(layer: Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Quantises the weight of a linear layer symmetrically: weight = int8 * scale.
 
-    The weight is int8 * scale, the largest of an output +127 or -127 times its scale: no weight is off by more
-    than half a scale, and a few roundings of a float32.
+    In each output the weight with the largest magnitude becomes +127 or -127. So a weight is off by at most half a
+    scale and a few roundings of a float32.
+
+    Returns:
+        The weight as int8 (outputs, inputs), and the scale of each output (outputs,).
     """
     largest = np.abs(layer.weight).max(axis=1)
-    # Weights that are all 0, or so small that their scale would be 0, stay 0 at any scale.
+    # If all weights are 0, or so small that the scale would be 0, any scale will do.
     scale = (largest / np.float32(127)).astype(np.float32)
     scale[scale < np.finfo(np.float32).tiny] = 1
     return np.clip(np.rint(layer.weight / scale[:, None]), -127, 127).astype(np.int8), scale
 
 
 def with_int8_weights(head: Head) -> Head:
-    """The head that a file with int8 weights holds: each weight rounded to what its int8 stands for."""
+    """Returns the head of a file with int8 weights: each weight is rounded to the value that its int8 represents."""
     layers = []
     for layer in head.layers:
-        weight, scale = quantise(layer)
+        weight, scale = quantise_weight(layer)
         layers.append(replace(layer, weight=weight.astype(np.float32) * scale[:, None]))
     return replace(head, layers=tuple(layers))
 
 
 def add_stem(builder: Builder, part: Stem, *, channels_last: bool) -> str:
-    """Adds the stem in standard operators; the name of its output."""
+    """Adds the stem as standard operators and returns the name of its output."""
     name = stem_output_name()
     constants = [builder.constant("stem.weight", part.weight), builder.constant("stem.bias", part.bias)]
     sizes = {"kernel_shape": list(part.weight.shape[2:]), "strides": [part.stride] * 2, "pads": [part.border] * 4}
@@ -140,16 +143,16 @@ def add_stem(builder: Builder, part: Stem, *, channels_last: bool) -> str:
         # ONNX Runtime merges the Transpose with the reordering that its own Conv needs anyway.
         steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
     x = INPUT
-    for number, (operator, further, attributes) in enumerate(steps):
+    for number, (operator, constants, attributes) in enumerate(steps):
         output = name if number + 1 == len(steps) else f"{name}.{operator.lower()}"
-        x = builder.add(operator, [x, *further], output, **attributes)
+        x = builder.add(operator, [x, *constants], output, **attributes)
     return x
 
 
 def _pool_channels_last(builder: Builder, x: str, side: int, channels: int) -> str:
-    """Global average pool of (batch, side, side, channels), as the product with a row of 1 / side**2.
+    """Adds the global average pool of (batch, side, side, channels), as a product with a row of 1 / side**2.
 
-    ReduceMean over two axes takes ONNX Runtime nine times as long, and rounds more (docs/notes/exports.md).
+    In ONNX Runtime a ReduceMean over two axes takes nine times as long, and rounds more (docs/notes/exports.md).
     """
     pixels = builder.add("Reshape", [x, builder.integers(0, side**2, channels)], "head.pixels")
     share = builder.constant("head.share", np.full((1, side**2), 1 / side**2, np.float32))
@@ -157,6 +160,7 @@ def _pool_channels_last(builder: Builder, x: str, side: int, channels: int) -> s
 
 
 def _head(builder: Builder, part: Head, features: str, int8: bool) -> None:
+    """Adds the offset and the linear layers."""
     steps: list[tuple[str, list[str], dict[str, Any]]] = []
     if part.offset.any() or not part.layers:
         steps.append(("Add", [builder.constant("head.offset", part.offset[None])], {}))
@@ -172,12 +176,12 @@ def _head(builder: Builder, part: Head, features: str, int8: bool) -> None:
 
 
 def _int8_weight(builder: Builder, layer: Linear, name: str) -> str:
-    """Name of the float weights made of int8 ones.
+    """Adds int8 weights and their conversion to floats, and returns the name of the floats.
 
-    Cast and Mul of constants are worked out once, when the file is loaded; a DequantizeLinear would be run for
-    every image. Integers for the product itself (DynamicQuantizeLinear, MatMulInteger) would save 0.1 ms more,
-    and round the features by the largest of the whole batch: an answer would depend on the images beside it.
+    ONNX Runtime computes Cast and Mul of constants once, when it loads the file. It would run a DequantizeLinear for
+    every image. An integer product (DynamicQuantizeLinear, MatMulInteger) would save 0.1 ms more, but it rounds the
+    features by the largest feature of the batch. The result of an image would then depend on the other images.
     """
-    weight, scale = quantise(layer)
+    weight, scale = quantise_weight(layer)
     floats = builder.add("Cast", [builder.constant(f"{name}.int8", weight)], f"{name}.float", to=TensorProto.FLOAT)
     return builder.add("Mul", [floats, builder.constant(f"{name}.scale", scale[:, None])], name)

@@ -1,6 +1,6 @@
-"""Units of any precision as float ONNX operators, channels first: bits are the floats +1 and -1, one Conv a unit.
+"""Writes units of any precision as float ONNX operators, with one Conv per unit and channels first.
 
-The accumulators of bits are exact in float32 (whole numbers below 2**24).
+Bits are the floats +1 and -1. Their accumulators are exact in float32, because they are whole numbers below 2**24.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from edgebnn.graph import InferenceGraph, Unit
 from .builder import Builder, add_stem, unit_output_name
 
 
-def body(builder: Builder, graph: InferenceGraph) -> str:
-    """Adds the stem and all units, and gives the name of the last one's output."""
+def add_float_body(builder: Builder, graph: InferenceGraph) -> str:
+    """Adds the stem and all units, and returns the name of the last output."""
     x = add_stem(builder, graph.stem, channels_last=False)
     for number, unit in enumerate(graph.units):
         x = _unit(builder, unit, unit_output_name(number), x)
@@ -20,21 +20,21 @@ def body(builder: Builder, graph: InferenceGraph) -> str:
 
 def _unit(builder: Builder, unit: Unit, name: str, x: str) -> str:
     seen = _bits(builder, unit, name, x)
-    border = unit.border
-    if border and unit.padding == "one":
+    pads = unit.border
+    if pads and unit.padding == "one":
         inputs = [seen, builder.integers(0, 0, 1, 1, 0, 0, 1, 1), builder.constant("plus", np.array(1, np.float32))]
         seen = builder.add("Pad", inputs, f"{name}.padded", mode="constant")
-        border = 0
+        pads = 0
     acc = builder.add(
         "Conv",
         [seen, builder.constant(f"{name}.weight", unit.weight.astype(np.float32))],
         f"{name}.acc",
         kernel_shape=list(unit.weight.shape[2:]),
         strides=[unit.stride] * 2,
-        pads=[border] * 4,
+        pads=[pads] * 4,
     )
-    # The constant comes first: ONNX Runtime merges a Mul by a second, constant operand into the weights,
-    # and sums of rounded scales are no longer whole numbers. Apart, accumulators stay exact at no cost.
+    # The constant is the first operand. If it were the second, ONNX Runtime would merge the Mul into the weights. Sums
+    # of rounded scales are no whole numbers, so the accumulators would no longer be exact.
     scaled = builder.add("Mul", [_channels(builder, f"{name}.scale", unit.scale), acc], f"{name}.scaled")
     z = builder.add("Add", [scaled, _channels(builder, f"{name}.bias", unit.bias)], f"{name}.biased")
     if unit.shortcut != "none":
@@ -43,7 +43,7 @@ def _unit(builder: Builder, unit: Unit, name: str, x: str) -> str:
 
 
 def _channels(builder: Builder, name: str, value: np.ndarray) -> str:
-    """A constant with one value a channel, to be broadcast over NCHW."""
+    """Adds a constant with one value per channel that broadcasts over NCHW. Returns its name."""
     return builder.constant(name, value[None, :, None, None])
 
 

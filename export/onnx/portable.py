@@ -1,11 +1,16 @@
-"""The inference graph as a portable ONNX file: standard operators only.
+"""Writes the inference graph as a portable ONNX file with standard operators only.
 
-A binary network's convolutions are products of small integers, and so exact in any order: the bits are the
-uint8 2 and 0 about the zero point 1, the weights the int8 +1 and -1, and a 3x3 convolution is a MatMulInteger
-of each pixel's nine neighbours laid side by side. Channels come last, so that a neighbour is copied whole. In
-ONNX Runtime this takes half the time of float convolutions and a quarter of their space (docs/notes/exports.md).
+A binary convolution becomes a MatMulInteger, which is exact in any order of summation:
 
-A network with float activations or weights, or any at wish, keeps channels first and one Conv a unit.
+- The bits are the uint8 values 2 and 0, with zero point 1.
+- The weights are the int8 values +1 and -1.
+- For a 3x3 convolution, the nine neighbours of each pixel are laid side by side.
+- Channels come last, so that a neighbour is copied as one block.
+
+In ONNX Runtime this takes half the time of float convolutions and a quarter of their space (docs/notes/exports.md).
+
+A network with float activations or weights gets one float Conv per unit instead, with channels first. The option
+`floats` does the same for a binary network.
 """
 
 import numpy as np
@@ -16,23 +21,23 @@ from edgebnn.graph import InferenceGraph, Unit
 from . import float_units
 from .builder import INPUT, OPSET, OUTPUT, Builder, add_stem, assemble, stem_output_name, unit_output_name
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "convert", "stem_output_name", "unit_output_name"]
+__all__ = ["INPUT", "OPSET", "OUTPUT", "convert_to_onnx", "stem_output_name", "unit_output_name"]
 
 PLUS, MINUS, ZERO = (np.array(value, np.uint8) for value in (2, 0, 1))
-"""The activations +1, -1, and the 0 of padding."""
+"""The activations +1 and -1, and the padding 0, about the zero point 1."""
 
 
-def convert(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = False) -> bytes:
-    """A serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
+def convert_to_onnx(graph: InferenceGraph, *, floats: bool = False, int8_head: bool = False) -> bytes:
+    """Returns a serialised ONNX model: `image` float32 (batch, channels, height, width) -> `logits` (batch, outputs).
 
     Args:
         graph: the network.
-        floats: whether the convolutions of a binary network are float ones too: four times as large and half
-            as fast in ONNX Runtime, for runtimes without MatMulInteger.
-        int8_head: whether the linear layers' weights are kept as int8, a scale an output.
+        floats: whether a binary network gets float convolutions too, for runtimes without MatMulInteger. In ONNX
+            Runtime the file is four times as large and half as fast.
+        int8_head: whether the weights of the linear layers are stored as int8, with one scale per output.
     """
     if floats or not graph.binary:
-        return assemble(graph, float_units.body, channels_last=False, int8_head=int8_head)
+        return assemble(graph, float_units.add_float_body, channels_last=False, int8_head=int8_head)
     return assemble(graph, _body, channels_last=True, int8_head=int8_head)
 
 
@@ -46,22 +51,23 @@ def _body(builder: Builder, graph: InferenceGraph) -> str:
 
 
 def _unit(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
+    """Adds a binary unit that reads x (batch, side, side, inputs), and returns the name of its output."""
     outputs = len(unit.scale)
     columns = _columns(builder, unit, name, _bits(builder, unit, name, x), side)
-    # (outputs, inputs, row, column) -> (row, column and input, outputs), as the columns lie.
+    # (outputs, inputs, row, column) -> (row * column * inputs, outputs), in the order of the columns.
     weight = builder.constant(f"{name}.weight", unit.weight.transpose(2, 3, 1, 0).reshape(-1, outputs))
     zero = builder.constant("bits.zero", ZERO)
     counted = builder.add("MatMulInteger", [columns, weight, zero], f"{name}.counted")
     acc = builder.add("Cast", [counted], f"{name}.acc", to=TensorProto.FLOAT)
     scaled = builder.add("Mul", [acc, builder.constant(f"{name}.scale", unit.scale)], f"{name}.scaled")
-    # A slope of 1 throughout is Bi-Real-Net's: it has no PReLU.
+    # Bi-Real-Net has slope 1 everywhere, so it needs no PReLU.
     linear, alone = bool((unit.slope == 1).all()), unit.shortcut == "none"
     z_name = name if linear else f"{name}.z"
     bias = builder.constant(f"{name}.bias", unit.bias)
     z = builder.add("Add", [scaled, bias], z_name if alone else f"{name}.biased")
     if not alone:
-        z = builder.add("Add", [z, shortcut(builder, unit, name, x, side)], z_name)
-    return z if linear else prelu(builder, unit, name, z)
+        z = builder.add("Add", [z, add_shortcut(builder, unit, name, x, side)], z_name)
+    return z if linear else add_prelu(builder, unit, name, z)
 
 
 def _bits(builder: Builder, unit: Unit, name: str, x: str) -> str:
@@ -72,15 +78,15 @@ def _bits(builder: Builder, unit: Unit, name: str, x: str) -> str:
 
 
 def _columns(builder: Builder, unit: Unit, name: str, bits: str, side: int) -> str:
-    """(batch, side, side, inputs) -> (batch, side / stride, side / stride, kernel * kernel * inputs).
+    """Adds im2col: (batch, side, side, inputs) -> (batch, side / stride, side / stride, kernel * kernel * inputs).
 
-    First the neighbours in a row are laid side by side, then the rows: so most of what is copied is contiguous.
+    The neighbours within a row are joined first, and then the rows. In this order most copies are contiguous.
     """
     kernel, stride = unit.weight.shape[2], unit.stride
     if kernel > 1:
-        border = builder.integers(0, 1, 1, 0, 0, 1, 1, 0)
+        pads = builder.integers(0, 1, 1, 0, 0, 1, 1, 0)
         fill = builder.constant("bits.zero", ZERO) if unit.padding == "zero" else builder.constant("bits.plus", PLUS)
-        bits = builder.add("Pad", [bits, border, fill], f"{name}.padded", mode="constant")
+        bits = builder.add("Pad", [bits, pads, fill], f"{name}.padded", mode="constant")
     elif stride == 1:
         return bits
     reach = side - stride + 1
@@ -93,13 +99,13 @@ def _columns(builder: Builder, unit: Unit, name: str, bits: str, side: int) -> s
     return bits
 
 
-def shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
-    """What a unit adds to its convolution of x (batch, side, side, inputs)."""
+def add_shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
+    """Adds the shortcut of a unit that reads x (batch, side, side, inputs), and returns the name of its output."""
     if unit.shortcut == "repeat":
         return builder.add("Concat", [x, x], f"{name}.repeated", axis=3)
     if unit.shortcut == "identity":
         return x
-    # Added in the reference's order. AveragePool wants channels first, and adds in an order of its version's.
+    # The sum has the reference's order. AveragePool needs channels first, and its order depends on its version.
     total = ""
     for row in range(2):
         rows = _slice(builder, x, f"{name}.pool_{row}", 1, row, side, 2)
@@ -112,8 +118,11 @@ def shortcut(builder: Builder, unit: Unit, name: str, x: str, side: int) -> str:
     return builder.add("MatMul", [pooled, builder.constant(f"{name}.downsample", unit.downsample.T)], f"{name}.down")
 
 
-def prelu(builder: Builder, unit: Unit, name: str, z: str) -> str:
-    """PReLU without PRelu, which takes ONNX Runtime eight times as long: slope * z >= z for z < 0 and slope <= 1."""
+def add_prelu(builder: Builder, unit: Unit, name: str, z: str) -> str:
+    """Adds a PReLU without ONNX's PRelu, which takes ONNX Runtime eight times as long. Returns the output's name.
+
+    For slope <= 1 it is max(z, slope * z), since slope * z >= z for z < 0.
+    """
     slope = builder.constant(f"{name}.slope", unit.slope)
     if (unit.slope <= 1).all():
         return builder.add("Max", [z, builder.add("Mul", [z, slope], f"{name}.sloped")], name)

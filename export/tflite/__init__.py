@@ -1,1 +1,1 @@
-"""TFLite files: Larq Compute Engine's, and plain ones."""
+"""Writes TFLite files: files for the Larq Compute Engine, and plain files."""

@@ -21,7 +21,7 @@ from edgebnn.graph import Head, InferenceGraph, Stem, Unit
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, require
 
-from .file import STEM_SCOPE, UNIT_SCOPE, add_metadata, load_triton, operators, quietly
+from .file import STEM_SCOPE, UNIT_SCOPE, add_metadata, load_triton, quietly, read_operators
 from .lce import BINARY_CONVOLUTION, QUANTIZE, dense_kernel, never_zero, small_map
 from .network import floats, padding_before, rotated
 
@@ -53,12 +53,20 @@ def convert_with_lce(graph: InferenceGraph) -> bytes:
 
 
 def check_operators(data: bytes, units: int, downsampling: Collection[int] = ()) -> None:
-    """Raises `UserError` unless each unit is one binary convolution, and no convolution is float that should not be.
+    """Checks that each unit of a file is one binary convolution, and that no other convolution runs in floats.
 
-    LCE's converter keeps what it does not recognise as float operators, silently and slowly. Float convolutions
-    are the stem's, and one around each of the units `downsampling`.
+    LCE's converter writes operators that it does not recognise as slow float operators, without a message. Only the
+    stem and the shortcuts with a convolution may have float convolutions.
+
+    Args:
+        data: the file.
+        units: number of units.
+        downsampling: numbers of the units whose shortcut has a convolution.
+
+    Raises:
+        UserError: a unit fell back to floats, or the number of float convolutions is wrong.
     """
-    found = operators(data)
+    found = read_operators(data)
     for number in range(units):
         scope = f"{UNIT_SCOPE}{number:02d}"
         kinds = [operator.kind for operator in found if operator.scope == scope]
@@ -73,7 +81,7 @@ def check_operators(data: bytes, units: int, downsampling: Collection[int] = ())
     wanted = 1 + len(downsampling)
     check(
         convolutions == wanted,
-        f"{convolutions} float convolutions came out of LCE's converter, not {wanted}; report the network",
+        f"LCE's converter wrote {convolutions} float convolutions, not {wanted}; report the network",
     )
 
 

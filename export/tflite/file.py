@@ -1,7 +1,7 @@
-"""A TFLite file as data: what operators it holds, what it says about itself, what its units give.
+"""Reads and changes TFLite files: their operators, their metadata, their outputs.
 
-TFLite's generated schema, from LiteRT's package, reads and writes the flatbuffer. It is imported inside functions
-only, so that `export` can be imported without it.
+TFLite's generated schema reads and writes the flatbuffer. LiteRT's package has it, and is imported only inside
+functions, so that `export` can be imported without it.
 """
 
 import os
@@ -24,14 +24,14 @@ from edgebnn.files import no_temporary_files
 from edgebnn.optional import LITERT_PACKAGE, require
 
 IDENTIFIER = b"TFL3"
-"""What stands at bytes 4 to 8 of every TFLite file."""
+"""Bytes 4 to 8 of every TFLite file."""
 
 ALIGNMENT = 16
-"""Bytes; of weights and metadata in the file."""
+"""The alignment of weights and metadata in the file, in bytes."""
 
 STEM_SCOPE = "stem"
 UNIT_SCOPE = "unit_"
-"""Tensors' names begin with these: `export.tflite.lce` names them so, `tap_units` finds them by it."""
+"""Prefixes of tensor names. `export.tflite.network` sets them, and `expose_units` finds the parts by them."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Operator:
     """One operator of a file.
 
     Attributes:
-        kind: its name in TFLite's schema ("CONV_2D"), or a custom operator's own ("LceBconv2d").
-        scope: the part of the network it came from: "stem", "unit_07", or "" for the rest.
+        kind: its name in TFLite's schema ("CONV_2D"), or the name of a custom operator ("LceBconv2d").
+        scope: the part of the network that it belongs to: "stem", "unit_07", or "" for other parts.
         output: index of its first output tensor.
     """
 
@@ -49,8 +49,12 @@ class Operator:
     output: int
 
 
-def operators(data: bytes) -> list[Operator]:
-    """The operators of a TFLite file in the order they run. Raises `UserError` if it is not one."""
+def read_operators(data: bytes) -> list[Operator]:
+    """Returns the operators of a TFLite file in the order in which they run.
+
+    Raises:
+        UserError: the data is no TFLite file, or it is damaged.
+    """
     model = _unpack(data)
     codes = [code.customCode.decode() if code.customCode else _builtin(code) for code in model.operatorCodes]
     graph = model.subgraphs[0]
@@ -61,12 +65,16 @@ def operators(data: bytes) -> list[Operator]:
 
 
 def count_operators(data: bytes) -> Counter[str]:
-    """How many operators of each kind a TFLite file holds. Raises `UserError` if it is not one."""
-    return Counter(operator.kind for operator in operators(data))
+    """Returns the number of operators of each kind in a TFLite file. Raises `UserError` as `read_operators` does."""
+    return Counter(operator.kind for operator in read_operators(data))
 
 
 def read_metadata(data: bytes, key: str) -> str:
-    """The text stored under `key`. Raises `UserError` if `data` is no TFLite file or lacks the key."""
+    """Returns the metadata text with a key.
+
+    Raises:
+        UserError: the data is no TFLite file, it is damaged, or it lacks the key.
+    """
     model = _unpack(data)
     for entry in model.metadata or []:
         if entry.name == key.encode():
@@ -75,7 +83,7 @@ def read_metadata(data: bytes, key: str) -> str:
 
 
 def add_metadata(data: bytes, key: str, text: str) -> bytes:
-    """The same file with `text` stored under `key`, in place of what stood there."""
+    """Returns the file with a metadata text. A text that already has this key is replaced."""
     model = _unpack(data)
     buffer, entry = schema().BufferT(), schema().MetadataT()
     buffer.data = np.frombuffer(text.encode(), np.uint8)
@@ -85,30 +93,36 @@ def add_metadata(data: bytes, key: str, text: str) -> bytes:
     return pack(model)
 
 
-def tap_units(data: bytes) -> bytes:
-    """The same file with the stem's output and then every unit's as further outputs.
+def expose_units(data: bytes) -> bytes:
+    """Returns the file with further outputs: the stem's output, then the output of every unit.
 
-    Each unit's input is the output before it, so these are all a check of every unit needs; and the
-    file that is run differs from the one that ships in nothing but its list of outputs.
+    A unit's input is the previous output, so these outputs suffice to check every unit. Only the list of outputs
+    changes.
+
+    Raises:
+        UserError: the data is no TFLite file of `export`.
     """
-    last = {operator.scope: operator.output for operator in operators(data) if operator.scope}
-    check(STEM_SCOPE in last, "the TFLite file names no stem; export it again with `python -m export lce`")
+    last = {operator.scope: operator.output for operator in read_operators(data) if operator.scope}
+    check(STEM_SCOPE in last, "the TFLite file has no stem; export it again with `python -m export lce`")
     model = _unpack(data)
     graph = model.subgraphs[0]
     units = sorted(last.keys() - {STEM_SCOPE}, key=lambda scope: int(scope.removeprefix(UNIT_SCOPE)))
     expected = [f"{UNIT_SCOPE}{number:02d}" for number in range(len(units))]
-    check(units == expected, "the TFLite file's units are not numbered through; export it with `python -m export lce`")
+    check(
+        units == expected,
+        "the numbers of the TFLite file's units have gaps; export it again with `python -m export lce`",
+    )
     graph.outputs = [*graph.outputs, last[STEM_SCOPE], *(last[unit] for unit in units)]
-    # Signatures list the outputs by name and would now be wrong.
+    # Signatures list the outputs by name, so they would be wrong now.
     model.signatureDefs = None
     return pack(model)
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Holds back what TensorFlow and LCE print from C++, and shows it only if the block fails.
+    """Hides what TensorFlow and LCE print from C++. If the block fails, the text is shown.
 
-    A `UserError` needs no more words than its own.
+    After a `UserError` it stays hidden, because the error message is enough.
     """
     try:
         log = tempfile.TemporaryFile()  # noqa: SIM115
@@ -134,7 +148,11 @@ def quietly() -> Iterator[None]:
 
 @cache
 def schema() -> ModuleType:
-    """Returns TFLite's generated schema."""
+    """Returns the module of TFLite's generated schema.
+
+    Raises:
+        UserError: LiteRT is not installed.
+    """
     require("reading and writing .tflite files", LITERT_PACKAGE)
     from ai_edge_litert import schema_py_generated
 
@@ -142,7 +160,10 @@ def schema() -> ModuleType:
 
 
 def load_triton() -> None:
-    """Loads what torchvision would load after TensorFlow: both bring an LLVM, and in that order it ends the process."""
+    """Loads Triton before TensorFlow is loaded.
+
+    torchvision loads Triton too. Both packages contain an LLVM, and in the other order the process ends.
+    """
     with suppress(ImportError):
         import triton  # noqa: F401
 
@@ -153,7 +174,7 @@ def _unpack(data: bytes) -> Any:
     try:
         model = schema().ModelT.InitFromPackedBuf(data, 0)
     except (struct.error, ValueError, IndexError, TypeError):
-        # The generated reader follows offsets blindly, so a file cut off fails wherever one leads outside.
+        # The generated reader does not check offsets. In a file that was cut off, it fails at any of them.
         raise UserError(damaged) from None
     parts = (model.operatorCodes, model.buffers, model.subgraphs)
     check(all(parts) and model.subgraphs[0].operators and model.subgraphs[0].tensors, damaged)
@@ -161,11 +182,11 @@ def _unpack(data: bytes) -> Any:
 
 
 def pack(model: Any) -> bytes:
-    """Returns the bytes of a file in the schema's objects (`schema().ModelT`)."""
+    """Returns the bytes of a file that is given as objects of the schema (`schema().ModelT`)."""
     import flatbuffers
 
     class Aligned(flatbuffers.Builder):
-        """Starts arrays at multiples of 16 bytes, as TFLite's schema demands and Python's builder forgets."""
+        """Aligns arrays to 16 bytes. TFLite's schema requires this, but Python's builder does not do it."""
 
         def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
             self.Prep(ALIGNMENT, x.nbytes)
@@ -177,11 +198,12 @@ def pack(model: Any) -> bytes:
 
 
 def _builtin(code: Any) -> str:
-    """Name of a built-in operator; files before schema 3a keep its number in the deprecated field."""
+    """Returns the name of a built-in operator. Files older than schema 3a store its number in the deprecated field."""
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     return next(name for name, value in vars(schema().BuiltinOperator).items() if value == number)
 
 
 def _scope(name: bytes) -> str:
+    """Returns the part of the network to which a tensor belongs, "" if to neither stem nor unit."""
     found = re.match(rf"({STEM_SCOPE}|{UNIT_SCOPE}\d+)/", name.decode())
     return found[1] if found else ""

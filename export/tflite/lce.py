@@ -41,7 +41,7 @@ SAME, VALID = 0, 1
 """TFLite's paddings, as LCE's options number them."""
 
 
-def convert(graph: InferenceGraph) -> bytes:
+def convert_to_lce(graph: InferenceGraph) -> bytes:
     """Returns an LCE TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
@@ -50,31 +50,34 @@ def convert(graph: InferenceGraph) -> bytes:
         UserError: a unit is not binary.
     """
     for number, unit in enumerate(graph.units):
-        check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs binary units alone: train step 2 first")
+        check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs only binary units; train stage 2 first")
     return write_network(graph, _convolution)
 
 
-def open_trace(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
-    """Opens a file in LCE's own interpreter so that what passes between its parts can be read.
+def open_interpreter(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
+    """Opens a file in LCE's interpreter so that the output of each part can be read.
+
+    LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes up to half a second per image.
 
     Args:
-        data: a file by `convert`.
+        data: a TFLite file of `export`.
 
     Returns:
-        A function of normalised float32 images (N, channels, H, W). It gives the stem's output and then every
-        unit's, each (N, channels, H, W) and the right way up as in `edgebnn.graph.reference`; and the file's
-        outputs (N, outputs). LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes a third to half a second
-        an image.
+        A function of normalised float32 images (N, channels, H, W). It returns the stem's output and every unit's
+        output, each (N, channels, H, W) and not rotated, and the logits (N, outputs).
+
+    Raises:
+        UserError: LCE or TensorFlow is not installed, or the data is no such file.
     """
     require("verifying a .tflite file", LCE_PACKAGE, TENSORFLOW_PACKAGE)
     tflite_file.load_triton()
     with quietly():
         from larq_compute_engine.tflite.python.interpreter import Interpreter
-    interpreter = Interpreter(tflite_file.tap_units(data))
+    interpreter = Interpreter(tflite_file.expose_units(data))
 
     def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        logits, *taps = interpreter.predict(images.transpose(0, 2, 3, 1))
-        return [np.ascontiguousarray(tap[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for tap in taps], logits
+        logits, *outputs = interpreter.predict(images.transpose(0, 2, 3, 1))
+        return [np.ascontiguousarray(output[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for output in outputs], logits
 
     return trace
 

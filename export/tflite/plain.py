@@ -1,8 +1,10 @@
-"""The inference graph as plain TFLite, no operator of LCE's: every convolution a float CONV_2D.
+"""Writes the inference graph as plain TFLite, without LCE operators: every convolution is a float CONV_2D.
 
-It is what a binary network costs where nothing knows bits, and how a real-valued network runs beside a binary one
-under one tool, TFLite's `benchmark_model`. Scales are folded into the weights, so accumulators are rounded sums of
-+scale and -scale and no longer whole numbers; `export verify` holds them to rounding.
+The file shows what a binary network costs in a runtime without binary convolutions. It also lets TFLite's
+`benchmark_model` measure a real-valued network beside a binary one.
+
+Scales are folded into the weights. Accumulators are therefore rounded sums of +scale and -scale, and no whole numbers.
+`export verify` allows for this rounding.
 """
 
 from dataclasses import replace
@@ -15,7 +17,7 @@ from .builder import Tensor, TFLiteBuilder
 from .network import floats, padding_before, rotated, write_network
 
 
-def convert(graph: InferenceGraph) -> bytes:
+def convert_to_tflite(graph: InferenceGraph) -> bytes:
     """Returns a TFLite file: float32 image (1, resolution, resolution, channels) to outputs (1, outputs).
 
     The metadata entry "edgebnn" holds `graph.info` as JSON.
@@ -24,7 +26,7 @@ def convert(graph: InferenceGraph) -> bytes:
 
 
 def real_valued(graph: InferenceGraph) -> InferenceGraph:
-    """The network's real-valued twin: its units see floats and hold floats. For timing; it is not trained so."""
+    """Returns the real-valued twin of a network, with float activations and weights. It is only for timing."""
     units = (replace(unit, weight=floats(unit.weight), binary_input=False) for unit in graph.units)
     return replace(graph, units=tuple(units), info=replace(graph.info, name=f"{graph.info.name}-real-valued"))
 

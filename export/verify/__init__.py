@@ -1,1 +1,1 @@
-"""Whether an exported file is the network that it was made from."""
+"""Checks that an exported file computes the same as the network it was made from."""

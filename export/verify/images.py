@@ -1,4 +1,4 @@
-"""Images to verify an exported file with."""
+"""Loads the images that an exported file is verified with."""
 
 from pathlib import Path
 from typing import get_args
@@ -16,17 +16,17 @@ BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
 
 
-def load(source: str, info: ModelInfo, count: int) -> np.ndarray:
-    """Up to `count` normalised images (N, 3, H, W), float32.
+def load_images(source: str, info: ModelInfo, count: int) -> np.ndarray:
+    """Returns up to `count` normalised images (N, 3, H, W), float32.
 
     Args:
-        source: "noise" for standard normal noise with a fixed seed, the name of a bundled set
-            ("mnist5k", "digits") for its test images, or a folder searched for image files.
+        source: "noise" for standard normal noise with a fixed seed, "mnist5k" or "digits" for the held-out images of
+            that bundled set, or a folder that is searched for image files at any depth.
         info: the model's resolution and normalisation.
-        count: the most images to take.
+        count: the largest number of images.
 
     Raises:
-        UserError: the folder is missing or holds no image, or a file in it is not one.
+        UserError: the folder is missing, it holds no image, or an image file cannot be read.
     """
     check(count > 0, f"{count} images asked for; ask for 1 or more")
     if source == NOISE:
@@ -40,14 +40,14 @@ def load(source: str, info: ModelInfo, count: int) -> np.ndarray:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise UserError(f"data folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}); give another folder")
-    # Folders are sorted by class, so take images from all over rather than the first ones.
+    # Paths are sorted by class folder. Spread the choice over all of them, so that it covers many classes.
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
-    return np.concatenate([preprocess.image(path, info) for path in chosen])
+    return np.concatenate([preprocess.load_image(path, info) for path in chosen])
 
 
 def _bundled(source: BundledName, count: int, info: ModelInfo) -> np.ndarray:
-    """The first held-out images of a bundled set, as training evaluates on them."""
-    # Imported here, since torchvision takes seconds.
+    """Returns the first held-out images of a bundled set, prepared as the evaluations of training prepare them."""
+    # Imported here because importing torchvision takes seconds.
     from torchvision.transforms.v2 import functional as TF
 
     from edgebnn.bundled import read_bundled

@@ -1,23 +1,23 @@
-"""Is an exported file the network it was made from?
+"""Verifies that an exported file computes the same as the network it was made from.
 
-Four questions, asked of the file itself as it runs in its runtime:
+The file itself runs in its own runtime. Four checks are made:
 
-    parts     Given the same input, do the stem, every unit and the head give what the reference gives? The
-              file is run with every unit's output laid open; each part is compared with
-              `edgebnn.graph.reference` on its input in that same run, so no error hides behind another. Parts
-              that are operators of ours must be equal bit for bit, and the bits and averages they hand on those of
-              their output; the logits are of the file as it runs untouched.
-              Where a file keeps its head as int8, the reference's head has the weights rounded as they
-              should be, and what the rounding alone does to the logits is told.
-    bits      How many of the bits the units see differ from PyTorch's? Runtimes add floats in different
-              orders, a value at a threshold can fall on the other side, and the flip can spread.
-    answers   How far do the logits differ, and how often is the first class the same?
-    words     Does the file say the same of its resolution, normalisation and classes?
+    parts        The stem, every unit and the head must compute what the reference computes on the same input. Each part
+                 is compared with `edgebnn.graph.reference` on the input that the part had in the same run. So the
+                 error of one part does not hide the error of another. Operators of edgebnn must equal the reference
+                 bit for bit, and the bits and averages that they pass on must match their output. If the file stores
+                 its head as int8, the reference's head has the same rounded weights, and the effect of the rounding
+                 is reported.
+    bits         The bits that the units read are compared with PyTorch's. Runtimes add floats in different orders. A
+                 value close to a threshold can then fall on the other side, and the changed bit can spread to later
+                 units.
+    answers      The logits and the chosen classes are compared with PyTorch's.
+    description  The file must state the same resolution, normalisation and classes.
 """
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,42 +25,40 @@ import torch
 from tqdm import tqdm
 
 from edgebnn.errors import check
-from edgebnn.graph import Head, InferenceGraph, reference
+from edgebnn.graph import InferenceGraph, reference
 from edgebnn.nn import Network, RSign, Sign
 from edgebnn.nn.packed import torch_convolutions
 
 from ..onnx.builder import with_int8_weights
 from . import rounding
+from .comparison import Comparison, PartResult
 from .limits import Limits
-from .trace import Run, open_trace
-
-MORE_THAN_ROUNDING = 2.0
-"""The error, as a share of what rounding explains, of a unit that may not round and is off by less."""
+from .trace import Run, Trace, open_trace
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was found.
+    """The result of a verification.
 
-    Errors are the largest difference of a part's output from the reference's, as a share of what rounding
-    explains (`export.verify.rounding`): up to 1, the part computes exactly the same.
+    An error is the largest difference between a part's output and the reference's, as a share of what rounding explains
+    (`export.verify.rounding`). A part with an error of up to 1 computes exactly the same.
 
     Attributes:
-        format: what the file is: "onnx", "onnx-packed", "lce" or "tflite".
-        int8_head: whether its linear layers' weights are int8.
+        format: the file's format: "onnx", "onnx-packed", "lce" or "tflite".
+        int8_head: whether the weights of the file's linear layers are int8.
         units: number of units.
-        units_exact: units whose error is at most 1 on every image.
-        units_identical: units equal to the reference bit for bit on every image.
-        max_unit_error: the largest error of a unit.
-        stem_error, head_error: of the other two parts.
-        packed_wrong: of stem and units of a packed file those that hand on other bits, or another average, than those
-            of their output.
-        bits_differing: percent.
-        max_logit_difference: absolute.
-        max_logit: largest PyTorch logit, to read the difference by.
-        max_head_rounding: largest difference that int8 weights in the head make to a logit, on the same
-            features; 0 where they are floats.
-        top1_agreement: percent of images.
+        units_exact: number of units whose error is at most 1 on every image.
+        units_identical: number of units equal to the reference bit for bit on every image.
+        max_unit_error: largest error of a unit.
+        stem_error, head_error: the errors of the stem and of the head.
+        packed_wrong: for a packed file, the number of parts (stem and units) that pass on bits or an average that do
+            not match their own output. 0 for other files.
+        bits_differing: percentage of the bits that differ from PyTorch's.
+        max_logit_difference: largest absolute difference from PyTorch's logits.
+        max_logit: largest absolute logit of PyTorch, as a scale for `max_logit_difference`.
+        max_head_rounding: largest change of a logit by int8 weights in the head, for the same features. 0 if the
+            weights are floats.
+        top1_agreement: percentage of images on which the file and PyTorch choose the same class.
         images: number of images.
     """
 
@@ -81,7 +79,7 @@ class Parity:
     images: int
 
     def failures(self, limits: Limits) -> list[str]:
-        """What is outside the limits, in words; empty when all is well."""
+        """Returns one sentence per result outside the limits. The list is empty if the file passes."""
         found = []
         for name, error in (("stem", self.stem_error), ("head", self.head_error)):
             if error > 1:
@@ -94,7 +92,7 @@ class Parity:
                 f"by up to {self.max_unit_error:.3g} times what rounding explains"
             )
         if self.packed_wrong:
-            found.append(f"{self.packed_wrong} parts hand on other bits or another average than their output's")
+            found.append(f"{self.packed_wrong} parts pass on bits or an average that do not match their output")
         if self.bits_differing > limits.bits_differing:
             found.append(f"{self.bits_differing:.3f}% of the bits differ, limit {limits.bits_differing:g}%")
         if self.top1_agreement < limits.top1_agreement:
@@ -111,85 +109,86 @@ def verify(
     batch: int = 8,
     progress: bool = False,
 ) -> Parity:
-    """Compares `artifact` with `model` in PyTorch and with `graph` in the reference.
+    """Compares an exported file with the network in PyTorch and with the inference graph in the reference.
 
     Args:
         model: the network.
         graph: `fold(model, ...)`.
-        artifact: an `.onnx` or `.tflite` file made from it.
+        artifact: an `.onnx` or `.tflite` file that was made from the network.
         images: normalised images (N, channels, H, W), float32.
-        batch: images run at a time; the outputs of all units are held for that many.
+        batch: number of images to run at a time. The outputs of all units are held in memory for that many.
         progress: whether to show a progress bar.
 
     Raises:
-        UserError: the artifact is missing, unreadable, of another network, or describes itself otherwise.
+        UserError: the file is missing, unreadable, of another network, or its description contradicts the graph's.
     """
     check(len(images) > 0, "no images to verify with; name a folder that holds some")
     trace = open_trace(Path(artifact), graph)
-    head = with_int8_weights(graph.head) if trace.int8_head else graph.head
     model = deepcopy(model).float().eval()
-    parts = len(graph.units) + 2
-    errors, identical, wrong = np.zeros(parts), np.ones(parts, bool), np.zeros(parts, bool)
-    flipped = seen = agreed = 0
-    logit_difference = max_logit = head_rounding = 0.0
+    comparison = _new_comparison(trace, graph)
+    expected = replace(graph, head=with_int8_weights(graph.head)) if trace.int8_head else graph
     for part in _batches(images, batch, progress):
-        bits, expected = _run_torch(model, part)
+        torch_bits, torch_logits = _run_torch(model, part)
         run = trace.run(part)
-        for number, (found, wanted, bound) in enumerate(_parts(graph, head, part, run)):
-            identical[number] &= np.array_equal(found, wanted)
-            errors[number] = max(errors[number], rounding.share(found, wanted, bound))
-        for number, (unit, x, torch_bits) in enumerate(zip(graph.units, run.outputs, bits)):
-            if unit.binary_input:
-                own = x >= unit.threshold[:, None, None]
-                flipped += int(np.count_nonzero(own != torch_bits))
-                seen += x.size
-                if number in run.bits:
-                    wrong[number] |= not np.array_equal(own, run.bits[number])
-        for number, averages in run.averages.items():
-            wrong[number + 1] |= not np.array_equal(averages, reference.pool(run.outputs[number + 1]))
-        agreed += int((run.logits.argmax(1) == expected.argmax(1)).sum())
-        logit_difference = max(logit_difference, rounding.largest(np.abs(run.logits - expected)))
-        max_logit = max(max_logit, float(np.abs(expected).max()))
+        _compare_parts(comparison, expected, part, run)
+        makers = [comparison.stem, *comparison.units]
+        for unit, read, unit_bits, maker in zip(graph.units, run.inputs, torch_bits, makers):
+            comparison.bits.compare(unit, read, unit_bits, maker)
+        comparison.logits.compare(run.logits, torch_logits)
         if trace.int8_head:
-            unrounded = reference.head(graph.head, run.outputs[-1])
-            head_rounding = max(head_rounding, rounding.largest(np.abs(run.logits - unrounded)))
-    if trace.format == "onnx-packed":
-        # The kernels promise the reference's very floats (edgebnn/kernels/core/), so nothing is left
-        # to rounding but in a stem of standard operators, where a shortcut is a convolution, and in the head.
-        exact = [trace.own_stem, *(unit.downsample is None for unit in graph.units), False]
-        errors[exact] = np.where(identical[exact], 0.0, np.maximum(errors[exact], MORE_THAN_ROUNDING))
-    stem_error, *unit_errors, head_error = errors.tolist()
-    return Parity(
-        format=trace.format,
-        int8_head=trace.int8_head,
-        units=len(graph.units),
-        units_exact=sum(error <= 1 for error in unit_errors),
-        units_identical=int(identical[1:-1].sum()),
-        max_unit_error=max(unit_errors, default=0.0),
-        stem_error=stem_error,
-        head_error=head_error,
-        packed_wrong=int(wrong.sum()),
-        bits_differing=100 * flipped / max(seen, 1),
-        max_logit_difference=logit_difference,
-        max_logit=max_logit,
-        max_head_rounding=head_rounding,
-        top1_agreement=100 * agreed / len(images),
-        images=len(images),
+            unrounded = reference.head(graph.head, run.features)
+            change = rounding.largest_value(np.abs(run.logits - unrounded))
+            comparison.max_head_rounding = max(comparison.max_head_rounding, change)
+    return _parity(trace, comparison, images=len(images))
+
+
+def _new_comparison(trace: Trace, graph: InferenceGraph) -> Comparison:
+    # edgebnn's operators promise the reference's very floats (edgebnn/kernels/core/). In a packed file only three
+    # parts may round: a stem of standard operators, a unit whose shortcut is a convolution, and the head.
+    packed = trace.format == "onnx-packed"
+    return Comparison(
+        stem=PartResult(may_round=not trace.own_stem),
+        units=[PartResult(may_round=not packed or unit.downsample is not None) for unit in graph.units],
+        head=PartResult(may_round=True),
     )
 
 
-def _parts(
-    graph: InferenceGraph, head: Head, images: np.ndarray, run: Run
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of the stem, each unit and the head: the file's output, the reference's on the same input, the bound."""
-    yield run.outputs[0], reference.stem(graph.stem, images), rounding.of_stem(graph.stem, images)
-    for unit, x, y in zip(graph.units, run.outputs, run.outputs[1:]):
-        yield y, reference.unit(unit, x), rounding.of_unit(unit, x)
-    yield run.logits, reference.head(head, run.outputs[-1]), rounding.of_head(head, run.outputs[-1])
+def _compare_parts(comparison: Comparison, graph: InferenceGraph, images: np.ndarray, run: Run) -> None:
+    """Compares each part of the file with the reference on the input that the part had in this run."""
+    stem, head = graph.stem, graph.head
+    comparison.stem.compare(run.stem.values, reference.stem(stem, images), rounding.stem_bound(stem, images))
+    comparison.stem.compare_average(run.stem)
+    for unit, read, made, result in zip(graph.units, run.inputs, run.units, comparison.units):
+        x = read.values
+        result.compare(made.values, reference.unit(unit, x), rounding.unit_bound(unit, x))
+        result.compare_average(made)
+    features = run.features
+    comparison.head.compare(run.logits, reference.head(head, features), rounding.head_bound(head, features))
+
+
+def _parity(trace: Trace, found: Comparison, *, images: int) -> Parity:
+    unit_errors = [unit.error for unit in found.units]
+    return Parity(
+        format=trace.format,
+        int8_head=trace.int8_head,
+        units=len(found.units),
+        units_exact=sum(error <= 1 for error in unit_errors),
+        units_identical=sum(unit.identical for unit in found.units),
+        max_unit_error=max(unit_errors, default=0.0),
+        stem_error=found.stem.error,
+        head_error=found.head.error,
+        packed_wrong=sum(part.passes_wrong for part in (found.stem, *found.units)),
+        bits_differing=100 * found.bits.differing / max(found.bits.compared, 1),
+        max_logit_difference=found.logits.max_difference,
+        max_logit=found.logits.max_torch_logit,
+        max_head_rounding=found.max_head_rounding,
+        top1_agreement=100 * found.logits.agreed / images,
+        images=images,
+    )
 
 
 def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Every unit's bits (+1 as True) and the logits, as PyTorch computes them."""
+    """Returns the bits of every unit (+1 as True) and the logits, as PyTorch computes them."""
     bits: list[np.ndarray] = []
     hooks = [
         module.register_forward_hook(lambda _module, _inputs, output: bits.append((output > 0).numpy()))
@@ -197,7 +196,7 @@ def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np
         if isinstance(module, RSign | Sign)
     ]
     try:
-        # By torch alone, lest the kernels be compared with themselves.
+        # PyTorch's own convolutions are used: otherwise edgebnn's kernels would be compared with themselves.
         with torch.inference_mode(), torch_convolutions():
             logits = model(torch.from_numpy(images)).numpy()
     finally:
@@ -207,6 +206,7 @@ def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np
 
 
 def _batches(images: np.ndarray, size: int, progress: bool) -> Iterator[np.ndarray]:
+    """Yields batches of images and advances the progress bar."""
     with tqdm(total=len(images), desc="verifying", unit="image", disable=not progress) as bar:
         for start in range(0, len(images), size):
             part = images[start : start + size]

@@ -1,13 +1,13 @@
-"""Exported files opened so that what passes between their parts can be read."""
+"""Runs an exported file so that the output of every part can be read: the stem, each unit, the head."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edgebnn import runtime
 from edgebnn.errors import UserError, check
@@ -20,31 +20,56 @@ from ..tflite import lce
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What a file gave for some images.
+class PartOutput:
+    """The output of the stem or of one unit for some images.
 
     Attributes:
-        outputs: the stem's output and then every unit's, each (N, channels, H, W).
-        logits: (N, outputs).
-        bits: of a packed file, by the number of the unit that reads them, the bits (N, channels, H, W) it was given.
-        averages: of a packed file, by the number of the unit that gives them, 2x2 averages of its output.
+        values: (N, channels, H, W), float32.
+        bits: (N, channels, H, W), booleans: the bits that the part packed for the next unit. None if the part packs
+            no bits; only parts of a packed file do.
+        average: (N, channels, H / 2, W / 2): the 2x2 average that the part passes to a next unit that pools. None if
+            it passes no average.
     """
 
-    outputs: list[np.ndarray]
+    values: np.ndarray
+    bits: np.ndarray | None = None
+    average: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The outputs of all parts of a file for some images.
+
+    Attributes:
+        stem: the stem's output. The first unit reads it.
+        units: the output of each unit. The next unit reads it, and the head reads the last one.
+        logits: (N, outputs).
+    """
+
+    stem: PartOutput
+    units: list[PartOutput]
     logits: np.ndarray
-    bits: dict[int, np.ndarray] = field(default_factory=dict)
-    averages: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[PartOutput]:
+        """The input of each unit: the stem's output, then the output of each unit but the last."""
+        return [self.stem, *self.units][: len(self.units)]
+
+    @property
+    def features(self) -> np.ndarray:
+        """The map (N, channels, H, W) that the head reads."""
+        return (self.units[-1] if self.units else self.stem).values
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """A file laid open.
+    """An exported file that is ready to run with all outputs readable.
 
     Attributes:
         format: "onnx", "onnx-packed", "lce" or "tflite".
-        int8_head: whether its linear layers' weights are kept as int8.
-        own_stem: whether its stem is an operator of ours, which gives the reference's very floats.
-        run: normalised images (N, channels, H, W) -> what passed.
+        int8_head: whether the file stores the weights of its linear layers as int8.
+        own_stem: whether the stem is edgebnn's operator `ImageConv`, whose floats equal the reference's bit for bit.
+        run: runs the file on normalised images (N, channels, H, W).
     """
 
     format: str
@@ -53,16 +78,29 @@ class Trace:
     run: Callable[[np.ndarray], Run]
 
 
-def describe(path: Path) -> ModelInfo:
-    """Returns what an artifact says of itself. Raises `UserError` if it is missing, unreadable, or says nothing."""
+@dataclass(frozen=True)
+class _PartTensors:
+    """The names of the tensors that hold a part's output in an ONNX file; "" for a tensor that it does not have."""
+
+    values: str
+    bits: str = ""
+    average: str = ""
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Returns an exported file's description of itself.
+
+    Raises:
+        UserError: the file is missing, unreadable, or has no description.
+    """
     return _load(path).info
 
 
 def open_trace(path: Path, graph: InferenceGraph) -> Trace:
-    """Opens an artifact of `graph`.
+    """Opens an exported file of `graph`.
 
     Raises:
-        UserError: the file is missing, unreadable, of another network, or describes itself otherwise.
+        UserError: the file is missing, unreadable, of another network, or its description contradicts the graph's.
     """
     loaded = _load(path)
     for name in ("resolution", "mean", "std", "labels"):
@@ -75,7 +113,7 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
         raise UserError(f"{path}: {error}") from None
     stem_and_units = ops.count(graph.shape, graph.info.resolution)[: len(graph.units) + 1]
     expected = [*(layer.output for layer in stem_and_units), (graph.outputs,)]
-    shown = [output.shape[1:] for output in (*found.outputs, found.logits)]
+    shown = [array.shape[1:] for array in (*(part.values for part in (found.stem, *found.units)), found.logits)]
     if shown != expected:
         stem, own = ("x".join(map(str, shapes[0])) for shapes in (shown, expected))
         about = f" (its stem gives {stem}, the checkpoint's {own})" if stem != own else ""
@@ -84,71 +122,103 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
 
 
 def _load(path: Path) -> runtime.Model:
-    # The runtime's own loader tries a damaged file where it can do no harm, and reads what the file says.
-    loaded = runtime.load(path)
+    # The runtime's loader first tries the file in a process of its own, where a damaged file can do no harm.
+    loaded = runtime.load_model(path)
     check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
     return loaded
 
 
 def _open_tflite(path: Path, format_: str) -> Trace:
-    trace = lce.open_trace(path.read_bytes())
-    return Trace(format_, False, False, lambda images: Run(*trace(images)))
+    trace = lce.open_interpreter(path.read_bytes())
+
+    def run(images: np.ndarray) -> Run:
+        (stem, *units), logits = trace(images)
+        return Run(PartOutput(stem), [PartOutput(values) for values in units], logits)
+
+    return Trace(format_, int8_head=False, own_stem=False, run=run)
 
 
 def _open_onnx(path: Path, graph: InferenceGraph, loaded: runtime.Model) -> Trace:
     model = onnx.load(path)
-    averages = _open_averages(model, len(graph.units))
-    makers = {output: node for node in model.graph.node for output in node.output}
-    names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
     packed = loaded.format == "onnx-packed"
-    stem = makers[names[0]].op_type if names[0] in makers else ""
-    own_stem = packed and stem == IMAGE_OPERATOR
-    # Of the stem and every unit but the last, the operators that give the next unit its bits.
-    gives = [own_stem, *(packed and unit.downsample is None for unit in graph.units)][: len(graph.units)]
-    readers = [number for number, given in enumerate(gives) if given]
-    packs = [bits_output_name(names[number]) for number in readers]
-    missing = [name for name in [*names, *packs] if name not in makers]
+    makers = _makers(model)
+    stem_name = stem_output_name()
+    stem_operator = makers[stem_name].op_type if stem_name in makers else ""
+    own_stem = packed and stem_operator == IMAGE_OPERATOR
+    parts = _name_tensors(graph, makers, packed=packed, own_stem=own_stem)
+    _expose_averaged_values(parts, makers)
+    wanted = [*(part.values for part in parts), *(part.bits for part in parts if part.bits)]
+    made = _makers(model)
+    missing = [name for name in wanted if name not in made]
     check(not missing, lambda: f"it has no {missing[0]} and was made from another network; export it again")
-    channels_last = stem in ("Transpose", IMAGE_OPERATOR)
-    session = _session(model, [*names, *averages.values()], packs, packed)
+    session = _open_session(model, parts, packed=packed)
+    channels_last = stem_operator in ("Transpose", IMAGE_OPERATOR)
 
     def run(images: np.ndarray) -> Run:
-        logits, *found = session.run([OUTPUT, *names, *packs, *averages.values()], {INPUT: images})
-        if packed:  # as it runs untouched: units write over their inputs then, and some give averages alone
-            logits = loaded.run(images)
-        outputs, handed_on = found[: len(names)], found[len(names) : len(names) + len(packs)]
-        averaged = dict(zip(averages, map(_channels_first, found[len(names) + len(packs) :])))
-        if channels_last:
-            outputs = [_channels_first(output) for output in outputs]
-        # By the file's own channels, so that another network's file is refused as that.
-        seen = {
-            number: _channels_first(bits.unpack(each, outputs[number].shape[1]))
-            for number, each in zip(readers, handed_on)
-        }
-        return Run(outputs, logits, seen, averaged)
+        names = [output.name for output in session.get_outputs()]
+        found = dict(zip(names, session.run(names, {INPUT: images})))
+        stem, *units = (_read_output(part, found, channels_last=channels_last) for part in parts)
+        # The added outputs change how a packed file runs: without them units write over their inputs, and some write
+        # averages alone. So the logits come from the file as it is.
+        return Run(stem, units, loaded.run(images) if packed else found[OUTPUT])
 
     return Trace(loaded.format, _has_int8_head(model), own_stem, run)
 
 
-def _open_averages(model: ModelProto, units: int) -> dict[int, str]:
-    """Names of the averages that units give, by their numbers; those units are made to give what is averaged too."""
-    averages = {number: average_output_name(number) for number in range(units)}
-    makers = {output: node for node in model.graph.node for output in node.output}
-    averages = {number: name for number, name in averages.items() if name in makers}
-    for number, name in averages.items():
-        if unit_output_name(number) not in makers:
-            makers[name].output[0] = makers[name].output[0] or unit_output_name(number)
-    return averages
+def _makers(model: ModelProto) -> dict[str, NodeProto]:
+    """Returns the node that computes each tensor, by the tensor's name."""
+    return {output: node for node in model.graph.node for output in node.output}
 
 
-def _session(model: ModelProto, names: list[str], packs: list[str], packed: bool) -> onnxruntime.InferenceSession:
-    """`model` with further outputs: floats of these names, and packed bits of those."""
-    for kind, outputs in ((TensorProto.FLOAT, names), (TensorProto.UINT8, packs)):
-        model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name in outputs)
+def _name_tensors(
+    graph: InferenceGraph, makers: dict[str, NodeProto], *, packed: bool, own_stem: bool
+) -> list[_PartTensors]:
+    """Returns the names of the output tensors of the stem and of each unit."""
+    names = [stem_output_name(), *(unit_output_name(number) for number in range(len(graph.units)))]
+    averages = ["", *(average_output_name(number) for number in range(len(graph.units)))]
+    own_operator = [own_stem, *(packed and unit.downsample is None for unit in graph.units)]
+    # No unit follows the last one, so it packs no bits.
+    packs_bits = [*own_operator[: len(graph.units)], False]
+    return [
+        _PartTensors(name, bits_output_name(name) if packs else "", average if average in makers else "")
+        for name, average, packs in zip(names, averages, packs_bits)
+    ]
+
+
+def _expose_averaged_values(parts: list[_PartTensors], makers: dict[str, NodeProto]) -> None:
+    """Makes the units that write an average alone write the averaged values too."""
+    for part in parts:
+        if part.average and part.values not in makers:
+            outputs = makers[part.average].output
+            outputs[0] = outputs[0] or part.values
+
+
+def _open_session(model: ModelProto, parts: list[_PartTensors], *, packed: bool) -> onnxruntime.InferenceSession:
+    """Returns a session of `model` that has the tensors of all parts as further outputs."""
+    for part in parts:
+        tensors = (
+            (part.values, TensorProto.FLOAT),
+            (part.bits, TensorProto.UINT8),
+            (part.average, TensorProto.FLOAT),
+        )
+        model.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in tensors if name)
     options = onnxruntime.SessionOptions()
     if packed:
         options.register_custom_ops_library(str(kernels.library_path()))
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _read_output(part: _PartTensors, found: dict[str, np.ndarray], *, channels_last: bool) -> PartOutput:
+    values = found[part.values]
+    if channels_last:
+        values = _channels_first(values)
+    # The number of channels is the file's own. A file of another network is then refused for its shapes, not its bits.
+    packed = bits.unpack(found[part.bits], values.shape[1]) if part.bits else None
+    return PartOutput(
+        values,
+        bits=None if packed is None else _channels_first(packed),
+        average=_channels_first(found[part.average]) if part.average else None,
+    )
 
 
 def _has_int8_head(model: ModelProto) -> bool:

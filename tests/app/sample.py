@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgebnn.records import Record, write
+from edgebnn.records import Record, write_record
 
 BOARD = {"cpu": "Board 4", "cores": 4, "features": ["neon"], "governor": None}
 SERVER = {"cpu": "Server 9", "cores": 16, "features": ["avx2"], "governor": "performance"}
@@ -43,4 +43,4 @@ SUPERSEDED = 2
 
 def write_all(root: Path) -> None:
     for number, record in enumerate(RECORDS):
-        write(record, root / f"run{number % 3}")
+        write_record(record, root / f"run{number % 3}")

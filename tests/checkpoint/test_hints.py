@@ -44,14 +44,14 @@ def write(path: Path, state: dict[str, Tensor]) -> Path:
 
 def assert_exports(path: Path, hints: Hints, expected: Tensor) -> checkpoint.Checkpoint:
     """Network and exported file give the published logits."""
-    loaded = checkpoint.load(path, hints=hints)
+    loaded = checkpoint.load_checkpoint(path, hints=hints)
     assert expected.std() > 0.1
     torch.testing.assert_close(loaded.model(torch.from_numpy(IMAGES)), expected, rtol=1e-4, atol=1e-4)
     out = path.with_suffix(".onnx")
-    out.write_bytes(portable.convert(fold(loaded.model, loaded.info)))
+    out.write_bytes(portable.convert_to_onnx(fold(loaded.model, loaded.info)))
     # A bit at a threshold may flip between runtimes; the other stage or stride differs by more than ten times this.
     limit = 0.005 * float(expected.abs().max())
-    np.testing.assert_allclose(runtime.load(out).run(IMAGES), expected.numpy(), atol=limit, rtol=0)
+    np.testing.assert_allclose(runtime.load_model(out).run(IMAGES), expected.numpy(), atol=limit, rtol=0)
     return loaded
 
 
@@ -69,7 +69,7 @@ def test_every_layout_exports_as_of_the_stage_the_user_says(tmp_path: Path, layo
     assert loaded.model.config.binary_activations
     assert loaded.model.config.binary_weights == (stage == 2)
     assert not any("stage" in words for words in loaded.assumed)
-    assert usual in checkpoint.load(path).assumed
+    assert usual in checkpoint.load_checkpoint(path).assumed
 
 
 @pytest.mark.parametrize("layout", ["reactnet", "reactnet-step1", "s2-bnn-linear", "burn"])
@@ -83,7 +83,7 @@ def test_the_stem_stride_is_what_the_user_says(tmp_path: Path, layout: str) -> N
     assert (expected - other).abs().max() > 0.08 * expected.abs().max()
     loaded = assert_exports(path, Hints(stem_stride=1, resolution=32), expected)
     assert not any("stem" in words for words in loaded.assumed)
-    assumed = checkpoint.load(path, hints=Hints(resolution=32))
+    assumed = checkpoint.load_checkpoint(path, hints=Hints(resolution=32))
     assert "stem stride 2" in assumed.assumed
     assert assumed.model.config.stem_stride == 2
 
@@ -107,63 +107,65 @@ def test_weights_that_are_signs_already_are_binary_by_their_values(tmp_path: Pat
     assert fold(loaded.model, loaded.info).binary
     assert not any("stage" in words for words in loaded.assumed)
     with pytest.raises(UserError, match="leave stage 1 out"):
-        checkpoint.load(path, hints=Hints(stage=1))
+        checkpoint.load_checkpoint(path, hints=Hints(stage=1))
 
 
 def test_one_layer_that_holds_no_signs_makes_all_latent(tmp_path: Path) -> None:
     state = {key: value.sign() if ".binary_" in key else value for key, value in make_state("reactnet-step1").items()}
     state["feature.9.binary_pw.weight"][3, 2] = 0.5
-    loaded = checkpoint.load(write(tmp_path / "file.pth", state))
+    loaded = checkpoint.load_checkpoint(write(tmp_path / "file.pth", state))
     assert "stage 1" in loaded.assumed
     assert not loaded.model.config.binary_weights
 
 
 def test_images_are_what_the_user_says_or_assumed(tmp_path: Path) -> None:
     path = write(tmp_path / "file.pth", make_state("reactnet"))
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load_checkpoint(path)
     assert loaded.assumed == ("stem stride 2", "resolution 224", "ImageNet's normalisation")
     said = Hints(stem_stride=1, resolution=64, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    loaded = checkpoint.load(path, hints=said)
+    loaded = checkpoint.load_checkpoint(path, hints=said)
     assert loaded.assumed == ()
     assert (loaded.info.resolution, loaded.info.mean, loaded.info.std) == (64, said.mean, said.std)
 
 
 def test_what_contradicts_the_file_is_refused_in_one_line(tmp_path: Path) -> None:
     ours = tmp_path / "ours.safetensors"
-    checkpoint.save(ours, random_network(1, ReActNetConfig(width=0.125, head=(4,))), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(
+        ours, random_network(1, ReActNetConfig(width=0.125, head=(4,))), ModelInfo(resolution=32)
+    )
     column = write(tmp_path / "column.pth", make_state("reactnet"))
     bireal = write(tmp_path / "bireal.pth", make_binary("birealnet-18"))
     teacher = write(tmp_path / "teacher.pth", make_resnet("resnet-18", "torchvision"))
     cases: list[tuple[Path, Hints, str]] = [
-        (ours, Hints(stage=2), "says its stage itself; leave the stage out"),
-        (ours, Hints(stem_stride=2), "says its stem stride itself"),
-        (ours, Hints(mean=(0.5,) * 3, std=(0.5,) * 3), "says its normalisation itself"),
-        (ours, Hints(ema=True), "holds no averaged weights"),
-        (column, Hints(stage=1), r"in one column \(N, 1\), which stage 2 alone does; leave stage 1 out"),
+        (ours, Hints(stage=2), "states its stage; leave the stage out"),
+        (ours, Hints(stem_stride=2), "states its stem stride"),
+        (ours, Hints(mean=(0.5,) * 3, std=(0.5,) * 3), "states its normalisation"),
+        (ours, Hints(ema=True), "has no averaged weights"),
+        (column, Hints(stage=1), r"in one column \(N, 1\), which only stage 2 does; leave stage 1 out"),
         (bireal, Hints(stage=1), "in one column"),
-        (bireal, Hints(stem_stride=1), "shape says stem stride 2, not 1; leave the stem stride out"),
+        (bireal, Hints(stem_stride=1), "shape means stem stride 2, not 1; leave the stem stride out"),
         (teacher, Hints(stage=1), "a real-valued resnet-18, which has no stage"),
-        (teacher, Hints(stem_stride=1), "shape says stem stride 2, not 1"),
+        (teacher, Hints(stem_stride=1), "shape means stem stride 2, not 1"),
     ]
     for path, hints, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            checkpoint.load(path, hints=hints)
+            checkpoint.load_checkpoint(path, hints=hints)
         assert str(caught.value).startswith(f"checkpoint {path} ")
         assert "\n" not in str(caught.value)
     # Said in agreement with the file, the same is no contradiction; and ours takes another resolution.
-    assert checkpoint.load(column, hints=Hints(stage=2)).model.config.binary_weights
-    assert checkpoint.load(bireal, hints=Hints(stem_stride=2)).model.config.stem_stride == 2
-    assert checkpoint.load(ours, hints=Hints(resolution=64)).info.resolution == 64
+    assert checkpoint.load_checkpoint(column, hints=Hints(stage=2)).model.config.binary_weights
+    assert checkpoint.load_checkpoint(bireal, hints=Hints(stem_stride=2)).model.config.stem_stride == 2
+    assert checkpoint.load_checkpoint(ours, hints=Hints(resolution=64)).info.resolution == 64
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"stage": 3}, "stage 3 is no stage"),
+        ({"stage": 3}, "stage 3 does not exist"),
         ({"stem_stride": 4}, "stem stride 4"),
         ({"mean": (0.5,) * 3}, "a mean and a std; give both"),
         ({"mean": (0.5,) * 3, "std": (0.5, 0, 0.5)}, "std above 0"),
-        ({"mean": (float("nan"),) * 3, "std": (0.5,) * 3}, "normalise no image"),
+        ({"mean": (float("nan"),) * 3, "std": (0.5,) * 3}, "are no normalisation"),
         ({"mean": (0.5,), "std": (0.5,)}, "three numbers each"),
     ],
 )
@@ -171,7 +173,7 @@ def test_hints_that_make_no_sense_are_refused(values: dict[str, object], message
     with pytest.raises(UserError, match=message):
         Hints(**values).check()  # type: ignore[arg-type]
     with pytest.raises(UserError, match=message):
-        checkpoint.load("any", hints=Hints(**values))  # type: ignore[arg-type]
+        checkpoint.load_checkpoint("any", hints=Hints(**values))  # type: ignore[arg-type]
 
 
 def test_unused_keys_are_all_listed_under_their_reasons() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgebnn.checkpoint import build, layouts
+from edgebnn.checkpoint import build_network, layouts
 from edgebnn.checkpoint.reasons import PROJECTOR
 from edgebnn.errors import UserError
 from edgebnn.hints import Hints
@@ -21,7 +21,7 @@ IMAGES = torch.from_numpy(noise(0, 2, 64))
 SMALL_IMAGES = torch.from_numpy(noise(0, 2, 32))
 
 FOLLOWS = "a network that follows the trained one by momentum"
-PREDICTOR = "a predictor, which training alone uses"
+PREDICTOR = "a predictor, which only training uses"
 HEAD = "a head beside the network"
 
 
@@ -122,19 +122,21 @@ def test_a_backbone_gives_its_features_and_the_rest_is_listed(
     save: Callable[[State], Any], arch: str, head: str, some: dict[str, str]
 ) -> None:
     state = make_resnet(arch, head, stem=2)
-    found = layouts.read(save(state), "file")
+    found = layouts.read_published(save(state), "file")
     assert found.config.arch == arch
     expected = resnet_features(state, IMAGES)
     assert (expected[0] - expected[1]).abs().max() > 0.01
-    torch.testing.assert_close(build(found.config, found.state).features(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        build_network(found.config, found.state).features(IMAGES), expected, rtol=1e-4, atol=1e-5
+    )
     assert some.items() <= found.ignored.items()
 
 
 def test_dinos_teacher_is_its_average() -> None:
     state = make_resnet("resnet-50", "none", stem=2)
-    trained = layouts.read(dino(state), "file")
+    trained = layouts.read_published(dino(state), "file")
     assert trained.assumed == ("the trained weights, not the averaged ones (EMA) under teacher.backbone",)
-    found = layouts.read(dino(state), "file", Hints(ema=True))
+    found = layouts.read_published(dino(state), "file", Hints(ema=True))
     assert found.assumed == ()
     assert torch.equal(found.state["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"] * 0.5)
 
@@ -144,22 +146,22 @@ def test_dinos_teacher_is_its_average() -> None:
 def test_a_3x3_stem_has_stride_1_and_no_pool(arch: str, names: str) -> None:
     state = make_resnet(arch, "torchvision", stem=2, kernel=3)
     saved = {key.replace("downsample", "shortcut").replace("fc.", "linear."): value for key, value in state.items()}
-    found = layouts.read(saved if names == "pytorch-cifar" else state, "file")
+    found = layouts.read_published(saved if names == "pytorch-cifar" else state, "file")
     assert found.config == ResNetConfig(arch=arch, width=1 / 32, stem_stride=1, head=(6,))  # type: ignore[arg-type]
     assert found.assumed == ("its 3x3 conv1 has stride 1 and padding 1, and no max pool follows",)
-    model = build(found.config, found.state)
+    model = build_network(found.config, found.state)
     torch.testing.assert_close(model(SMALL_IMAGES), resnet(state, SMALL_IMAGES), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["birealnet-18", "reactnet-18", "reactnet-18-column"])
 def test_a_3x3_stem_of_a_binary_resnet_has_stride_1_and_no_pool(layout: str) -> None:
     state = make_binary(layout, stem=4, kernel=3)
-    found = layouts.read({"state_dict": under("module.", state)}, "file")
+    found = layouts.read_published({"state_dict": under("module.", state)}, "file")
     arch = "birealnet-18" if layout.startswith("bireal") else "reactnet-18"
     assert found.config == BiRealConfig(arch=arch, width=1 / 16, stem_stride=1, head=(6,))  # type: ignore[arg-type]
     expected = binary(state, SMALL_IMAGES)
     assert expected.std() > 0.1
-    torch.testing.assert_close(build(found.config, found.state)(SMALL_IMAGES), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(build_network(found.config, found.state)(SMALL_IMAGES), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_other_resnets_are_refused_with_the_key_at_fault() -> None:
@@ -178,12 +180,12 @@ def test_other_resnets_are_refused_with_the_key_at_fault() -> None:
         r"ResNet of \[3, 4, 7, 3\] bottleneck blocks; give a ResNet-18, ResNet-34 or ResNet-50": plain | deeper,
         r"holds layer1\.0\.se\.fc\.weight, which no": plain | zeros("layer1.0.se.fc.weight"),
         r"lacks fc\.weight": {key: value for key, value in plain.items() if key != "fc.weight"},
-        r"unknown layout \(it holds module\.linear\.weight\)": zeros("module.linear.weight", "module.linear.bias"),
-        r"unknown layout \(it holds 0\.weight\)": {
+        r"unknown layout \(it contains module\.linear\.weight\)": zeros("module.linear.weight", "module.linear.bias"),
+        r"unknown layout \(it contains 0\.weight\)": {
             key: value for key, value in numbered(make_resnet("resnet-18", "none", stem=2), 4).items() if key[0] != "7"
         },
     }
     for message, state in cases.items():
         with pytest.raises(UserError, match=f"^file:? ?.*{message}") as caught:
-            layouts.read(state, "file")
+            layouts.read_published(state, "file")
         assert len(str(caught.value)) < 300

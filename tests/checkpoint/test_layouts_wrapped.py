@@ -88,9 +88,9 @@ def assert_same(found: Published, expected: Published) -> None:
 
 @pytest.mark.parametrize("layout", STATES)
 def test_every_layout_is_read_in_every_wrapper(layout: str) -> None:
-    expected = layouts.read(STATES[layout], "file")
+    expected = layouts.read_published(STATES[layout], "file")
     for wrapper, wrap in WRAPPERS.items():
-        found = layouts.read(wrap(STATES[layout]), "file")
+        found = layouts.read_published(wrap(STATES[layout]), "file")
         assert_same(found, expected)
         assert found.assumed == expected.assumed, wrapper
         listed = [key for key in found.ignored if not key.endswith(("total_ops", "total_params"))]
@@ -107,7 +107,7 @@ def test_the_rest_of_a_training_file_is_listed_with_what_it_is() -> None:
         "best_acc1": torch.tensor(70.0),
         "epoch": 4,
     }
-    assert layouts.read(data, "file").ignored == {
+    assert layouts.read_published(data, "file").ignored == {
         "ema_n.n_averaged": "a counter",
         "center": "part of the loss",
         "optimizer_states": "state of the optimizer",
@@ -123,35 +123,37 @@ def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
         "aux_head.weight": "a head beside the network",
         "classifier.3.weight": "a head beside the network",
         "projector.0.weight": PROJECTOR,
-        "predictor.0.bias": "a predictor, which training alone uses",
-        "queue_ptr": "keys that contrastive learning remembers",
+        "predictor.0.bias": "a predictor, which only training uses",
+        "queue_ptr": "the memory of contrastive learning",
         "teacher.stem.weight": "a teacher",
     }
-    state, expected = STATES[layout], layouts.read(STATES[layout], "file")
-    found = layouts.read(under("module.")(state | {key: torch.zeros(2) for key in beside}), "file")
+    state, expected = STATES[layout], layouts.read_published(STATES[layout], "file")
+    found = layouts.read_published(under("module.")(state | {key: torch.zeros(2) for key in beside}), "file")
     assert_same(found, expected)
     assert {key: found.ignored[f"module.{key}"] for key in beside} == beside
     # Of a binary network without fc, it would be the classifier.
     headless = {key: value for key, value in STATES["reactnet"].items() if not key.startswith("fc.")}
     with pytest.raises(UserError, match="^file holds classifier.weight, which no published layout has"):
-        layouts.read(headless | {"classifier.weight": torch.zeros(2)}, "file")
+        layouts.read_published(headless | {"classifier.weight": torch.zeros(2)}, "file")
     # Within the network, or by a name that says nothing, it may be part of what the network computes.
     within = next(iter(state)).rpartition(".")[0]
     for key in (f"{within}.head.weight", "attention.weight"):
         with pytest.raises(UserError, match=f"^file holds {re.escape(key)}, which no published layout has"):
-            layouts.read(state | {key: torch.zeros(2)}, "file")
+            layouts.read_published(state | {key: torch.zeros(2)}, "file")
 
 
 def test_names_are_listed_as_they_are_in_the_file() -> None:
     state = within(under("net.")(STATES["burn"])) | {"queue._orig_mod.keys": torch.zeros(3)}
-    assert layouts.read(state, "file").ignored == {"queue._orig_mod.keys": "keys that contrastive learning remembers"}
+    assert layouts.read_published(state, "file").ignored == {
+        "queue._orig_mod.keys": "the memory of contrastive learning"
+    }
     state["net.feature._orig_mod.14.move11.bias"] = torch.zeros(1)
     with pytest.raises(UserError, match=r"^file holds net\.feature\._orig_mod\.14\.move11\.bias, which no published"):
-        layouts.read(state, "file")
+        layouts.read_published(state, "file")
 
 
 def test_files_of_other_programs_give_the_network_and_a_name(tmp_path: Path) -> None:
-    expected = layouts.read(STATES["torchvision"], "file")
+    expected = layouts.read_published(STATES["torchvision"], "file")
     safetensors.torch.save_file(STATES["torchvision"], tmp_path / "resnet50.a1_in1k.safetensors", {"format": "pt"})
     torch.save(
         {"model": STATES["torchvision"], "args": argparse.Namespace(lr=0.1, data="x")},
@@ -161,7 +163,7 @@ def test_files_of_other_programs_give_the_network_and_a_name(tmp_path: Path) -> 
     (tmp_path / ".pth").write_bytes((tmp_path / "resnet18.v1.5.PTH").read_bytes())
     names = {}
     for path in sorted(tmp_path.iterdir()):
-        loaded = checkpoint.load(path)
+        loaded = checkpoint.load_checkpoint(path)
         assert loaded.layout == "torchvision"
         assert torch.equal(loaded.model.state_dict()["head.0.weight"], expected.state["head.0.weight"])
         names[path.name] = loaded.info.name
@@ -181,16 +183,16 @@ def test_numbers_of_numpy_beside_the_weights_do_no_harm(tmp_path: Path, module: 
     with zipfile.ZipFile(tmp_path / "file.pth") as file, zipfile.ZipFile(tmp_path / "other.pth", "w") as other:
         for name in file.namelist():
             other.writestr(name, re.sub(rb"numpy\._?core\.", b"numpy.%s." % module.encode(), file.read(name)))
-    assert checkpoint.load(tmp_path / "other.pth").layout == "torchvision"
+    assert checkpoint.load_checkpoint(tmp_path / "other.pth").layout == "torchvision"
     torch.save({"state_dict": STATES["torchvision"], "names": np.array(["a"], dtype=object)}, tmp_path / "file.pth")
-    with pytest.raises(UserError, match=r"holds Python objects besides tensors \(numpy"):
-        checkpoint.load(tmp_path / "file.pth")
+    with pytest.raises(UserError, match=r"contains Python objects besides tensors \(numpy"):
+        checkpoint.load_checkpoint(tmp_path / "file.pth")
 
 
 def test_python_objects_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"state_dict": STATES["torchvision"], "path": Path("x")}, tmp_path / "file.pth")
     with pytest.raises(UserError, match=r"Python objects besides tensors \(pathlib\.(_local\.)?PosixPath\), which"):
-        checkpoint.load(tmp_path / "file.pth")
+        checkpoint.load_checkpoint(tmp_path / "file.pth")
 
 
 AVERAGED: dict[str, Callable[[State, State], Any]] = {
@@ -215,9 +217,9 @@ def test_averaged_weights_are_read_when_they_are_asked_for(kind: str, layout: st
     state = STATES[layout]
     ema = {key: value * 2 for key, value in state.items()}
     data = AVERAGED[kind](state, ema)
-    trained, averaged = layouts.read(data, "file"), layouts.read(data, "file", Hints(ema=True))
-    assert_same(trained, layouts.read(state, "file"))
-    assert_same(averaged, layouts.read(ema, "file"))
+    trained, averaged = layouts.read_published(data, "file"), layouts.read_published(data, "file", Hints(ema=True))
+    assert_same(trained, layouts.read_published(state, "file"))
+    assert_same(averaged, layouts.read_published(ema, "file"))
     assert [
         note for note in trained.assumed if note.startswith("the trained weights, not the averaged ones (EMA) under ")
     ]
@@ -231,14 +233,14 @@ def test_averaged_weights_are_read_when_they_are_asked_for(kind: str, layout: st
 def test_averages_that_are_not_there_are_refused_with_what_is() -> None:
     moco = under("module.encoder_q.")(STATES["moco"]) | under("module.encoder_k.")(STATES["moco"])
     with pytest.raises(UserError, match="only state_dict.module.encoder_q, state_dict.module.encoder_k; leave ema out"):
-        layouts.read({"state_dict": moco}, "file", Hints(ema=True))
-    with pytest.raises(UserError, match=r"file holds no averaged weights \(EMA\) .* only the file itself; leave"):
-        layouts.read(STATES["burn"], "file", Hints(ema=True))
+        layouts.read_published({"state_dict": moco}, "file", Hints(ema=True))
+    with pytest.raises(UserError, match=r"file has no averaged weights \(EMA\) .* only the file itself; leave"):
+        layouts.read_published(STATES["burn"], "file", Hints(ema=True))
     # A teacher of another shape is no average of the student.
     data = {"student": STATES["none"], "teacher": STATES["resnet-34"]}
-    assert_same(layouts.read(data, "file"), layouts.read(STATES["none"], "file"))
+    assert_same(layouts.read_published(data, "file"), layouts.read_published(STATES["none"], "file"))
     with pytest.raises(UserError, match="only student, teacher; leave ema out"):
-        layouts.read(data, "file", Hints(ema=True))
+        layouts.read_published(data, "file", Hints(ema=True))
 
 
 def test_the_usual_letters_tell_student_teacher_and_key_encoder() -> None:
@@ -248,30 +250,30 @@ def test_the_usual_letters_tell_student_teacher_and_key_encoder() -> None:
         under("module.encoder_q.")(state) | under("module.encoder_t.")(other),
         under("module.net_k.")(other) | under("module.net_q.")(state),
     ):
-        found = layouts.read(data, "file")
-        assert_same(found, layouts.read(state, "file"))
+        found = layouts.read_published(data, "file")
+        assert_same(found, layouts.read_published(state, "file"))
         assert not [note for note in found.assumed if "network" in note]
 
 
 def test_averages_alone_are_read() -> None:
     for data in ({"ema": STATES["moco"]}, under("teacher.backbone.")(STATES["moco"])):
-        assert_same(layouts.read(data, "file"), layouts.read(STATES["moco"], "file"))
+        assert_same(layouts.read_published(data, "file"), layouts.read_published(STATES["moco"], "file"))
 
 
 def test_several_networks_are_refused_unless_they_are_one() -> None:
     one, other = STATES["none"], {key: value * 2 for key, value in STATES["none"].items()}
-    with pytest.raises(UserError, match=r"holds several networks \(net_a, net_b\); save the one you mean"):
-        layouts.read({"net_a": one, "net_b": other}, "file")
+    with pytest.raises(UserError, match=r"contains several networks \(net_a, net_b\); save the right one"):
+        layouts.read_published({"net_a": one, "net_b": other}, "file")
     with pytest.raises(UserError, match=r"several networks \(state_dict.left, state_dict.right\)"):
-        layouts.read({"state_dict": under("left.")(one) | under("right.")(other)}, "file")
+        layouts.read_published({"state_dict": under("left.")(one) | under("right.")(other)}, "file")
     twice = under("compiled._orig_mod.")(one) | under("plain.")(one)
-    found = layouts.read(twice, "file")
-    assert_same(found, layouts.read(one, "file"))
+    found = layouts.read_published(twice, "file")
+    assert_same(found, layouts.read_published(one, "file"))
     assert set(found.ignored.values()) == {"the same network under another name"}
     # A usual name counts more than another.
-    found = layouts.read({"a_copy": other, "model": one}, "file")
-    assert_same(found, layouts.read(one, "file"))
-    assert found.assumed == ("the network under model, not that under a_copy",)
+    found = layouts.read_published({"a_copy": other, "model": one}, "file")
+    assert_same(found, layouts.read_published(one, "file"))
+    assert found.assumed == ("the network under model, not the one under a_copy",)
 
 
 def test_the_trained_network_is_read_whatever_its_teacher_is() -> None:
@@ -282,10 +284,10 @@ def test_the_trained_network_is_read_whatever_its_teacher_is() -> None:
         (under("student.")(real) | under("teacher_net.")(binary), real),
         ({"state_dict": real, "binary": binary}, real),
     ):
-        assert_same(layouts.read(data, "file"), layouts.read(expected, "file"))
+        assert_same(layouts.read_published(data, "file"), layouts.read_published(expected, "file"))
 
 
 def test_a_mapping_within_itself_does_no_harm() -> None:
     data: dict[str, Any] = {"model": STATES["none"]}
     data |= {f"again{number}": data for number in range(50)}
-    assert_same(layouts.read(data, "file"), layouts.read(STATES["none"], "file"))
+    assert_same(layouts.read_published(data, "file"), layouts.read_published(STATES["none"], "file"))

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgebnn import cli
-from edgebnn.doctor import Report, examine
+from edgebnn.doctor import DoctorReport, examine
 from edgebnn.doctor.examine import diagnose
 from edgebnn.doctor.readers import onnx as onnx_reader
 from edgebnn.errors import UserError
@@ -30,8 +30,8 @@ def graph() -> InferenceGraph:
 
 
 @pytest.fixture
-def examined(tmp_path: Path) -> Callable[[bytes | onnx.ModelProto], Report]:
-    def run(model: bytes | onnx.ModelProto) -> Report:
+def examined(tmp_path: Path) -> Callable[[bytes | onnx.ModelProto], DoctorReport]:
+    def run(model: bytes | onnx.ModelProto) -> DoctorReport:
         path = tmp_path / "model.onnx"
         path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
         return examine(path, core="cortex-a76")
@@ -39,8 +39,8 @@ def examined(tmp_path: Path) -> Callable[[bytes | onnx.ModelProto], Report]:
     return run
 
 
-def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., Report]) -> None:
-    data = packed.convert(graph())
+def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., DoctorReport]) -> None:
+    data = packed.convert_to_packed_onnx(graph())
     report = examined(data)
     layers = ops.count(graph().shape, 32)
     assert (report.findings, report.format) == ((), "onnx-packed")
@@ -51,34 +51,34 @@ def test_our_packed_file_is_good_and_adds_up(examined: Callable[..., Report]) ->
     assert {each.padding for each in report.convolutions if each.kernel == 3} == {"zero"}
 
 
-def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., Report]) -> None:
-    report = examined(portable.convert(graph(), floats=True))
+def test_a_binary_network_as_floats_and_as_integers(examined: Callable[..., DoctorReport]) -> None:
+    report = examined(portable.convert_to_onnx(graph(), floats=True))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("floats", "problem", 26)
     assert "`python -m export onnx --packed`, or for ARM with `python -m export lce`" in finding.remedy
     parts = {part.name: part.bytes for part in report.parts}
     assert parts["binary weights as floats"] == 4 * ops.totals(ops.count(graph().shape, 32))["binary_weights"]
-    report = examined(portable.convert(graph()))
+    report = examined(portable.convert_to_onnx(graph()))
     (finding,) = report.findings
     assert (finding.code, finding.severity, len(finding.where)) == ("int8", "note", 26)
     parts = {part.name: part.bytes for part in report.parts}
     assert parts["binary weights as int8"] == ops.totals(ops.count(graph().shape, 32))["binary_weights"]
 
 
-def test_an_int8_head_is_a_linear_layer_and_no_work_beside(examined: Callable[..., Report]) -> None:
+def test_an_int8_head_is_a_linear_layer_and_no_work_beside(examined: Callable[..., DoctorReport]) -> None:
     """Its Cast and Mul are worked out once, when the file is loaded."""
-    plain, small = (examined(packed.convert(graph(), int8_head=flag)) for flag in (False, True))
+    plain, small = (examined(packed.convert_to_packed_onnx(graph(), int8_head=flag)) for flag in (False, True))
     assert [each.macs for each in small.convolutions] == [each.macs for each in plain.convolutions]
     assert small.uncounted == plain.uncounted
     sizes = [{part.name: part.bytes for part in report.parts} for report in (plain, small)]
     assert sizes[0]["linear layers"] == 4 * sizes[1]["linear layers as int8"] == 4 * 10 * 256
 
 
-def test_a_shortcuts_convolution_is_no_linear_layer(examined: Callable[..., Report]) -> None:
+def test_a_shortcuts_convolution_is_no_linear_layer(examined: Callable[..., DoctorReport]) -> None:
     """The portable file of an 18-layer network has it as a MatMul of a map."""
     config = BiRealConfig(arch="birealnet-18", width=1 / 8, head=(10,))
     network = fold(random_network(0, config), ModelInfo(resolution=32))
-    report = examined(portable.convert(network))
+    report = examined(portable.convert_to_onnx(network))
     kinds = [each.kind for each in report.convolutions]
     assert (kinds.count("integer"), kinds.count("float"), kinds.count("linear")) == (16, 4, 1)
     layers = ops.count(network.shape, 32)
@@ -111,26 +111,26 @@ def layer(weight: str = "w", pads: tuple[int, ...] = (1, 1, 1, 1), *, unnamed: b
 
 
 @pytest.mark.parametrize("unnamed", [False, True])
-def test_shapes_of_nodes_with_names_and_without(unnamed: bool, examined: Callable[..., Report]) -> None:
+def test_shapes_of_nodes_with_names_and_without(unnamed: bool, examined: Callable[..., DoctorReport]) -> None:
     report = examined(layer(unnamed=unnamed))
     assert [finding.code for finding in report.findings] == ["floats"]
     assert [each.macs for each in report.convolutions] == [4 * 4 * 9 * 8 * 8, 2 * 2 * 9 * 8 * 8]
 
 
-def test_weights_computed_in_every_run(examined: Callable[..., Report]) -> None:
+def test_weights_computed_in_every_run(examined: Callable[..., DoctorReport]) -> None:
     found = {finding.code: finding for finding in examined(layer("computed")).findings}
     assert found.keys() == {"weights not constant", "floats"}
     assert found["weights not constant"].where == ("node y",)
     assert found["weights not constant"].severity == "problem"
 
 
-def test_one_sided_padding_is_noted(examined: Callable[..., Report]) -> None:
+def test_one_sided_padding_is_noted(examined: Callable[..., DoctorReport]) -> None:
     found = {finding.code: finding for finding in examined(layer(pads=(0, 0, 1, 1))).findings}
     assert found["shifted stride 2"].severity == "note"
     assert len(found["shifted stride 2"].where) == 2
 
 
-def test_weights_that_stand_in_the_file_twice(examined: Callable[..., Report]) -> None:
+def test_weights_that_stand_in_the_file_twice(examined: Callable[..., DoctorReport]) -> None:
     model = layer()
     model.graph.initializer[1].raw_data = model.graph.initializer[0].raw_data
     found = {finding.code: finding for finding in examined(model).findings}
@@ -139,7 +139,7 @@ def test_weights_that_stand_in_the_file_twice(examined: Callable[..., Report]) -
     assert f"{8 * 8 * 9 * 4:,} bytes" in found["duplicates"].what
 
 
-def test_names_cannot_steer_the_terminal(examined: Callable[..., Report]) -> None:
+def test_names_cannot_steer_the_terminal(examined: Callable[..., DoctorReport]) -> None:
     model = layer()
     model.graph.node[2].name = "\x1b[2Jnode"
     report = examined(model)
@@ -151,13 +151,16 @@ def test_names_cannot_steer_the_terminal(examined: Callable[..., Report]) -> Non
 def test_damaged_files_are_refused_or_read_and_never_worse() -> None:
     """Past ONNX Runtime, which refuses most of them itself."""
     rng = np.random.default_rng(0)
-    for whole in (layer().SerializeToString(), packed.convert(random_graph(rng, width=0.0625, resolution=32))):
+    for whole in (
+        layer().SerializeToString(),
+        packed.convert_to_packed_onnx(random_graph(rng, width=0.0625, resolution=32)),
+    ):
         for _ in range(400):
             data = bytearray(whole)
             for place in rng.integers(0, len(data), rng.integers(1, 12)):
                 data[place] = rng.integers(256)
             try:
-                network = onnx_reader.parse(bytes(data), {"node y": (1, 8, 4, 4), 1: (1, 8)}, "it")
+                network = onnx_reader.parse_onnx(bytes(data), {"node y": (1, 8, 4, 4), 1: (1, 8)}, "it")
             except UserError:
                 continue
             diagnose(network, "it", core="cortex-a72", threads=1, trained_in="pytorch")
@@ -175,7 +178,7 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 
 def test_the_commands_exit_codes_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad, torn = (tmp_path / name for name in ("good.onnx", "bad file.onnx", "torn.tflite"))
-    good.write_bytes(packed.convert(graph()))
+    good.write_bytes(packed.convert_to_packed_onnx(graph()))
     bad.write_bytes(layer().SerializeToString())
     torn.write_bytes(b"\x1c\0\0\0TFL3\0\0")
     code, out, _ = run([str(good), "--core", "cortex-a76"], capsys)

@@ -13,9 +13,9 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
 from edgebnn.doctor import examine
-from edgebnn.doctor.analysis.levels import of_network
-from edgebnn.doctor.network import Network, Node
-from edgebnn.doctor.network import Tensor as Laid
+from edgebnn.doctor.analysis.levels import infer_levels
+from edgebnn.doctor.file_graph import FileGraph, Node
+from edgebnn.doctor.file_graph import Tensor as Laid
 from edgebnn.doctor.readers import onnx_tensors
 from edgebnn.errors import UserError
 from edgebnn.export.baselines import onnx as baselines
@@ -41,7 +41,7 @@ class Naive(nn.Module):
 
 
 def exported(model: nn.Module, path: Path) -> Path:
-    path.write_bytes(baselines.convert(model.eval(), SIDE))
+    path.write_bytes(baselines.convert_module_to_onnx(model.eval(), SIDE))
     return path
 
 
@@ -81,7 +81,7 @@ def test_a_straight_through_sign_in_any_order(formula: str) -> None:
     }
     nodes = [Node("Sign", "s", ("x",), ("s",)), Node("Clip", "y", ("x",), ("y",))]
     nodes += [Node(kind, str(i), tuple(keys), (str(i),)) for i, (kind, *keys) in enumerate(sums[formula])]
-    levels = of_network(Network("onnx", 0, tuple(nodes), {"x": Laid("x", (1, 4))}, ("x",)))
+    levels = infer_levels(FileGraph("onnx", 0, tuple(nodes), {"x": Laid("x", (1, 4))}, ("x",)))
     assert levels["1"] == frozenset((-1, 0, 1))
     assert "0" not in levels
 
@@ -93,7 +93,7 @@ def test_sums_that_only_look_alike_are_no_bits() -> None:
         Node("Sub", "e", ("d", "y"), ("e",)),
         Node("Add", "f", ("y", "y"), ("f",)),
     ]
-    levels = of_network(Network("onnx", 0, tuple(nodes), {"x": Laid("x", (1, 4))}, ("x",)))
+    levels = infer_levels(FileGraph("onnx", 0, tuple(nodes), {"x": Laid("x", (1, 4))}, ("x",)))
     assert levels.keys() == {"s"}
 
 
@@ -125,8 +125,8 @@ def test_no_file_but_those_beside_the_model_is_read(location: str, tmp_path: Pat
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
     with pytest.raises((ValueError, OSError)):
-        onnx_tensors.read(tensor.SerializeToString(), tmp_path / "model")
-    assert onnx_tensors.read(tensor.SerializeToString(), None).stored == 0
+        onnx_tensors.read_tensor(tensor.SerializeToString(), tmp_path / "model")
+    assert onnx_tensors.read_tensor(tensor.SerializeToString(), None).stored == 0
 
 
 @pytest.mark.parametrize("quant_format", [QuantFormat.QDQ, QuantFormat.QOperator])

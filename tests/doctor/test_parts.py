@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edgebnn.doctor import environment, speed
 from edgebnn.doctor.analysis.convolutions import Convolution
-from edgebnn.doctor.analysis.levels import of_network
-from edgebnn.doctor.network import Network, Node, Tensor
+from edgebnn.doctor.analysis.levels import infer_levels
+from edgebnn.doctor.file_graph import FileGraph, Node, Tensor
 from edgebnn.doctor.readers.flexbuffer import read_map
 
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=9)
@@ -35,10 +35,10 @@ def test_a_damaged_flexbuffer_gives_nothing_worse_than_wrong_numbers(
     assert isinstance(read_map(bytes(sound)), dict)
 
 
-def network(*nodes: tuple[str, list[str], str], **constants: Any) -> Network:
+def network(*nodes: tuple[str, list[str], str], **constants: Any) -> FileGraph:
     tensors = {name: Tensor(name, np.shape(value), np.array(value, np.float32), 4) for name, value in constants.items()}
     made = [Node(kind, output, tuple(inputs), (output,)) for kind, inputs, output in nodes]
-    return Network("tflite", 0, tuple(made), tensors | {"x": Tensor("x", (1, 4))}, ("x",))
+    return FileGraph("tflite", 0, tuple(made), tensors | {"x": Tensor("x", (1, 4))}, ("x",))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def network(*nodes: tuple[str, list[str], str], **constants: Any) -> Network:
 )  # fmt: skip
 def test_the_values_a_tensor_may_take(nodes: list[tuple[str, list[str], str]], found: set[float] | None) -> None:
     constants = {"half": 0.5, "one": 1, "minus": -1, "two": 2, "zero": 0, "many": [0.5, 1.5], "pads": [[1, 1]]}
-    assert of_network(network(*nodes, **constants)).get("y") == (None if found is None else frozenset(found))
+    assert infer_levels(network(*nodes, **constants)).get("y") == (None if found is None else frozenset(found))
 
 
 GOOD = {"architecture": "x86_64", "bits": 64, "features": ["avx2"], "cores": 4, "governor": "performance"}
@@ -81,14 +81,14 @@ GOOD = {"architecture": "x86_64", "bits": 64, "features": ["avx2"], "cores": 4, 
     ],
 )
 def test_what_of_a_machine_is_found(change: dict[str, Any], format_: str, threads: int, code: str | None) -> None:
-    found = environment.find(GOOD | change, format_=format_, threads=threads, forced_isa=None)
+    found = environment.find_machine_problems(GOOD | change, format_=format_, threads=threads, forced_isa=None)
     assert [finding.code for finding in found] == ([code] if code else [])
 
 
 def test_a_forced_path_is_noted_where_it_matters() -> None:
-    (finding,) = environment.find(GOOD, format_="onnx-packed", threads=1, forced_isa="scalar")
+    (finding,) = environment.find_machine_problems(GOOD, format_="onnx-packed", threads=1, forced_isa="scalar")
     assert "scalar" in finding.what
-    assert environment.find(GOOD, format_="lce", threads=1, forced_isa="scalar") == []
+    assert environment.find_machine_problems(GOOD, format_="lce", threads=1, forced_isa="scalar") == []
 
 
 def test_a_rate_that_is_not_known_is_not_taken_for_infinite() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebnn.doctor import Report, examine
+from edgebnn.doctor import DoctorReport, examine
 from edgebnn.doctor.examine import diagnose
 from edgebnn.doctor.readers import tflite as tflite_reader
 from edgebnn.errors import UserError
@@ -46,8 +46,8 @@ def graph() -> InferenceGraph:
 
 
 @pytest.fixture
-def examined(tmp_path: Path) -> Callable[[bytes], Report]:
-    def run(data: bytes) -> Report:
+def examined(tmp_path: Path) -> Callable[[bytes], DoctorReport]:
+    def run(data: bytes) -> DoctorReport:
         path = tmp_path / "model.tflite"
         path.write_bytes(data)
         return examine(path, core="cortex-a72")
@@ -57,7 +57,7 @@ def examined(tmp_path: Path) -> Callable[[bytes], Report]:
 
 @needs_lce
 @pytest.mark.parametrize("fault", FOUND)
-def test_a_planted_fault_is_found_and_nothing_else(fault: str, examined: Callable[[bytes], Report]) -> None:
+def test_a_planted_fault_is_found_and_nothing_else(fault: str, examined: Callable[[bytes], DoctorReport]) -> None:
     (finding,) = examined(lce_file(fault)).findings
     code, places = FOUND[fault]
     assert (finding.code, len(finding.where)) == (code, places)
@@ -65,27 +65,29 @@ def test_a_planted_fault_is_found_and_nothing_else(fault: str, examined: Callabl
 
 
 @needs_lce
-def test_an_explicit_zero_pad_at_stride_2_is_two_faults(examined: Callable[[bytes], Report]) -> None:
+def test_an_explicit_zero_pad_at_stride_2_is_two_faults(examined: Callable[[bytes], DoctorReport]) -> None:
     """The units stay floats; and those of them that were merged into SAME are shifted as well."""
     codes = {finding.code for finding in examined(lce_file("explicit zero pad at stride 2")).findings}
     assert codes == {"explicit zero pad", "shifted stride 2"}
 
 
 @needs_lce
-def test_a_good_file_is_passed_over_in_silence(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
+def test_a_good_file_is_passed_over_in_silence(
+    graph: InferenceGraph, examined: Callable[[bytes], DoctorReport]
+) -> None:
     assert examined(lce_file("none")).findings == ()
     # Ours have strides of 2, too, and are right: the image is rotated first.
-    report = examined(lce.convert(graph))
+    report = examined(lce.convert_to_lce(graph))
     assert report.findings == ()
     assert sum(each.lopsided for each in report.convolutions) == 2
-    real = examined(plain.convert(plain.real_valued(graph)))
+    real = examined(plain.convert_to_tflite(plain.real_valued(graph)))
     assert real.findings == ()
     assert {each.kind for each in real.convolutions} == {"float", "linear"}
 
 
 @needs_tensorflow
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
-def test_small_weights_are_known_for_what_they_are(dtype: str, examined: Callable[[bytes], Report]) -> None:
+def test_small_weights_are_known_for_what_they_are(dtype: str, examined: Callable[[bytes], DoctorReport]) -> None:
     """TensorFlow's own converter keeps weights small, and turns float16 into floats by an operator of the file."""
     load_triton()
     with tflite_file.quietly():
@@ -137,20 +139,22 @@ def test_a_network_without_bits_is_taken_for_tensorflows_unless_told(tmp_path: P
 
 
 @needs_tensorflow
-def test_a_binary_network_without_lce_is_named(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
-    (finding,) = examined(plain.convert(graph)).findings
+def test_a_binary_network_without_lce_is_named(
+    graph: InferenceGraph, examined: Callable[[bytes], DoctorReport]
+) -> None:
+    (finding,) = examined(plain.convert_to_tflite(graph)).findings
     assert (finding.code, len(finding.where)) == ("floats", len(SHAPES))
     assert "export lce" in finding.remedy
 
 
 @needs_lce
-def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[bytes], Report]) -> None:
+def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[bytes], DoctorReport]) -> None:
     """This converter keeps equal constants once, which older ones did not: each unit gets its own weights here."""
     data = lce_file("duplicate weights")
     assert examined(data).findings == ()
     model, schema = tflite_file._unpack(data), tflite_file.schema()
     graph = model.subgraphs[0]
-    for number, operator in enumerate(tflite_file.operators(data)):
+    for number, operator in enumerate(tflite_file.read_operators(data)):
         if operator.kind == "LceBconv2d":
             tensor, buffer = copy(graph.tensors[graph.operators[number].inputs[1]]), schema.BufferT()
             buffer.data = model.buffers[tensor.buffer].data
@@ -166,8 +170,8 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
 
 
 @needs_lce
-def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
-    data = lce.convert(graph)
+def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes], DoctorReport]) -> None:
+    data = lce.convert_to_lce(graph)
     report = examined(data)
     layers = ops.count(graph.shape, 16)
     macs = {kind: sum(each.macs for each in report.convolutions if each.kind == kind) for kind in ("binary", "float")}
@@ -182,18 +186,18 @@ def test_work_and_bytes_add_up(graph: InferenceGraph, examined: Callable[[bytes]
 
 
 @needs_lce
-def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], Report]) -> None:
+def test_channels_that_fill_no_word_are_noted(examined: Callable[[bytes], DoctorReport]) -> None:
     shapes = (UnitShape(40, 40, 3, 1, "identity"),)
     narrow = graph_of(np.random.default_rng(0), shapes, channels=40, resolution=8)
-    (finding,) = examined(lce.convert(narrow)).findings
+    (finding,) = examined(lce.convert_to_lce(narrow)).findings
     assert (finding.code, finding.severity) == ("unaligned channels", "note")
     assert "(40)" in finding.where[0]
 
 
 @needs_lce
-def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Callable[[bytes], Report]) -> None:
+def test_operators_without_ops_are_counted(graph: InferenceGraph, examined: Callable[[bytes], DoctorReport]) -> None:
     first = replace(graph.units[0], threshold=np.zeros(32, np.float32))
-    report = examined(lce.convert(replace(graph, units=(first, *graph.units[1:]))))
+    report = examined(lce.convert_to_lce(replace(graph, units=(first, *graph.units[1:]))))
     counts = {each.kind: each.count for each in report.uncounted}
     # A threshold fewer: the first unit's is the stem's affair.
     assert counts["ADD"] == 2 * len(SHAPES) - 1
@@ -223,7 +227,9 @@ def test_damaged_files_are_refused_or_read_and_never_worse(fault: str) -> None:
         if rng.random() < 0.1:
             del data[int(rng.integers(len(data))) :]
         try:
-            diagnose(tflite_reader.read(bytes(data), "it"), "it", core="cortex-a72", threads=1, trained_in="pytorch")
+            diagnose(
+                tflite_reader.parse_tflite(bytes(data), "it"), "it", core="cortex-a72", threads=1, trained_in="pytorch"
+            )
         except UserError:
             refused += 1
     assert refused > 100

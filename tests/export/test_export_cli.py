@@ -26,7 +26,7 @@ from tests.published import forward, make_state
 def trained(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     info = ModelInfo("small", 32, (0.1,) * 3, (0.3,) * 3, ("cat", "dog", "owl"))
-    checkpoint.save(path, random_network(2, ReActNetConfig(width=0.125, head=(3,))), info)
+    checkpoint.save_checkpoint(path, random_network(2, ReActNetConfig(width=0.125, head=(3,))), info)
     return path
 
 
@@ -49,7 +49,7 @@ def test_export_and_verify_leave_records(
     lenient = ["--bits-differing", "100", "--top1-agreement", "0"]
     main(["verify", str(trained), str(out), "--images", "4", "--record", str(tmp_path / "run"), *lenient])
     assert "26 of 26" in capsys.readouterr().out
-    found = {record.kind: record for record in records.read_all(tmp_path)}
+    found = {record.kind: record for record in records.read_records(tmp_path)}
     assert {record.model for record in found.values()} == {"small"}
     assert found["size"].values == {"bytes": out.stat().st_size}
     assert found["parity"].values["units_exact"] == 26
@@ -63,20 +63,22 @@ def test_a_failed_verification_ends_with_code_1(
 ) -> None:
     main(["onnx", str(trained), str(tmp_path / "model.onnx")])
     other = tmp_path / "other.safetensors"
-    info = checkpoint.load(trained).info
-    checkpoint.save(other, random_network(3, ReActNetConfig(width=0.125, head=(3,))), info)
+    info = checkpoint.load_checkpoint(trained).info
+    checkpoint.save_checkpoint(other, random_network(3, ReActNetConfig(width=0.125, head=(3,))), info)
     with pytest.raises(SystemExit) as stopped:
         main(["verify", str(other), str(tmp_path / "model.onnx"), "--images", "2", "--record", str(tmp_path)])
     assert stopped.value.code == 1
     assert "FAILED: the stem differs" in capsys.readouterr().out
-    assert records.read_all(tmp_path)[-1].values["ok"] == 0
+    assert records.read_records(tmp_path)[-1].values["ok"] == 0
 
 
 @needs_lce
 def test_the_limits_at_the_call_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # LCE's floats differ, so on noise some bits of a random network do: above 0, below 100 percent.
     trained = tmp_path / "wider.safetensors"
-    checkpoint.save(trained, random_network(2, ReActNetConfig(width=0.5, head=(3,))), ModelInfo(resolution=64))
+    checkpoint.save_checkpoint(
+        trained, random_network(2, ReActNetConfig(width=0.5, head=(3,))), ModelInfo(resolution=64)
+    )
     out = tmp_path / "model.tflite"
     main(["lce", str(trained), str(out)])
     command = ["verify", str(trained), str(out), "--images", "16"]
@@ -107,7 +109,7 @@ def test_pictures_are_normalised_and_taken_from_all_over(tmp_path: Path) -> None
         folder.mkdir()
         Image.new("RGB", (40, 40), (25 * number, 0, 0)).save(folder / "a.png")
     info = ModelInfo("m", 32, (0.1, 0.2, 0.3), (0.5, 0.25, 0.125))
-    found = images.load(str(tmp_path), info, 4)
+    found = images.load_images(str(tmp_path), info, 4)
     # Pictures 0, 3, 6 and 9 of ten, each of one colour.
     red = np.array([0, 75, 150, 225]) / 255
     np.testing.assert_allclose(found[:, 0, 16, 16], (red - 0.1) / 0.5, rtol=1e-5)
@@ -117,7 +119,7 @@ def test_pictures_are_normalised_and_taken_from_all_over(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["mnist5k", "digits"])
 def test_bundled_sets_are_what_training_evaluates_on(name: str) -> None:
     info = ModelInfo("m", 32, (0.25,) * 3, (0.5,) * 3)
-    found = images.load(name, info, 60)
+    found = images.load_images(name, info, 60)
     assert found.shape == (60, 3, 32, 32)
     # Black is 0, and white close to 1, before they are normalised.
     assert found.min() == -0.5
@@ -143,7 +145,7 @@ def test_a_published_file_exports_as_it_is(tmp_path: Path, capsys: pytest.Captur
     file = tmp_path / "model_best.pth.tar"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, file)
     main(["onnx", str(file), str(tmp_path / "model.onnx"), "--resolution", "64", "--name", "published"])
-    assert "in s2-bnn layout, 126 keys of it unused" in capsys.readouterr().err
+    assert "in s2-bnn layout, 126 keys unused" in capsys.readouterr().err
     images = noise(0, 2, 64)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     logits = session.run(None, {"image": images})[0]
@@ -166,7 +168,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     blocker.write_text("")
     step1 = tmp_path / "step1.safetensors"
     config = ReActNetConfig(width=0.125, head=(3,), binary_weights=False)
-    checkpoint.save(step1, random_network(2, config), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(step1, random_network(2, config), ModelInfo(resolution=32))
     good = tmp_path / "good.onnx"
     main(["onnx", str(trained), str(good)])
     before = set(tmp_path.rglob("*"))
@@ -177,7 +179,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         (("onnx", trained, blocker / "out.onnx"), "cannot write"),
         (("onnx", trained, out, "--resolution", 40), "resolution 40 does not divide"),
         (("onnx", trained, out, "--labels", labels), "2 labels for 3 outputs"),
-        (("lce", step1, tmp_path / "out.tflite"), "float weights.* train step 2"),
+        (("lce", step1, tmp_path / "out.tflite"), "float weights.* train stage 2"),
         (("verify", trained, good, "--data", empty), "holds no image"),
         (("verify", trained, good, "--data", tmp_path / "nowhere"), "nowhere does not exist"),
         (("verify", trained, good, "--data", picture.parent), "a.png"),

@@ -78,5 +78,5 @@ def test_networks_without_an_inference_graph_are_refused_with_what_there_is() ->
         UserError, match="a resnet-18 has no binary units.*give a checkpoint of a ReActNet-A, a ReActNet-18"
     ):
         fold(random_network(0, ResNetConfig(arch="resnet-18", width=1 / 16)), ModelInfo(resolution=64))
-    with pytest.raises(UserError, match="clips them.*train step 1"):
+    with pytest.raises(UserError, match="clips them.*train stage 1"):
         fold(random_network(0, replace(BIREAL, binary_activations=False)), ModelInfo(resolution=64))

@@ -42,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[list[st
 
 
 def assumed(lines: list[str], path: Path) -> list[str]:
-    start = f"assumed of {path}: "
+    start = f"assumed for {path}: "
     return [line.removeprefix(start) for line in lines if line.startswith(start)]
 
 
@@ -51,13 +51,13 @@ def test_export_and_verify_say_what_neither_file_nor_user_says(
 ) -> None:
     out = tmp_path / "out.onnx"
     _, err = run(capsys, "onnx", published, out, "--resolution", 32)
-    found = "stage 2, stem stride 2, ImageNet's normalisation (--stage, --stem-stride, --mean/--std say otherwise)"
+    found = "stage 2, stem stride 2, ImageNet's normalisation (to change: --stage, --stem-stride, --mean/--std)"
     assert assumed(err, published) == [found]
-    assert err[0] == f"read {published} as a file in s2-bnn layout, 126 keys of it unused (--keys lists them)"
+    assert err[0] == f"read {published} as a file in s2-bnn layout, 126 keys unused (--keys lists them)"
     printed, err = run(capsys, "verify", published, out, "--images", 2, "--stage", 2, "--record", tmp_path / "run")
-    assert assumed(err, published) == ["stem stride 2 (--stem-stride says otherwise)"]
+    assert assumed(err, published) == ["stem stride 2 (to change: --stem-stride)"]
     assert printed[-1] == "verified: equals the network as read (assumed: stem stride 2)"
-    assert records.read_all(tmp_path)[0].context["assumed"] == ["stem stride 2"]
+    assert records.read_records(tmp_path)[0].context["assumed"] == ["stem stride 2"]
     said = ["--stage", 2, "--stem-stride", 2]
     printed, err = run(capsys, "verify", published, out, "--images", 2, *said)
     assert (assumed(err, published), printed[-1]) == ([], "verified")
@@ -72,10 +72,10 @@ def test_verify_takes_what_the_checkpoint_lacks_from_the_artifact(
     given = ["--resolution", 64, "--labels", labels, "--name", "pets", *NORMALISATION]
     run(capsys, "onnx", published, out, *given)
     # A byte order mark is no part of the first name.
-    assert runtime.load(out).info == ModelInfo("pets", 64, MEAN, STD, ("Katze", "Hund"))
+    assert runtime.load_model(out).info == ModelInfo("pets", 64, MEAN, STD, ("Katze", "Hund"))
     printed, _ = run(capsys, "verify", published, out, "--images", 2, "--record", tmp_path / "run")
     assert printed[-1].startswith("verified: ")
-    assert records.read_all(tmp_path)[0].model == "pets"
+    assert records.read_records(tmp_path)[0].model == "pets"
     run(capsys, "verify", published, out, "--images", 2, *given)
     other = tmp_path / "other.txt"
     other.write_text("cat\ndog\n")
@@ -89,7 +89,9 @@ def test_verify_takes_what_the_checkpoint_lacks_from_the_artifact(
 
 def test_verify_holds_ours_to_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: Path) -> None:
     ours, out = tmp_path / "ours.safetensors", tmp_path / "out.onnx"
-    checkpoint.save(ours, random_network(1, ReActNetConfig(width=0.125, head=(2,))), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(
+        ours, random_network(1, ReActNetConfig(width=0.125, head=(2,))), ModelInfo(resolution=32)
+    )
     run(capsys, "onnx", ours, out, "--labels", labels)
     # It says no class names, and an exported file may.
     printed, err = run(capsys, "verify", ours, out, "--images", 2)
@@ -97,11 +99,15 @@ def test_verify_holds_ours_to_what_it_says(tmp_path: Path, capsys: pytest.Captur
     run(capsys, "onnx", ours, out, "--resolution", 64)
     assert "says resolution 64, the checkpoint 32" in fails(capsys, "verify", ours, out, "--images", 2)
     named = tmp_path / "named.safetensors"
-    checkpoint.save(named, checkpoint.load(ours).model, ModelInfo(resolution=64, labels=("a", "b")))
+    checkpoint.save_checkpoint(
+        named, checkpoint.load_checkpoint(ours).model, ModelInfo(resolution=64, labels=("a", "b"))
+    )
     assert "says labels (), the checkpoint ('a', 'b')" in fails(capsys, "verify", named, out)
-    assert "says its stage itself; leave the stage out" in fails(capsys, "onnx", ours, out, "--stage", 1)
+    assert "states its stage; leave the stage out" in fails(capsys, "onnx", ours, out, "--stage", 1)
     three = tmp_path / "three.safetensors"
-    checkpoint.save(three, random_network(1, ReActNetConfig(width=0.125, head=(3,))), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(
+        three, random_network(1, ReActNetConfig(width=0.125, head=(3,))), ModelInfo(resolution=32)
+    )
     run(capsys, "onnx", ours, out, "--labels", labels)
     assert "was made from another network" in fails(capsys, "verify", three, out)
 
@@ -139,13 +145,13 @@ def test_keys_lists_every_key_that_is_not_used(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, err = run(capsys, "onnx", published, tmp_path / "out.onnx", "--resolution", 32, "--keys")
-    assert err[0].endswith("126 keys of it unused")
+    assert err[0].endswith("126 keys unused")
     reason = "a pointwise convolution or its BatchNorm that this block never runs"
     assert err[1] == f"unused, {reason} (126):"
     # As a shell expands them: what stands in braces is every second part.
     parts = [re.split("[{}]", line.strip()) for line in err[2:-1]]
     shown = ["".join(each) for some in parts for each in itertools.product(*(part.split(",") for part in some))]
-    assert sorted(shown) == sorted(checkpoint.load(published).ignored)
+    assert sorted(shown) == sorted(checkpoint.load_checkpoint(published).ignored)
     column = tmp_path / "column.pth"
     torch.save(make_state("reactnet"), column)
     _, err = run(capsys, "onnx", column, tmp_path / "out.onnx", "--resolution", 32, "--keys")
@@ -173,7 +179,9 @@ def test_an_empty_name_is_refused_in_one_line(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = tmp_path / "ours.safetensors"
-    checkpoint.save(ours, random_network(1, ReActNetConfig(width=0.125, head=(2,))), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(
+        ours, random_network(1, ReActNetConfig(width=0.125, head=(2,))), ModelInfo(resolution=32)
+    )
     for name in ("", " "):
         assert "--name is empty" in fails(capsys, "onnx", published, tmp_path / "out.onnx", "--name", name)
     assert "--mean and --std belong together" in fails(capsys, "onnx", ours, tmp_path / "o.onnx", "--std", 1, 1, 1)

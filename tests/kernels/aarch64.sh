@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The tests of this folder on an emulated 64-bit ARM processor: a Python and an onnxruntime for it, the library
-# cross-built; and `export device` with that Python as the device's. Debian packages needed: cmake, g++-aarch64-linux-gnu, qemu-user-static. Everything else goes to FOLDER
-# and stays there for the next time; the system is left as it is.
+# Runs the tests of this folder on an emulated 64-bit ARM processor, with a Python and an onnxruntime for ARM. The
+# library and the C++ unit tests are cross-compiled. Then runs `export device` with that Python as the device's. Needs
+# the Debian packages cmake, g++-aarch64-linux-gnu and qemu-user-static. Everything else goes to FOLDER and is used
+# again. The system is not changed.
 #     aarch64.sh PYTHON FOLDER [pytest's arguments...]
 set -euo pipefail
 python=$1 folder=$(mkdir -p "$2" && cd "$2" && pwd) tests=$(cd "$(dirname "$0")" && pwd)
@@ -38,7 +39,7 @@ printf 'Metadata-Version: 2.1\nName: edgebnn\nVersion: %s\n' "$("$python" -c 'im
   > "$root/site/edgebnn.dist-info/METADATA"
 
 cmake -S edgebnn/kernels -B "$folder/kernels" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ > "$folder/cmake.log"
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DEDGEBNN_TESTS=ON > "$folder/cmake.log"
 cmake --build "$folder/kernels" >> "$folder/cmake.log"
 
 # A packed model and what it gives on this processor, for test_packed_model.py to compare with.
@@ -56,6 +57,7 @@ EDGEBNN_DEVICE_PYTHON=$folder/python3 EDGEBNN_DEVICE_MODEL=$folder/model/model.o
   "$python" -m pytest -p no:cacheprovider tests/export/device/test_device_aarch64.py
 
 export PYTHONPATH=$root/site EDGEBNN_LIBRARY=$folder/kernels/libedgebnn.so EDGEBNN_MODEL=$folder/model
+export EDGEBNN_UNIT_TESTS=$folder/kernels/cpp/edgebnn_unit_tests
 export QEMU_LD_PREFIX=$root QEMU_CPU=cortex-a72 EDGEBNN_EMULATOR=qemu-aarch64-static
 export EDGEBNN_EXAMPLES=${EDGEBNN_EXAMPLES:-40}
 exec qemu-aarch64-static "$root/usr/bin/python3.11" -m pytest -p no:cacheprovider tests/kernels "$@"

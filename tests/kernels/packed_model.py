@@ -26,7 +26,7 @@ def make(folder: Path, *, resolution: int = 64) -> Path:
     graph = random_graph(rng, width=1, resolution=resolution)
     images = rng.standard_normal((2, 3, resolution, resolution), np.float32)
 
-    model = onnx.load_from_string(packed.convert(graph))
+    model = onnx.load_from_string(packed.convert_to_packed_onnx(graph))
     arrays = {"image": images, "stem": reference.stem(graph.stem, images)}
     x = arrays["stem"]
     given = {output for node in model.graph.node for output in node.output}

@@ -62,7 +62,7 @@ def test_random_image_convolutions(
     [
         (3, 32, 2, (1, 224, 224)),  # ReActNet-A's
         (3, 64, 1, (2, 32, 32)),
-        (1, 1, 1, (1, 1, 1)),  # all border but the centre
+        (1, 1, 1, (1, 1, 1)),  # all padding except the centre
         (1, 33, 2, (1, 2, 2)),
         (2, 8, 1, (1, 1, 97)),
         (4, 31, 1, (1, 97, 1)),
@@ -130,8 +130,8 @@ def test_signs_of_zero_and_the_edges_of_the_comparisons(isa: str, outputs: int) 
 
 
 @paths
-def test_a_border_is_multiplied_and_a_bias_of_minus_zero_stays(isa: str) -> None:
-    """By hand: infinity times the border's 0 is NaN; products that are all -0.0 leave a bias of -0.0, which is >= 0."""
+def test_padding_is_multiplied_and_a_bias_of_minus_zero_stays(isa: str) -> None:
+    """By hand: infinity times a 0 of the padding is NaN. Products of -0.0 leave a bias of -0.0, which is >= 0."""
     weight = np.zeros((3, 1, 3, 3), np.float32)
     weight[0, 0, 0, 0] = np.inf
     weight[1] = -0.0
@@ -165,9 +165,9 @@ def test_one_convolution_on_many_sizes(isa: str) -> None:
 
 def test_what_the_kernels_cannot_run_is_refused() -> None:
     one = np.ones(4, np.float32)
-    with pytest.raises(UserError, match="kernel 3 without a pool"):
+    with pytest.raises(UserError, match="a 3x3 kernel and without a pool"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 7, 7), np.float32), one, 2))
-    with pytest.raises(UserError, match="kernel 3 without a pool"):
+    with pytest.raises(UserError, match="a 3x3 kernel and without a pool"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 3, 3), np.float32), one, 2, pool=True))
     with pytest.raises(UserError, match="stride must be 1 or 2"):
         kernels.KernelImageConv(Stem(np.ones((4, 3, 3, 3), np.float32), one, 3))

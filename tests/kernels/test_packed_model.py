@@ -37,6 +37,6 @@ def test_stem_and_units_of_reactnet_a_equal_the_reference_bit_for_bit(folder: Pa
 
 def test_it_loads_as_any_model_and_tells_its_path(folder: Path) -> None:
     wanted = np.load(folder / packed_model.ARRAYS)
-    model = runtime.load(folder / packed_model.MODEL)
+    model = runtime.load_model(folder / packed_model.MODEL)
     assert model.isa == kernels.isa()
     np.testing.assert_allclose(model.run(wanted["image"]), wanted["logits"], rtol=1e-4, atol=1e-5)

@@ -124,7 +124,7 @@ def test_units_of_reactnet_a_on_small_maps(isa: str, inputs: int, kernel: int, s
 DEEP_AND_NARROW: list[tuple[int, int, Shortcut, tuple[int, int, int]]] = [
     # inputs, kernel, shortcut, (batch, height, width)
     (1, 1, "identity", (1, 1, 1)),
-    (1, 3, "identity", (1, 1, 1)),  # the whole window is border, but for its centre
+    (1, 3, "identity", (1, 1, 1)),  # the whole window is padding, except its centre
     (1, 3, "repeat", (2, 1, 37)),
     (1, 3, "pool", (1, 2, 64)),
     (7, 3, "identity", (1, 64, 1)),
@@ -311,7 +311,7 @@ def test_averages_of_odd_sides_and_of_nothing_are_refused() -> None:
         unit.run(np.zeros((1, 6, 4, 8), np.float32), pooled=True)
     with pytest.raises(UserError, match="neither y nor pooled"):
         unit.run(case.x, y=False)
-    with pytest.raises(UserError, match="in place is y"):
+    with pytest.raises(UserError, match="only y can be written in place"):
         unit.run(case.x, y=False, pooled=True, in_place=True)
     with pytest.raises(UserError, match="needs the bits"):
         kernels.KernelUnit(case.unit, given_pooled=True)(case.x)

@@ -131,7 +131,7 @@ def test_the_weight_gradient_by_products_is_the_convolutions(data: st.DataObject
     upstream = torch.randn(out.shape, dtype=torch.float64, generator=generator)
     (expected,) = torch.autograd.grad(out, weight, upstream)
     for way in (weight_gradient_by_rows, weight_gradient_by_pixels):
-        found = way(upstream, x, kernel, stride, border)
+        found = way(upstream, x, kernel=kernel, stride=stride, padding=border)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -150,7 +150,7 @@ def test_wide_convolutions_have_the_plain_gradients(side: int, stride: int, sign
 def test_a_convolution_of_mixed_precision_is_torchs() -> None:
     x, weight = torch.randn(2, 32, 5, 5, requires_grad=True), torch.randn(32, 32, 3, 3, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out, expected = convolve(x, weight, 1, 1), F.conv2d(x, weight, padding=1)
+        out, expected = convolve(x, weight, stride=1, padding=1), F.conv2d(x, weight, padding=1)
     assert out.dtype == torch.bfloat16
     found, wanted = (torch.autograd.grad(y.float().square().sum(), (x, weight)) for y in (out, expected))
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)

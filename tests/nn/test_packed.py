@@ -51,7 +51,7 @@ def test_it_is_the_convolution_rounded_once(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = convolve_packed(signs, weight, scale, stride, outside)
+        found = convolve_packed(signs, weight, scale, stride=stride, pad_value=outside)
     finally:
         torch.set_num_threads(before)
     padded = F.pad(signs.double(), (kernel // 2,) * 4, value=outside)
@@ -81,11 +81,11 @@ def test_gradients_are_those_of_torchs_convolution(gradient: str) -> None:
 
 
 def test_who_asks_for_torch_gets_torch() -> None:
-    arguments = (signs_of(1, 4, 4, 4), torch.randn(6, 4, 3, 3), torch.ones(6, 1, 1, 1), 1, 0.0)
-    assert convolve_packed(*arguments) is not None
+    arguments = (signs_of(1, 4, 4, 4), torch.randn(6, 4, 3, 3), torch.ones(6, 1, 1, 1))
+    assert convolve_packed(*arguments, stride=1, pad_value=0.0) is not None
     with torch_convolutions():
-        assert convolve_packed(*arguments) is None
-    assert convolve_packed(*arguments) is not None
+        assert convolve_packed(*arguments, stride=1, pad_value=0.0) is None
+    assert convolve_packed(*arguments, stride=1, pad_value=0.0) is not None
 
 
 def test_kernels_that_are_named_and_not_there_are_an_error() -> None:
@@ -100,17 +100,17 @@ def test_kernels_that_are_named_and_not_there_are_an_error() -> None:
 def test_fake_tensors_are_left_to_torch() -> None:
     with FakeTensorMode():
         x, weight = torch.ones(1, 4, 4, 4), torch.ones(6, 4, 3, 3)
-        assert convolve_packed(x, weight, torch.ones(6, 1, 1, 1), 1, 0.0) is None
+        assert convolve_packed(x, weight, torch.ones(6, 1, 1, 1), stride=1, pad_value=0.0) is None
 
 
 def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
     ones, scale = torch.ones(1, 4, 5, 4), torch.ones(6, 1, 1, 1)
     weight = torch.randn(6, 4, 3, 3)
-    assert convolve_packed(ones, weight, scale, 2, 0.0) is None  # 5 rows do not divide
-    assert convolve_packed(ones.double(), weight.double(), scale.double(), 1, 0.0) is None
-    assert convolve_packed(ones, torch.randn(6, 4, 5, 5), scale, 1, 0.0) is None
+    assert convolve_packed(ones, weight, scale, stride=2, pad_value=0.0) is None  # 5 rows do not divide
+    assert convolve_packed(ones.double(), weight.double(), scale.double(), stride=1, pad_value=0.0) is None
+    assert convolve_packed(ones, torch.randn(6, 4, 5, 5), scale, stride=1, pad_value=0.0) is None
     wide = torch.ones(1, kernels.MAX_TERMS // 9 + 1, 1, 1)
-    assert convolve_packed(wide, torch.ones(1, wide.shape[1], 3, 3), scale[:1], 1, 0.0) is None
+    assert convolve_packed(wide, torch.ones(1, wide.shape[1], 3, 3), scale[:1], stride=1, pad_value=0.0) is None
     # and the layer computes them
     conv = BinaryConv2d(4, 6, 3, stride=2)
     assert conv(ones, signs=True).shape == (1, 6, 3, 2)

@@ -35,7 +35,7 @@ def logged(step: int, epoch: int, speed: float, loss: float) -> dict[str, float]
 
 
 def top1(run: Path, protocol: str, value: float) -> None:
-    records.write(Record("accuracy", "m", {"top1": value}, {"protocol": protocol}), run)
+    records.write_record(Record("accuracy", "m", {"top1": value}, {"protocol": protocol}), run)
 
 
 def test_curve_has_the_means_of_each_epoch_and_the_seconds_that_the_speed_implies(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_only_finished_stages_are_kept_and_nothing_of_a_replaced_run_stays(tmp_p
     top1(make_stage(run, "linear", []), LINEAR, 50.0)
     make_stage(run, "stage2", [logged(9, 0, 50.0, 4.0)], finished=False)
     (first,) = keep.keep(run, kept)
-    assert records.read(first).values["top1"] == 50.0
+    assert records.read_record(first).values["top1"] == 50.0
     first.with_name("accuracy-m-old.json").write_bytes(first.read_bytes())
     assert keep.keep(run, kept) == [first]
     assert list(kept.rglob("*.*")) == [first]

@@ -198,7 +198,7 @@ def main(first: int, last: int, folder: Path) -> None:
         path = folder / "mutant.onnx"
         path.write_bytes(mutant(seed))
         try:
-            model = runtime.load(path)
+            model = runtime.load_model(path)
             outcomes["loaded" if model.isa else "other"] += 1
         except UserError as error:
             who = next((name for name, domain in KINDS if domain and f"{name} '" in str(error)), "")

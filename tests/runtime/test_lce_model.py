@@ -34,15 +34,15 @@ def graph() -> InferenceGraph:
 
 @pytest.fixture(scope="module")
 def path(graph: InferenceGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edgebnn.export.tflite.lce import convert
+    from edgebnn.export.tflite.lce import convert_to_lce
 
     path = tmp_path_factory.mktemp("lce") / "one.tflite"
-    path.write_bytes(convert(graph))
+    path.write_bytes(convert_to_lce(graph))
     return path
 
 
 def test_it_gives_the_references_logits(graph: InferenceGraph, path: Path) -> None:
-    model = runtime.load(path)
+    model = runtime.load_model(path)
     assert (model.info, model.format, model.runtime, model.described) == (INFO, "lce", "lce", True)
     images = np.random.default_rng(1).standard_normal((6, 3, 8, 8), np.float32)
     # A value at a threshold could flip a bit; these images have none there, so only rounding differs.
@@ -52,7 +52,7 @@ def test_it_gives_the_references_logits(graph: InferenceGraph, path: Path) -> No
 def test_the_interpreter_runs_without_tensorflow(path: Path) -> None:
     program = (
         "import sys, edgebnn.runtime as r, numpy as np\n"
-        f"r.load({str(path)!r}).run(np.zeros((1, 3, 8, 8), np.float32))\n"
+        f"r.load_model({str(path)!r}).run(np.zeros((1, 3, 8, 8), np.float32))\n"
         "assert not {'tensorflow', 'torch', 'larq_compute_engine'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -60,7 +60,7 @@ def test_the_interpreter_runs_without_tensorflow(path: Path) -> None:
 
 
 def test_the_package_imported_too_shares_the_extension(path: Path) -> None:
-    runtime.load(path)
+    runtime.load_model(path)
     # A second copy of it under another name could not be loaded into one process.
     assert importlib.import_module(lce.EXTENSION) is sys.modules[lce.EXTENSION]
     from larq_compute_engine.tflite.python.interpreter import Interpreter
@@ -76,7 +76,7 @@ def test_files_that_crash_the_interpreter_are_refused(path: Path, tmp_path: Path
     for data in (whole[: len(whole) // 2], b"\x10\0\0\0TFL3" + bytes(400), b"\x08\0\0\0TFL3\x04\0\0\0\x04\0\x04\0"):
         broken.write_bytes(data)
         with pytest.raises(UserError, match=r"broken\.tflite is (cut off or )?damaged"):
-            runtime.load(broken)
+            runtime.load_model(broken)
 
 
 def test_without_the_engine_or_with_numpy_2_the_remedy_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_without_the_engine_or_with_numpy_2_the_remedy_is_told(path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(np, "__version__", "2.1.0")
         with pytest.raises(UserError, match=r"pip install 'numpy<2'"):
-            runtime.load(path)
+            runtime.load_model(path)
     monkeypatch.setattr(lce.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install larq-compute-engine"):
-        runtime.load(path)
+        runtime.load_model(path)

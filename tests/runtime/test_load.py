@@ -18,20 +18,20 @@ IMAGES = np.random.default_rng(0).standard_normal((5, 3, SIDE, SIDE), np.float32
 
 @pytest.mark.parametrize("batch", ["batch", 1, 5])
 def test_onnx_gives_the_formulas_logits(tmp_path: Path, batch: object) -> None:
-    model = runtime.load(write_onnx(tmp_path / "m.onnx", info=INFO.to_json(), batch=batch))
+    model = runtime.load_model(write_onnx(tmp_path / "m.onnx", info=INFO.to_json(), batch=batch))
     assert model.info == INFO
     assert (model.format, model.runtime, model.described, model.threads) == ("onnx", "onnxruntime", True, 1)
     np.testing.assert_allclose(model.run(IMAGES), logits(IMAGES), rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_of_strangers_gets_its_name_and_resolution_from_the_file(tmp_path: Path) -> None:
-    model = runtime.load(write_onnx(tmp_path / "resnet.v1.onnx"), threads=2)
+    model = runtime.load_model(write_onnx(tmp_path / "resnet.v1.onnx"), threads=2)
     assert (model.info.name, model.info.resolution, model.described, model.threads) == ("resnet.v1", SIDE, False, 2)
-    assert runtime.load(write_onnx(tmp_path / "free.onnx", side="side")).info.resolution == 224
+    assert runtime.load_model(write_onnx(tmp_path / "free.onnx", side="side")).info.resolution == 224
 
 
 def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    model = runtime.load(write_onnx(tmp_path / "m.onnx", batch=2))
+    model = runtime.load_model(write_onnx(tmp_path / "m.onnx", batch=2))
     for wrong in (IMAGES[:2, :1], IMAGES[:2, :, :4], IMAGES[0], IMAGES[:0]):
         with pytest.raises(UserError, match=r"takes N images of shape \(3, 8, 8\)"):
             model.run(wrong)
@@ -54,7 +54,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_metadata_that_cannot_be_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
     text = json.dumps(json.loads(INFO.to_json()) | change)
     with pytest.raises(UserError, match=words):
-        runtime.load(write_onnx(tmp_path / "m.onnx", info=text))
+        runtime.load_model(write_onnx(tmp_path / "m.onnx", info=text))
 
 
 def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -63,36 +63,36 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
     for data in (whole[: len(whole) // 2], whole[:20], b"\xff" * 300, b"garbage"):
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"model .*cut\.onnx is damaged"):
-            runtime.load(path)
+            runtime.load_model(path)
     with pytest.raises(UserError, match=r"absent\.onnx does not exist"):
-        runtime.load(tmp_path / "absent.onnx")
+        runtime.load_model(tmp_path / "absent.onnx")
     torn = tmp_path / "torn.tflite"
     torn.write_bytes(b"no TFLite file")
     with pytest.raises(UserError, match=r"torn\.tflite is no TFLite file"):
-        runtime.load(torn)
-    with pytest.raises(UserError, match=r"is none of \.onnx, \.tflite"):
-        runtime.load(Path(__file__))
+        runtime.load_model(torn)
+    with pytest.raises(UserError, match=r"is neither \.onnx nor \.tflite"):
+        runtime.load_model(Path(__file__))
     with pytest.raises(UserError, match="0 threads"):
-        runtime.load(tmp_path / "m.onnx", threads=0)
+        runtime.load_model(tmp_path / "m.onnx", threads=0)
 
 
 def test_models_that_take_no_float_image_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="damaged|only one float32 image"):
-        runtime.load(write_onnx(tmp_path / "double.onnx", kind=TensorProto.DOUBLE))
+    with pytest.raises(UserError, match="damaged|only a model that takes one float32 image"):
+        runtime.load_model(write_onnx(tmp_path / "double.onnx", kind=TensorProto.DOUBLE))
 
 
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
         ([1, 10], "no image"),
-        ([1, 3, 8, 16], "only square ones"),
+        ([1, 3, 8, 16], "only square images"),
         ([1, 224, 3, 3], "channels must come first"),
         ([0, 3, 8, 8], "export it again"),
     ],
 )
 def test_inputs_that_are_no_image_are_refused(shape: list[int | None], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        runtime.model.image_input(shape, Path("m.onnx"))
+        runtime.model.parse_image_shape(shape, Path("m.onnx"))
 
 
 def written_by_onnx_runtime(path: Path, out: Path) -> Path:
@@ -111,14 +111,14 @@ def test_a_packed_file_that_onnx_runtime_wrote_is_packed(tmp_path: Path) -> None
     packed = packed_models.write(tmp_path / "packed.onnx", packed_models.make(units))
     side = packed_models.SIDE
     images = np.random.default_rng(0).standard_normal((1, 3, side, side), dtype=np.float32)
-    found = runtime.load(written_by_onnx_runtime(packed, tmp_path / "written.onnx"))
+    found = runtime.load_model(written_by_onnx_runtime(packed, tmp_path / "written.onnx"))
     assert found.format == "onnx-packed"
-    np.testing.assert_array_equal(found.run(images), runtime.load(packed).run(images))
+    np.testing.assert_array_equal(found.run(images), runtime.load_model(packed).run(images))
 
 
 def test_a_plain_file_that_onnx_runtime_wrote_is_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written_by_onnx_runtime(write_onnx(tmp_path / "m.onnx"), tmp_path / "written.onnx")
     monkeypatch.setenv("EDGEBNN_LIBRARY", str(tmp_path / "absent.so"))
-    model = runtime.load(path)
+    model = runtime.load_model(path)
     assert (model.format, model.isa) == ("onnx", None)
     np.testing.assert_allclose(model.run(IMAGES), logits(IMAGES), rtol=1e-5, atol=1e-6)

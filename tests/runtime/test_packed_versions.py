@@ -12,7 +12,6 @@ import pytest
 
 from tests.runtime import packed_models
 
-ROOT = Path(__file__).parents[2]
 # The oldest that pyproject.toml allows, which was built against NumPy 1; on newer Pythons the first that they can have.
 OLDEST: tuple[str, ...] = ("onnxruntime==1.17.1", "numpy<2")
 if sys.version_info >= (3, 13):
@@ -28,14 +27,6 @@ def pip(*arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
-    (path,) = folder.glob("*.whl")
-    return path
-
-
 def test_the_wheel_holds_the_library_and_no_sources(wheel: Path) -> None:
     assert wheel.name.startswith("edgebnn-")
     assert "-py3-none-" in wheel.name
@@ -47,7 +38,7 @@ def test_the_wheel_holds_the_library_and_no_sources(wheel: Path) -> None:
     assert sorted(others) == sorted([*library, "edgebnn/py.typed"])
 
 
-@pytest.mark.parametrize("versions", [OLDEST, NEWEST], ids=["oldest", "newest"])
+@pytest.mark.parametrize("versions", [pytest.param(OLDEST, marks=pytest.mark.long), NEWEST], ids=["oldest", "newest"])
 def test_a_device_runs_a_packed_file(wheel: Path, tmp_path: Path, versions: tuple[str, ...]) -> None:
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"

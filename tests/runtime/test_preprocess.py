@@ -36,7 +36,7 @@ def test_it_is_torchvisions_evaluation_transform(tmp_path: Path, resolution: int
     )
     # The same bytes, so only float32's rounding is left.
     np.testing.assert_allclose(
-        preprocess.image(tmp_path / "p.png", info), transform(picture)[None].numpy(), rtol=1e-5, atol=1e-6
+        preprocess.load_image(tmp_path / "p.png", info), transform(picture)[None].numpy(), rtol=1e-5, atol=1e-6
     )
 
 
@@ -46,7 +46,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     picture = save_noise(path, 32, 32, mode)
     info = ModelInfo(resolution=32, mean=(0, 0, 0), std=(1, 1, 1))
     expected = np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1)[None] / 255
-    np.testing.assert_allclose(preprocess.image(path, info), expected, rtol=1e-6, atol=0)
+    np.testing.assert_allclose(preprocess.load_image(path, info), expected, rtol=1e-6, atol=0)
 
 
 def test_what_is_no_image_is_named(tmp_path: Path) -> None:
@@ -56,34 +56,34 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     for data in (b"no image at all", whole[: len(whole) // 2], whole[:30], b"\0" * 50):
         path.write_bytes(data)
         with pytest.raises(UserError, match=r"p\.png is no image"):
-            preprocess.image(path, ModelInfo(resolution=32))
+            preprocess.load_image(path, ModelInfo(resolution=32))
     with pytest.raises(UserError, match=r"image .*absent\.png does not exist"):
-        preprocess.image(tmp_path / "absent.png", ModelInfo())
+        preprocess.load_image(tmp_path / "absent.png", ModelInfo())
     Image.new("RGB", (3000, 1)).save(path)
     with pytest.raises(UserError, match="3000x1 pixels; crop it"):
-        preprocess.image(path, ModelInfo())
+        preprocess.load_image(path, ModelInfo())
 
 
 def test_without_pillow_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_noise(tmp_path / "p.png", 8, 8)
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UserError, match="pip install pillow"):
-        preprocess.image(tmp_path / "p.png", ModelInfo(resolution=8))
+        preprocess.load_image(tmp_path / "p.png", ModelInfo(resolution=8))
 
 
 def test_pixels_of_the_right_size_need_no_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = ModelInfo(resolution=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     picture = save_noise(tmp_path / "p.png", 32, 32)
-    expected = preprocess.image(tmp_path / "p.png", info)
+    expected = preprocess.load_image(tmp_path / "p.png", info)
     np.save(tmp_path / "p.npy", np.asarray(picture))
     monkeypatch.setitem(sys.modules, "PIL", None)
-    np.testing.assert_array_equal(preprocess.image(tmp_path / "p.npy", info), expected)
+    np.testing.assert_array_equal(preprocess.load_image(tmp_path / "p.npy", info), expected)
     for wrong in (np.zeros((32, 32, 3), np.float32), np.zeros((3, 32, 32), np.uint8)):
         np.save(tmp_path / "p.npy", wrong)
         with pytest.raises(UserError, match=r"the model takes uint8 \(32, 32, 3\)"):
-            preprocess.image(tmp_path / "p.npy", info)
+            preprocess.load_image(tmp_path / "p.npy", info)
     # A header cut short, one whose brackets do not close, an archive that is none.
     for damaged in (b"\x93NUMPY", b"\x93NUMPY\x01\x00\x02\x00((", b"PK\x03\x04"):
         (tmp_path / "p.npy").write_bytes(damaged)
         with pytest.raises(UserError, match="no array NumPy can read"):
-            preprocess.image(tmp_path / "p.npy", info)
+            preprocess.load_image(tmp_path / "p.npy", info)

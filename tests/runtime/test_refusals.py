@@ -28,14 +28,14 @@ Change = Callable[[onnx.ModelProto], None]
 def load(tmp_path: Path, change: Change, **arguments: object) -> runtime.Model:
     model = packed_models.make(UNITS, **arguments)  # type: ignore[arg-type]
     change(model)
-    return runtime.load(packed_models.write(tmp_path / "packed.onnx", model))
+    return runtime.load_model(packed_models.write(tmp_path / "packed.onnx", model))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch", ["batch", 2])
 def test_a_packed_file_gives_the_references_logits(tmp_path: Path, threads: int, batch: object) -> None:
     path = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS, batch=batch))
-    model = runtime.load(path, threads=threads)
+    model = runtime.load_model(path, threads=threads)
     assert model.isa == kernels.isa()
     images = np.random.default_rng(1).standard_normal((4, 3, packed_models.SIDE, packed_models.SIDE), np.float32)
     np.testing.assert_allclose(model.run(images), packed_models.logits(UNITS, images), rtol=1e-5, atol=1e-5)
@@ -191,7 +191,7 @@ def test_units_are_the_same_in_versions_1_and_2(tmp_path: Path) -> None:
 def test_an_image_convolution_gives_the_references_logits(tmp_path: Path, threads: int) -> None:
     path = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS, STEM))
     images = np.random.default_rng(1).standard_normal((4, 3, packed_models.SIDE, packed_models.SIDE), np.float32)
-    answer = runtime.load(path, threads=threads).run(images)
+    answer = runtime.load_model(path, threads=threads).run(images)
     np.testing.assert_allclose(answer, packed_models.logits(UNITS, images, STEM), rtol=1e-5, atol=1e-5)
 
 
@@ -247,14 +247,14 @@ def test_names_that_are_no_text_are_damage(tmp_path: Path) -> None:
     path = packed_models.write(tmp_path / "packed.onnx", packed_models.make(UNITS))
     path.write_bytes(path.read_bytes().replace(b"\x05batch", b"\x05\xd8atch"))
     with pytest.raises(UserError, match=r"packed\.onnx is damaged"):
-        runtime.load(path)
+        runtime.load_model(path)
 
 
 def test_only_packed_files_need_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels._library.cache_clear()
     monkeypatch.setenv("EDGEBNN_LIBRARY", str(tmp_path / "absent.so"))
     try:
-        assert runtime.load(write_onnx(tmp_path / "plain.onnx")).isa is None
+        assert runtime.load_model(write_onnx(tmp_path / "plain.onnx")).isa is None
         with pytest.raises(UserError, match=r"EDGEBNN_LIBRARY is .*absent\.so"):
             load(tmp_path, lambda model: None)
         (tmp_path / "absent.so").write_text("no library")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgebnn.runtime.system import facts, machine
-from edgebnn.runtime.system.state import BUSY_SCRIPT, FIRMWARE_FILE, State, busy_share, state, throttling
+from edgebnn.runtime.system.state import BUSY_SCRIPT, FIRMWARE_FILE, State, busy_share, read_state, throttling
 
 # A Raspberry Pi 5 as it describes itself (files shortened), with 32-bit programs.
 PI_5 = {
@@ -68,7 +68,7 @@ def test_a_raspberry_pi() -> None:
         "os": "Debian GNU/Linux 12 (bookworm)",
     }
     assert "4 cores (4 Cortex-A76), aarch64 (32-bit), neon dotprod, governor ondemand" in machine.one_line(found)
-    assert state(PI_5) == State((1500, 2400), (2400,), 50.75, 0.31, None, None, 0x50000)
+    assert read_state(PI_5) == State((1500, 2400), (2400,), 50.75, 0.31, None, None, 0x50000)
 
 
 def test_a_phone() -> None:
@@ -77,7 +77,7 @@ def test_a_phone() -> None:
     assert found["core_types"] == {"Cortex-A510": 4, "Cortex-A710": 3, "Cortex-X2": 1}
     assert (found["bits"], found["governor"]) == (64, None)
     # Degrees instead of thousandths; the battery is not the processor; nothing is below absolute zero.
-    assert state(PHONE) == State((), (), 61, None, 0, None, None)
+    assert read_state(PHONE) == State((), (), 61, None, 0, None, None)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_phone() -> None:
     ],
 )
 def test_odd_answers_are_left_out(change: dict[str, str], known: dict[str, object]) -> None:
-    assert state(PI_5 | change) == replace(state(PI_5), **known)
+    assert read_state(PI_5 | change) == replace(read_state(PI_5), **known)
 
 
 @pytest.mark.parametrize("cores", ["²", "0", "-4", "4 5", "9" * 5000])
@@ -127,7 +127,7 @@ def test_this_machine_says_how_busy_it_is() -> None:
 
 def test_nothing_known() -> None:
     assert machine.hardware({})["cores"] == 1
-    assert state({}) == State()
+    assert read_state({}) == State()
     assert throttling([State(), State(temperature_c=90, load=3)]) is None
 
 
@@ -164,8 +164,8 @@ def test_a_shell_reads_what_python_reads(shell: list[str]) -> None:
         pytest.skip(f"no {shell[0]}")
     done = subprocess.run([*shell, "-c", facts.SCRIPT], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    told = facts.parse("Welcome!\nLast login: today\n" + done.stdout.replace("\n", "\r\n"))
-    read = facts.read()
+    told = facts.parse_facts("Welcome!\nLast login: today\n" + done.stdout.replace("\n", "\r\n"))
+    read = facts.read_facts()
     assert told is not None
     moving = ("/proc/loadavg", "_freq", "/temp", "cur_state")
     assert {path for path in told if path.startswith("/")} == {
@@ -180,6 +180,6 @@ def test_a_shell_reads_what_python_reads(shell: list[str]) -> None:
 
 
 def test_an_answer_cut_off_is_none() -> None:
-    assert facts.parse("=a\n b\n") is None
-    assert facts.parse("") is None
-    assert facts.parse("=a\n b\n  c\n\n=empty\n\n=end\n") == {"a": "b\n c"}
+    assert facts.parse_facts("=a\n b\n") is None
+    assert facts.parse_facts("") is None
+    assert facts.parse_facts("=a\n b\n  c\n\n=empty\n\n=end\n") == {"a": "b\n c"}

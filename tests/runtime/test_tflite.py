@@ -17,15 +17,15 @@ FILE = tflite_bytes({"min_runtime_version": b"1.5.0", "edgebnn": b'{"name": "tin
 def test_every_entry_is_read_back(entries: dict[str, bytes]) -> None:
     data = tflite_bytes(entries)
     for name, value in entries.items():
-        assert tflite.metadata(data, name, "file") == value
-    assert tflite.metadata(data, "none of these names", "file") is None
+        assert tflite.read_metadata(data, name, "file") == value
+    assert tflite.read_metadata(data, "none of these names", "file") is None
 
 
 def test_a_cut_off_file_never_gives_a_wrong_value() -> None:
     refused = 0
     for length in range(len(FILE)):
         try:
-            assert tflite.metadata(FILE[:length], "edgebnn", "file") == b'{"name": "tiny"}'
+            assert tflite.read_metadata(FILE[:length], "edgebnn", "file") == b'{"name": "tiny"}'
         except UserError:
             refused += 1
     # The frame's last bytes are alignment or the last table; nearly every cut must be noticed.
@@ -34,9 +34,9 @@ def test_a_cut_off_file_never_gives_a_wrong_value() -> None:
 
 def test_weights_that_are_cut_off_are_noticed() -> None:
     data = tflite_bytes({"weights": bytes(1000), "edgebnn": b"{}"})
-    assert tflite.metadata(data, "edgebnn", "file") == b"{}"
+    assert tflite.read_metadata(data, "edgebnn", "file") == b"{}"
     with pytest.raises(UserError, match="file is cut off or damaged"):
-        tflite.metadata(data[:-500], "edgebnn", "file")
+        tflite.read_metadata(data[:-500], "edgebnn", "file")
 
 
 @given(st.lists(st.tuples(st.integers(0, len(FILE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
@@ -46,7 +46,7 @@ def test_damaged_bytes_give_a_user_error_or_a_value(changes: list[tuple[int, int
     for position, value in changes:
         data[position] = value
     try:
-        value_read = tflite.metadata(bytes(data), "edgebnn", "file")
+        value_read = tflite.read_metadata(bytes(data), "edgebnn", "file")
     except UserError:
         return
     assert value_read is None or len(value_read) <= len(FILE)
@@ -56,12 +56,12 @@ def test_damaged_bytes_give_a_user_error_or_a_value(changes: list[tuple[int, int
 @settings(max_examples=300, deadline=None)
 def test_garbage_behind_the_magic_gives_a_user_error_or_a_value(garbage: bytes) -> None:
     with suppress(UserError):
-        assert tflite.metadata(garbage[:4].ljust(4, b"\0") + b"TFL3" + garbage, "edgebnn", "file") is None
+        assert tflite.read_metadata(garbage[:4].ljust(4, b"\0") + b"TFL3" + garbage, "edgebnn", "file") is None
 
 
 def test_another_kind_of_file_is_named() -> None:
     with pytest.raises(UserError, match=r"^model x\.tflite is no TFLite file; "):
-        tflite.metadata(b"PK\x03\x04 some zip archive", "edgebnn", "model x.tflite")
+        tflite.read_metadata(b"PK\x03\x04 some zip archive", "edgebnn", "model x.tflite")
 
 
 def test_operators_that_are_not_tensorflows_own() -> None:

@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.ssl.augment import augment, gaussian_blur, hue, jitter, resized_crop
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, blur_kernel, crop_boxes, draw
+from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, blur_kernel, crop_boxes, draw_views
 
 COUNT = 48
 EVERYTHING = Augmentation(solarize_probability=0.3)
@@ -25,7 +25,7 @@ def pictures(height: int = 40, width: int = 33) -> Tensor:
 
 def drawn(augmentation: Augmentation = EVERYTHING, height: int = 40, width: int = 33, epoch: int = 0) -> Draws:
     numbers = uniforms(0, epoch, np.arange(COUNT), 0, NUMBERS)
-    return draw(augmentation, numbers, crop_boxes(numbers, height, width, augmentation.crop))
+    return draw_views(augmentation, numbers, crop_boxes(numbers, height, width, augmentation.crop))
 
 
 def torchvision_jitter(image: Tensor, draws: Draws, row: int) -> Tensor:

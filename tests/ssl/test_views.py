@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from edgebnn.errors import UserError
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw, fixed_view
+from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw_views, fixed_view
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
@@ -28,7 +28,7 @@ def picture(side: int) -> torch.Tensor:
 
 def draws(augmentation: Augmentation, count: int = 20_000) -> Draws:
     numbers = uniforms(1, 2, np.arange(count), 0, NUMBERS)
-    return draw(augmentation, numbers, crop_boxes(numbers, 375, 500, augmentation.crop))
+    return draw_views(augmentation, numbers, crop_boxes(numbers, 375, 500, augmentation.crop))
 
 
 def assert_share(drawn: np.ndarray, share: float) -> None:

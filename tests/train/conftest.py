@@ -39,7 +39,7 @@ def teacher(tmp_path: Path, digits: Digits) -> str:
         if name.endswith(("running_mean", "running_var")):
             buffer.add_(torch.rand_like(buffer))
     path = tmp_path / "teacher.safetensors"
-    checkpoint.save(path, model, ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels))
+    checkpoint.save_checkpoint(path, model, ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels))
     return str(path)
 
 

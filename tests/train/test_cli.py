@@ -37,7 +37,7 @@ def config(path: Path, method: str, **arguments: object) -> Path:
 
 @pytest.fixture
 def moco(tmp_path: Path) -> Path:
-    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue=64, key_groups=2)
+    return config(tmp_path / "moco.yaml", "MoCoV2", student=REAL, dim=16, queue_size=64, key_groups=2)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_run_leaves_model_configuration_and_logs(moco: Path, tmp_path: Path) -
     options = ["--name", "tiny", "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"]
     main(["fit", "--config", str(moco), *options])
     run = tmp_path / "moco"
-    found = checkpoint.load(run / "model.safetensors")
+    found = checkpoint.load_checkpoint(run / "model.safetensors")
     assert found.info.name == "tiny"
     assert (found.info.resolution, found.info.labels) == (32, tuple("0123456789"))
     assert found.info.mean == pytest.approx((0.3053,) * 3)
@@ -114,9 +114,9 @@ def test_recipe_runs_skips_resumes_and_refuses(
     assert "running" in told.out
     assert f"milestones [60, 80] lie beyond trainer.max_epochs {TRAINER['max_epochs']}" in told.err
     run = tmp_path / "runs/tiny"
-    (accuracy,) = records.read_all(run)
+    (accuracy,) = records.read_records(run)
     assert (accuracy.model, accuracy.context["data"], accuracy.context["images"]) == ("tiny", "Digits", 359)
-    assert checkpoint.load(run / "linear/model.safetensors").model.config.head == (10,)
+    assert checkpoint.load_checkpoint(run / "linear/model.safetensors").model.config.head == (10,)
     times = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
     # The same again, from another folder name: everything is finished.
@@ -124,7 +124,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     command[-1] = str(tmp_path / "moved")
     main(command)
     out = capsys.readouterr().out
-    assert out.count("finished before") == 2
+    assert out.count("skipped, already finished") == 2
     assert f"{accuracy.values['top1']:.1f} %" in out
     (tmp_path / "moved").rename(tmp_path / "runs")
     command[-1] = str(tmp_path / "runs")
@@ -152,7 +152,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     (run / "linear/finished").unlink()
     assert other in refused(command, capsys)
     inputs.write_text("{")
-    assert "stage linear: what it left is damaged" in refused(command, capsys)
+    assert "stage linear: its files are damaged" in refused(command, capsys)
     inputs.write_text(was)
     changed = yaml.safe_load(recipe.read_text())
     changed["stages"]["teacher"]["set"] = {"model.init_args.temperature": 0.3, "trainer.max_epochs": 1}
@@ -161,7 +161,7 @@ def test_recipe_runs_skips_resumes_and_refuses(
     changed["stages"]["linear"]["set"]["model.init_args.checkpoint"] = "${run}/later/model.safetensors"
     later = recipe.with_name("later.yaml")
     later.write_text(yaml.safe_dump(changed, sort_keys=False))
-    assert "stage linear names later" in refused(["recipe", str(later), *command[2:]], capsys)
+    assert "stage linear uses later" in refused(["recipe", str(later), *command[2:]], capsys)
     assert not (tmp_path / "runs/later").exists()
     line = refused(command, capsys)
     assert "stage teacher ran with another configuration" in line
@@ -207,7 +207,7 @@ def test_wrong_fits_are_refused_and_leave_nothing(
     classifier = tmp_path / "classifier.safetensors"
     digits = Digits()
     network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
-    checkpoint.save(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(classifier, network, ModelInfo("m", 32, digits.mean, digits.std))
     wrong = {name: tmp_path / f"{name}.yaml" for name in ("name", "set", "run", "empty", "time")}
     wrong["name"].write_text("stages: {../out: {config: moco.yaml}}")
     wrong["set"].write_text("stages: {a: {config: moco.yaml, set: [1]}}")
@@ -226,15 +226,15 @@ def test_wrong_fits_are_refused_and_leave_nothing(
         ("fit", "--config", moco_, "--trainer.max_epochs", "0"): "max_epochs, 1 or more",
         ("fit", "--config", moco_, "--trainer.max_epochs", "null", "--trainer.max_steps", "3"): "max_epochs, 1 or",
         ("fit", "--config", moco_, "--trainer.num_nodes", "2"): "start with torchrun or srun",
-        ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "none that training knows",
-        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not share out",
-        ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not share out 32 images",
+        ("fit", "--config", moco_, "--trainer.strategy", "fsdp"): "is not supported",
+        ("fit", "--config", moco_, "--trainer.accumulate_grad_batches", "3"): "does not divide evenly",
+        ("fit", "--config", moco_, "--model.key_groups", "17"): "17 key groups do not divide 32 images",
         ("fit", "--config", moco_, "--model.optimizer.lr", "-1"): "lr -1",
         ("fit", "--config", moco_, "--data.batch_size", "0"): "batch_size 0",
         ("fit", "--config", moco_, "--seed_everything", "-1"): "seed_everything",
         ("fit", "--config", moco_, "--seed_everything", "true"): "seed_everything",
         ("fit", "--config", swav): "asks for 6 small views; give data.small_resolution",
-        ("recipe", str(wrong["name"])): "no stage's name",
+        ("recipe", str(wrong["name"])): "is not a valid stage name",
         ("recipe", str(wrong["set"])): "stage a's `set`",
         ("recipe", str(wrong["run"])): "stage a's `set`",
         ("recipe", str(wrong["empty"])): "`stages`",
@@ -266,8 +266,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     before = {name: (run / name).read_bytes() for name in ("model.safetensors", "last.ckpt")}
     line = refused(["fit", "--config", str(moco)], capsys)
     assert (
-        line
-        == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to go on, or another folder as --run"
+        line == f"error: {run} holds a run already; give --ckpt_path {run}/last.ckpt to resume it, "
+        "or another folder as --run"
     )
     on = ["fit", "--config", str(moco), "--ckpt_path", str(run / "last.ckpt")]
     line = refused([*on, "--model.optimizer.lr", "0.5", "--trainer.max_epochs", "3"], capsys)
@@ -288,10 +288,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
 def test_an_evaluation_that_trains_nothing_needs_no_whole_batch(tmp_path: Path) -> None:
     digits = Digits()
     network = ReActNet(ReActNetConfig(width=WIDTH, head=(10,)))
-    checkpoint.save(tmp_path / "c.safetensors", network, ModelInfo("m", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(tmp_path / "c.safetensors", network, ModelInfo("m", 32, digits.mean, digits.std))
     path = config(tmp_path / "knn.yaml", "KNN", checkpoint=str(tmp_path / "c.safetensors"), k=3)
     main(["fit", "--config", str(path), "--data.subset.per_class", "2"])
-    (found,) = records.read_all(tmp_path / "knn")
+    (found,) = records.read_records(tmp_path / "knn")
     assert (found.context["bank"], found.context["images"]) == (20, 359)
 
 
@@ -323,11 +323,11 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
         path.write_text("no image")
     line = refused(command, capsys)
     assert f"cannot read the image {root / 'train'}" in line
-    assert "nor 3 before it" in line
+    assert "nor the 3 before it" in line
     for path, content in whole.items():
         path.write_bytes(content)
     # One that is broken is replaced.
     (root / "train/b/0.png").write_text("no image")
     Image.new("L", (40, 36)).save(root / "train/b/1.png")
     main([*command, "--trainer.max_epochs", "1"])
-    assert checkpoint.load(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")
+    assert checkpoint.load_checkpoint(tmp_path / "moco/model.safetensors").info.labels == ("a", "b")

@@ -1,1 +1,1 @@
-"""Speed and memory of a training step."""
+"""Measures speed and memory of a training step."""

@@ -1,4 +1,4 @@
-"""`python -m edgebnn.train.bench`."""
+"""Runs `python -m edgebnn.train.bench`."""
 
 from edgebnn.train.bench.step import main
 

@@ -1,9 +1,16 @@
 """S2-BNN's distillation step as its public code computes it (szq0214/S2-BNN, Distillation_only/step2).
 
-Written anew for `train.bench.step`, to be measured and for nothing else: float masks and the smooth curve itself in the
-sign's estimator, clamped weights and detached sums in the weights', every learnable bias a module, channels
-first, the teacher under no_grad with its BatchNorms, Adam as it comes, float32. What its pointwise convolutions hold
-besides and never use is left out, in its favour. As there, sign(0) is 0.
+It is rewritten for `train.bench.step` and used for measurements only. It keeps what costs time in the public code:
+
+- the sign's gradient comes from float masks and a piecewise polynomial,
+- the weights' gradient comes from clamped weights and detached sums,
+- every learnable bias is a module,
+- tensors are channels first, in float32,
+- the teacher runs under no_grad with its BatchNorms,
+- Adam has torch's default settings.
+
+The unused layers of the public code's pointwise convolutions are left out, which makes the baseline faster. As in the
+public code, sign(0) is 0.
 """
 
 from collections.abc import Iterator
@@ -16,11 +23,11 @@ from torch.nn import functional as F
 from edgebnn.nn import BinaryUnit, Network, ReActNet
 
 Pair = tuple[Tensor, Tensor, slice]
-"""A parameter here, the one of `edgebnn.nn` that it corresponds to, and its part of that one's outputs."""
+"""A parameter of the baseline, the corresponding parameter of `edgebnn.nn`, and the part of its output channels."""
 
 
-class Bias(nn.Module):
-    """x + b, b learnt a channel."""
+class LearnedBias(nn.Module):
+    """x + b, with a trained bias b per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,7 +38,7 @@ class Bias(nn.Module):
 
 
 class SignByMasks(nn.Module):
-    """sign(x), its gradient by differentiating a piecewise polynomial put together with float masks."""
+    """sign(x). Its gradient is that of a piecewise polynomial, which float masks put together."""
 
     def forward(self, x: Tensor) -> Tensor:
         below, negative, low = ((x < limit).type(torch.float32) for limit in (-1, 0, 1))
@@ -42,7 +49,7 @@ class SignByMasks(nn.Module):
 
 
 class ClampedConv(nn.Module):
-    """A convolution with mean |W| * sign(W), its gradient by differentiating clamp(W, -1, 1)."""
+    """A convolution with weights mean |W| * sign(W). Their gradient is that of clamp(W, -1, 1)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -58,18 +65,18 @@ class ClampedConv(nn.Module):
 
 
 class HalfBlock(nn.Module):
-    """Half of its block: the 3x3 convolution, or the one or two pointwise ones, with what surrounds them."""
+    """Half of a block: the 3x3 convolution, or the one or two pointwise convolutions, with the layers around them."""
 
     def __init__(self, unit: BinaryUnit) -> None:
         super().__init__()
         outputs, inputs, kernel, _ = unit.conv.weight.shape
-        self.before, self.sign = Bias(inputs), SignByMasks()
+        self.before, self.sign = LearnedBias(inputs), SignByMasks()
         self.convs = nn.ModuleList(
             ClampedConv(inputs, inputs, kernel, unit.conv.stride) for _ in range(outputs // inputs)
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(inputs) for _ in self.convs)
         self.pool = nn.AvgPool2d(2) if unit.shortcut == "pool" else nn.Identity()
-        self.shift_in, self.prelu, self.shift_out = Bias(outputs), nn.PReLU(outputs), Bias(outputs)
+        self.shift_in, self.prelu, self.shift_out = LearnedBias(outputs), nn.PReLU(outputs), LearnedBias(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         signs = self.sign(self.before(x))
@@ -97,7 +104,7 @@ class HalfBlock(nn.Module):
 
 
 class BaselineStudent(nn.Module):
-    """ReActNet-A with MoCo v2's head, of the shape and with the weights of `network`."""
+    """ReActNet-A with MoCo v2's head, with the shape and the weights of `network`."""
 
     def __init__(self, network: ReActNet) -> None:
         super().__init__()
@@ -120,7 +127,7 @@ class BaselineStudent(nn.Module):
         return self.fc(x.view(x.size(0), -1))
 
     def pairs(self, network: ReActNet) -> Iterator[Pair]:
-        """All parameters and what they correspond to."""
+        """Yields all parameters with their counterparts in `network`."""
         own = [self.stem, self.stem_norm, *self.fc]
         for here, there in zip(own, [network.stem, network.stem_norm, *network.head]):
             for a, b in zip(here.parameters(), there.parameters()):
@@ -130,12 +137,12 @@ class BaselineStudent(nn.Module):
 
 
 class BaselineStep(nn.Module):
-    """The loss of one batch, as its trainer forms it.
+    """The loss of one batch, as the public trainer computes it.
 
     Args:
-        network: student whose weights are taken over.
-        teacher: taken as it is, in eval mode.
-        temperature: of the loss.
+        network: the student whose weights are copied.
+        teacher: the teacher, in eval mode. It is used unchanged.
+        temperature: T of the loss.
     """
 
     def __init__(self, network: ReActNet, teacher: Network, temperature: float = 0.2) -> None:

@@ -1,4 +1,4 @@
-"""Where a step's time goes: a torch profile, operators gathered by kind."""
+"""Profiles a step with torch, and sums its time by kind of operator."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -16,14 +16,18 @@ KINDS = {
     "BatchNorm": ("aten::native_batch_norm", "batch_norm", "bn_fw", "bn_bw"),
     "Adam": ("adam",),
 }
-"""Parts of an operator's name by the kind it is; what matches none is elementwise, a sum, or a copy."""
+"""Parts of operator names by kind. Operators that match none are elementwise, sums or copies."""
 
-REST = "elementwise, sums, copies"
-PRODUCTS = ("convolution", "matrix product")
+OTHER_KIND = "elementwise, sums, copies"
+PRODUCT_KINDS = ("convolution", "matrix product")
 
 
-def profiled(step: Callable[[], Tensor]) -> str:
-    """A table of one step's time by kind; operators of a GPU are its kernels."""
+def profile_table(step: Callable[[], Tensor]) -> str:
+    """Returns a table of one step's time by kind of operator. On a GPU, it counts kernels.
+
+    Args:
+        step: runs one step and returns its loss.
+    """
     for _ in range(2):
         step()
     gpu = torch.cuda.is_available()
@@ -32,11 +36,11 @@ def profiled(step: Callable[[], Tensor]) -> str:
         float(step())
     times: Counter[str] = Counter()
     for event in seen.key_averages():
-        # A GPU's kernels stand in the list by themselves; the operators that started them would count them twice.
+        # The list has GPU kernels as own entries. Counting the operators that launch them would count them twice.
         if (event.device_type == DeviceType.CUDA) == gpu:
             times[_kind(event.key)] += (event.self_device_time_total if gpu else event.self_cpu_time_total) / 1e6
     total = sum(times.values())
-    products = sum(times[kind] for kind in PRODUCTS)
+    products = sum(times[kind] for kind in PRODUCT_KINDS)
     rows = [["kind", "s", "share"]]
     rows += [[kind, f"{spent:.3f}", f"{spent / total:.0%}"] for kind, spent in times.most_common() if spent]
     rows.append(["all", f"{total:.3f}", f"{total / products:.2f} x its products"])
@@ -48,4 +52,4 @@ def _kind(name: str) -> str:
     for kind, parts in KINDS.items():
         if any(part in lowered for part in parts):
             return kind
-    return REST
+    return OTHER_KIND

@@ -1,1 +1,1 @@
-"""Data sets, and the batches that are made of them."""
+"""Data sets, and the batches made from them."""

@@ -1,4 +1,4 @@
-"""The data of `python -m train evaluate --data`: a short text to a data module."""
+"""Opens the data that `python -m train evaluate --data` names."""
 
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from .sources import Cifar10, Cifar100, Digits, ImageFolder, Mnist5k
 BUNDLED: dict[str, type[Images]] = {"digits": Digits, "mnist5k": Mnist5k}
 STORED: dict[str, type[Cifar10]] = {"cifar10": Cifar10, "cifar100": Cifar100}
 
-HUB = "hf:"
-"""What the name of a data set on Hugging Face's hub comes after."""
+HUB_PREFIX = "hf:"
+"""Prefix of the name of a data set on Hugging Face's hub."""
 
 
 def open_data(source: str, **options: Any) -> Images:
-    """Returns the data module of `source`, set up for its test images.
+    """Returns the data module of `source`, with its test images set up.
 
     Args:
-        source: the name of a bundled set, `cifar10` or `cifar100` with the folder that holds it after a colon
-            (default: data), `hf:` and a name on Hugging Face's hub, a folder of Parquet files with a part `test`,
-            or a folder of images as `HeldOutFolder` takes it.
+        source: the name of a bundled set, such as `mnist5k`. Or `cifar10` or `cifar100`, with `:FOLDER` if the data
+            are not in the folder `data`. Or `hf:` and a name on Hugging Face's hub. Or a folder of Parquet files with a
+            split `test`. Or a folder of images, as in `HeldOutFolder`.
         options: arguments of `Images`.
 
     Raises:
-        UserError: the data are not there, or an option makes no sense.
+        UserError: the data do not exist, or an option is wrong.
     """
     name, _, root = source.partition(":")
     data: Images
@@ -35,8 +35,8 @@ def open_data(source: str, **options: Any) -> Images:
         data = BUNDLED[source](**options)
     elif name in STORED:
         data = STORED[name](root or "data", **options)
-    elif source.startswith(HUB) or any(Path(source).glob("*.parquet")):
-        data = HuggingFace(source.removeprefix(HUB), **options)
+    elif source.startswith(HUB_PREFIX) or any(Path(source).glob("*.parquet")):
+        data = HuggingFace(source.removeprefix(HUB_PREFIX), **options)
     else:
         data = HeldOutFolder(source, **options)
     data.check()
@@ -45,10 +45,11 @@ def open_data(source: str, **options: Any) -> Images:
 
 
 class HeldOutFolder(ImageFolder):
-    """The test images of a folder, `root/val/CLASS/FILE` or `root/CLASS/FILE`. It needs no training images.
+    """The test images of a folder, as `root/val/CLASS/FILE` or `root/CLASS/FILE`. It needs no training images.
 
-    Args (others as for `Images`):
-        root: the folder; `FOLDER/val` is the same as FOLDER.
+    Args:
+        root: the folder. `FOLDER/val` and FOLDER are the same.
+        options: arguments of `Images`.
     """
 
     def __init__(self, root: str, **options: Any) -> None:

@@ -1,4 +1,8 @@
-"""Where images lie, and what a loader's worker makes of them: plain views, or what random views are made from."""
+"""Images in memory and in files, and the batches that a loader's worker makes from them.
+
+For an evaluation, a worker makes the finished views. For training, it makes crops and random numbers, and the training
+device makes the views.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,18 +18,24 @@ from torchvision.transforms.v2 import functional as TF
 
 from edgebnn.errors import UserError
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw
+from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw_views
 
 Batch = tuple[list[Tensor], Tensor]
 """Views (N, 3, H, W), and class numbers (N,)."""
 
-TRIES = 100
-"""How many broken images may follow one another."""
+MOST_BROKEN_IN_A_ROW = 100
+"""Largest number of broken images in a row."""
 
 
 @dataclass(frozen=True)
-class View:
-    """One of the views that a method asks for: how it is drawn, its share of the image's area, its side."""
+class ViewSpec:
+    """One of the views that a method asks for.
+
+    Attributes:
+        augmentation: how the view is drawn.
+        area: smallest and largest area of the crop, as a share of the image.
+        resolution: side of the view in pixels.
+    """
 
     augmentation: Augmentation
     area: tuple[float, float]
@@ -33,11 +43,12 @@ class View:
 
 
 class DrawnBatch(NamedTuple):
-    """What `edgebnn.ssl.augment` makes a batch's views of, once it is on the device.
+    """The input of `edgebnn.ssl.augment`, which makes the views of a batch on the training device.
 
     Attributes:
-        images: uint8; one tensor (N, 3, H, W) for all views, or each view's crops (N, 3, resolution, resolution).
-        draws: of each view.
+        images: uint8. One tensor (N, 3, H, W) for all views, or one tensor of crops (N, 3, resolution, resolution) per
+            view.
+        draws: the random decisions of each view.
         labels: class numbers (N,).
     """
 
@@ -46,13 +57,13 @@ class DrawnBatch(NamedTuple):
     labels: Tensor
 
 
-class Loaded(NamedTuple):
-    """A batch with what the training process keeps account of.
+class LoadedBatch(NamedTuple):
+    """A batch, with the counts that the training process keeps.
 
     Attributes:
-        batch: None where no image could be read.
+        batch: the batch. None if no image could be read.
         broken: files that could not be read.
-        asked: how many images were asked for.
+        asked: number of images that were asked for.
     """
 
     batch: DrawnBatch | Batch | None
@@ -60,27 +71,29 @@ class Loaded(NamedTuple):
     asked: int
 
 
-class Reading(Dataset):
-    """Whole batches, by a function of their images' numbers."""
+class BatchDataset(Dataset):
+    """Calls a function that makes a whole batch from image numbers."""
 
-    def __init__(self, read: Callable[[list[int]], Loaded]) -> None:
+    def __init__(self, read: Callable[[list[int]], LoadedBatch]) -> None:
         self.read = read
 
-    def __getitems__(self, indices: list[int]) -> Loaded:
+    def __getitems__(self, indices: list[int]) -> LoadedBatch:
         return self.read(indices)
 
 
-def as_loaded(loaded: Any) -> Any:
-    """Collates: nothing is left to do."""
+def keep_whole_batch(loaded: Any) -> Any:
+    """Returns the batch unchanged, because the data set has already made whole batches."""
     return loaded
 
 
 class MemoryImages:
-    """Images (N, 3, H, W), uint8, and their class numbers (N,).
+    """Images in memory.
 
     Args:
-        resolution: side to which images are resized when they are loaded; held at 224, CIFAR-10 would take 9 GB in
-            every process.
+        images: uint8 (N, 3, H, W).
+        labels: class numbers (N,).
+        resolution: side to which images are resized when they are loaded. CIFAR-10 kept at 224 pixels would take 9 GB
+            in every process.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, resolution: int) -> None:
@@ -90,46 +103,56 @@ class MemoryImages:
         return len(self.labels)
 
     def class_numbers(self) -> np.ndarray:
-        """Class numbers (N,) of all images."""
+        """Returns the class numbers (N,) of all images."""
         return self.labels.numpy()
 
-    def fixed(self, indices: list[int], transform: v2.Transform) -> Loaded:
-        """The images as evaluation sees them."""
-        return Loaded(([transform(self._resized(indices))], self.labels[indices]), [], len(indices))
+    def fixed(self, indices: list[int], transform: v2.Transform) -> LoadedBatch:
+        """Returns the batch of an evaluation: one view per image, without random changes."""
+        return LoadedBatch(([transform(self._resized(indices))], self.labels[indices]), [], len(indices))
 
-    def drawn(self, indices: list[int], views: Sequence[View], seed: int, epoch: int) -> Loaded:
-        """The images, and what is to be made of them."""
+    def drawn(self, indices: list[int], views: Sequence[ViewSpec], seed: int, epoch: int) -> LoadedBatch:
+        """Returns the whole images and the random decisions for each view.
+
+        Args:
+            indices: image numbers.
+            views: the views to make.
+            seed: the run's seed.
+            epoch: the epoch, from 0.
+        """
         draws = []
         for number, view in enumerate(views):
             numbers = uniforms(seed, epoch, np.array(indices), number, NUMBERS)
             boxes = crop_boxes(numbers, self.resolution, self.resolution, view.area)
-            draws.append(draw(view.augmentation, numbers, boxes))
-        return Loaded(DrawnBatch([self._resized(indices)], draws, self.labels[indices]), [], len(indices))
+            draws.append(draw_views(view.augmentation, numbers, boxes))
+        return LoadedBatch(DrawnBatch([self._resized(indices)], draws, self.labels[indices]), [], len(indices))
 
     def _resized(self, indices: list[int]) -> Tensor:
         return TF.resize(self.images[indices], [self.resolution] * 2, antialias=True)
 
 
 class EncodedImages:
-    """Encoded images (JPEG, PNG, ...) and their class numbers, decoded each time they are asked for."""
+    """Encoded images (JPEG, PNG, ...) and their class numbers. An image is decoded for each batch."""
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def class_numbers(self) -> np.ndarray:
-        """Class numbers (N,) of all images."""
+        """Returns the class numbers (N,) of all images."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
-        """What messages call the image."""
+        """Returns the name of the image for messages."""
         raise NotImplementedError
 
     def encoded(self, index: int) -> tuple[str | BinaryIO, int]:
-        """The image's file, by its path or open, and its class number."""
+        """Returns the image's file, as a path or an open file, and its class number."""
         raise NotImplementedError
 
-    def fixed(self, indices: list[int], transform: v2.Transform) -> Loaded:
-        """The images as evaluation sees them; those that cannot be read are left out."""
+    def fixed(self, indices: list[int], transform: v2.Transform) -> LoadedBatch:
+        """Returns the batch of an evaluation: one view per image, without random changes.
+
+        Images that cannot be read are left out.
+        """
         views, labels = [], []
         broken: list[str] = []
         for index in indices:
@@ -140,15 +163,16 @@ class EncodedImages:
             except UnreadableError:
                 broken.append(self.name(index))
         batch = ([torch.stack(views)], torch.tensor(labels)) if views else None
-        return Loaded(batch, broken, len(indices))
+        return LoadedBatch(batch, broken, len(indices))
 
-    def drawn(self, indices: list[int], views: Sequence[View], seed: int, epoch: int) -> Loaded:
-        """Crops of the images, and what else is to be done to them.
+    def drawn(self, indices: list[int], views: Sequence[ViewSpec], seed: int, epoch: int) -> LoadedBatch:
+        """Returns crops of the images and the random decisions for each view.
 
-        In place of an image that cannot be read comes the next that can, seen by the draws of the former.
+        The next readable image replaces an image that cannot be read. It gets the random numbers of the broken one. The
+        arguments are those of `MemoryImages.drawn`.
         """
         numbers = [uniforms(seed, epoch, np.array(indices), number, NUMBERS) for number in range(len(views))]
-        draws = [draw(view.augmentation, theirs, None) for view, theirs in zip(views, numbers)]
+        draws = [draw_views(view.augmentation, theirs, None) for view, theirs in zip(views, numbers)]
         crops: list[list[np.ndarray]] = [[] for _ in views]
         labels = []
         broken: list[str] = []
@@ -159,19 +183,19 @@ class EncodedImages:
                 made.append(crop[:, ::-1] if draws[view].flip[row] else crop)
             labels.append(label)
         images = [torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2) for made in crops]
-        return Loaded(DrawnBatch(images, draws, torch.tensor(labels)), broken, len(indices))
+        return LoadedBatch(DrawnBatch(images, draws, torch.tensor(labels)), broken, len(indices))
 
     def _next_readable(
-        self, index: int, views: Sequence[View], numbers: np.ndarray, broken: list[str]
+        self, index: int, views: Sequence[ViewSpec], numbers: np.ndarray, broken: list[str]
     ) -> tuple[list[np.ndarray], int]:
-        for step in range(min(TRIES, len(self))):
+        for step in range(min(MOST_BROKEN_IN_A_ROW, len(self))):
             tried = (index + step) % len(self)
             try:
                 file, label = self.encoded(tried)
                 return random_crops(file, views, numbers), label
             except UnreadableError:
                 broken.append(self.name(tried))
-        raise UserError(f"cannot read the image {self.name(tried)}, nor {step} before it; fetch the data again")
+        raise UserError(f"cannot read the image {self.name(tried)}, nor the {step} before it; fetch the data again")
 
 
 class FileImages(EncodedImages):
@@ -194,25 +218,25 @@ class FileImages(EncodedImages):
 
 
 class UnreadableError(Exception):
-    """A file that no image can be made of."""
+    """A file that cannot be decoded as an image."""
 
 
 def read_rgb(source: str | BinaryIO) -> Image.Image:
-    """Returns the image in a file, given by its path or open, as RGB. Raises `UnreadableError`."""
+    """Returns the RGB image in a file, which is a path or an open file. Raises `UnreadableError`."""
     try:
         with Image.open(source) as file:
             return file.convert("RGB")
-    except Exception as error:  # Pillow raises whatever a damaged file leads its decoders to
+    except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
         raise UnreadableError(str(error)) from error
 
 
-def random_crops(source: str | BinaryIO, views: Sequence[View], numbers: np.ndarray) -> list[np.ndarray]:
-    """A random crop (resolution, resolution, 3) of the image for each view, uint8.
+def random_crops(source: str | BinaryIO, views: Sequence[ViewSpec], numbers: np.ndarray) -> list[np.ndarray]:
+    """Returns one random crop of the image per view, uint8 (resolution, resolution, 3).
 
     Args:
-        source: the image's file, by its path or open.
-        views: what is asked for.
-        numbers: each view's, in [0, 1), (views, CROP_NUMBERS) or more.
+        source: the image's file, as a path or an open file.
+        views: the views.
+        numbers: random numbers in [0, 1) of each view, (views, CROP_NUMBERS) or more.
 
     Raises:
         UnreadableError: the file is damaged.
@@ -223,8 +247,8 @@ def random_crops(source: str | BinaryIO, views: Sequence[View], numbers: np.ndar
             boxes = [
                 crop_boxes(theirs[None], height, width, view.area)[0].tolist() for view, theirs in zip(views, numbers)
             ]
-            # A JPEG can be decoded at a half, a quarter or an eighth of its size, for a part of the time: as small
-            # as leaves every crop its resolution.
+            # A JPEG decodes faster at a half, a quarter or an eighth of its size. It is decoded at the smallest size at
+            # which every crop keeps its resolution.
             spare = min(min(tall, wide) / view.resolution for view, (_, _, tall, wide) in zip(views, boxes))
             if spare >= 2:
                 file.draft("RGB", (-int(-width // spare), -int(-height // spare)))
@@ -234,13 +258,13 @@ def random_crops(source: str | BinaryIO, views: Sequence[View], numbers: np.ndar
     return [_crop(image, box, image.width / width, image.height / height, view) for view, box in zip(views, boxes)]
 
 
-def _crop(image: Image.Image, box: list[int], across: float, down: float, view: View) -> np.ndarray:
+def _crop(image: Image.Image, box: list[int], across: float, down: float, view: ViewSpec) -> np.ndarray:
     top, left, tall, wide = box
     side = (view.resolution, view.resolution)
     if across == down == 1:
         crop = image.crop((left, top, left + wide, top + tall)).resize(side, Image.Resampling.BILINEAR)
     else:
-        # In a smaller image the box begins and ends within pixels.
+        # In a reduced image the edges of the box lie between pixels.
         edges = (left * across, top * down, (left + wide) * across, (top + tall) * down)
         crop = image.resize(side, Image.Resampling.BILINEAR, edges)
     return np.asarray(crop)

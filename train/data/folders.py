@@ -1,4 +1,4 @@
-"""Which image files there are, and of which class each is: from class folders, or from a list."""
+"""Finds image files and their classes, in class folders or in a list."""
 
 import os
 import re
@@ -11,17 +11,17 @@ from edgebnn.files import existing_file
 from edgebnn.nn.config import MAX_OUTPUTS
 
 Samples = list[tuple[str, int]]
-"""Files, each with its class number."""
+"""Files with their class numbers."""
 
 
 class ClassFolders(datasets.ImageFolder):
-    """torchvision's `ImageFolder`, but folders that all have whole numbers for names are in the numbers' order.
+    """torchvision's `ImageFolder`, with numeric order if all folder names are whole numbers.
 
-    As text 10 would come before 2: class numbers would not be those of ImageNet's usual numbering.
+    In the order of text, 10 comes before 2. The class numbers would then differ from ImageNet's usual numbering.
     """
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """Returns the folders' names in the order of their class numbers, and the numbers by name."""
+        """Returns the folder names in the order of their class numbers, and the class numbers by name."""
         names, _ = super().find_classes(directory)
         if all(name.isascii() and name.isdecimal() for name in names):
             names = sorted(names, key=lambda name: (int(name), name))
@@ -29,7 +29,10 @@ class ClassFolders(datasets.ImageFolder):
 
 
 def scan_classes(folder: Path) -> tuple[list[str], Samples]:
-    """Returns the classes' names and the files of a folder of class folders.
+    """Returns the class names and the files of a folder of class folders.
+
+    Args:
+        folder: the folder, which has one folder per class.
 
     Raises:
         UserError: there are no images in class folders.
@@ -43,17 +46,17 @@ def scan_classes(folder: Path) -> tuple[list[str], Samples]:
     return found.classes, found.samples
 
 
-def read_list(path: str, folder: Path, what: str, classes: int | None = None) -> tuple[list[str], Samples]:
-    """Returns the classes' names and the files of a list, a file and its class number a line.
+def read_file_list(path: str, folder: Path, what: str, classes: int | None = None) -> tuple[list[str], Samples]:
+    """Returns the class names and the files of a list. Each line has a file and its class number.
 
-    It is the form of OpenSelfSup and BURN: `0/n01440764_10026.JPEG 0`. A class is called by the folder that its files
-    are in where every class has one of its own, else by its number.
+    OpenSelfSup and BURN use this form: `0/n01440764_10026.JPEG 0`. If every class has a folder of its own, the folders
+    name the classes. Otherwise the class numbers do.
 
     Args:
         path: the list.
-        folder: what its files' paths are relative to.
-        what: the list's key in a configuration.
-        classes: how many classes there are; None for one more than the list's highest number.
+        folder: the folder that the paths in the list start from.
+        what: the list's key in a configuration, for messages.
+        classes: number of classes. None for one more than the highest number in the list.
 
     Raises:
         UserError: the list cannot be read, or a line of it is wrong.
@@ -65,40 +68,40 @@ def read_list(path: str, folder: Path, what: str, classes: int | None = None) ->
         wrong = f"{what} {path}, line {place}"
         name, number = _file_and_class(line, wrong, classes)
         parent, base = os.path.split(os.path.join(folder, name))
-        # One look into each folder is a thousandth of the work of a look at each file.
+        # Listing each folder once takes a thousandth of the work of checking each file.
         if parent not in here:
             here[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
         if base not in here[parent]:
             raise UserError(f"{wrong}: there is no {name} under {folder}; check data.root or the list")
         folders.setdefault(number, set()).add(os.path.dirname(name))
         samples.append((os.path.join(parent, base), number))
-    check(samples, f"{what} {path} names no file; give a file and its class number a line")
+    check(samples, f"{what} {path} names no file; give a file and its class number per line")
     return _names(folders, max(folders) + 1 if classes is None else classes), samples
 
 
 def _lines(path: str, what: str) -> list[tuple[int, str]]:
-    """The lines that are not empty, each with its number from 1."""
+    """Returns the lines that are not empty, with their numbers from 1."""
     try:
-        # Text editors on Windows put a byte order mark first, which is no part of a name.
+        # Text editors on Windows write a byte order mark first, which is not part of a name.
         text = existing_file(path, what).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is no text; give a file and its class number a line") from None
+        raise UserError(f"{what} {path} is not a text file; give a file and its class number per line") from None
     return [(place, line.strip()) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _file_and_class(line: str, wrong: str, classes: int | None) -> tuple[str, int]:
-    """A line's file and class number; `wrong` names the line."""
+    """Returns the file and the class number of a line. `wrong` names the line in messages."""
     name, *rest = line.rsplit(maxsplit=1)
     if not rest or not re.fullmatch(r"-?[0-9]{1,9}", rest[0]):
         raise UserError(f"{wrong}: '{line}' has no class number; write a file and a number, as train_labeled.txt does")
     number, most = int(rest[0]), MAX_OUTPUTS if classes is None else classes
     if not 0 <= number < most:
-        raise UserError(f"{wrong}: class number {number} is not from 0 to {most - 1}; mend the list")
+        raise UserError(f"{wrong}: class number {number} is not from 0 to {most - 1}; correct the list")
     return name, number
 
 
 def _names(folders: dict[int, set[str]], classes: int) -> list[str]:
-    """The folder of each class' files, if each has one of its own; else the numbers."""
+    """Returns each class's folder name if every class has a folder of its own, and else the class numbers."""
     numbers = [str(number) for number in range(classes)]
     if any(len(found) > 1 or "" in found for found in folders.values()):
         return numbers

@@ -1,4 +1,4 @@
-"""Data sets as Hugging Face keeps them: a name on its hub, a folder of Parquet files, or a saved data set."""
+"""Hugging Face data sets: a name on the hub, a folder of Parquet files, or a saved data set."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY_SIDE = 64
 IN_MEMORY_BYTES = 1 << 30
-"""Images up to this side, of up to these bytes in all, are decoded once and held in memory."""
+"""Images of at most this side and this total size are decoded once and kept in memory."""
 
 DECODED_AT_ONCE = 1000
 
@@ -29,42 +29,44 @@ DECODED_AT_ONCE = 1000
 class HuggingFace(Images):
     """Labelled images of a Hugging Face data set, read by the `datasets` library.
 
-    Small images (CIFAR-10) are decoded once and held in memory as uint8. Others are decoded when a batch asks for
-    them. Rows are read by their number, so the order of the images, seeds and resuming are those of every data set.
+    Small images (CIFAR-10) are decoded once and kept in memory as uint8. Larger images are decoded for each batch. Rows
+    are read by their number, so the order of the images, the seed and resuming work as for every data set.
 
-    Args (others as for `Images`):
+    Args:
         path: a name on the hub ("uoft-cs/cifar10"), a folder of Parquet files, or a folder that
             `Dataset.save_to_disk` wrote.
-        train: the training part: a split, or a slice of one ("train[:45000]").
-        val: the held-out part, likewise ("test", "validation", "train[45000:]").
-        config: which configuration of a data set that has several.
-        image: column of the images; None where one column alone can be it.
-        label: column of the class numbers; None where one column alone can be it.
-        classes: names of the classes by their numbers, for files that do not hold them.
-        in_memory: whether to hold decoded images in memory; None for those whose first image is small. All images
-            must then have one size.
+        train_split: the training part: a split, or a slice of one ("train[:45000]").
+        val_split: the held-out part: a split, or a slice of one ("test", "validation", "train[45000:]").
+        config_name: the configuration, for a data set that has several.
+        image_column: column of the images. None finds it if only one column can hold images.
+        label_column: column of the class numbers. None finds it if only one column can hold class numbers.
+        class_names: names of the classes in the order of their numbers, for files that do not have them.
+        in_memory: whether to keep decoded images in memory. All images must then have one size. None keeps them if the
+            first image is small.
+        kwargs: arguments of `Images`.
     """
 
     def __init__(
         self,
         path: str,
-        train: str = "train",
-        val: str = "test",
-        config: str | None = None,
-        image: str | None = None,
-        label: str | None = None,
-        classes: list[str] | None = None,
+        train_split: str = "train",
+        val_split: str = "test",
+        config_name: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        class_names: list[str] | None = None,
         in_memory: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.path, self.config = path, config
-        self.splits: dict[Part, str] = {"train": train, "val": val}
-        self.image, self.label, self.classes, self.in_memory = image, label, classes, in_memory
+        self.path, self.config_name = path, config_name
+        self.splits: dict[Part, str] = {"train": train_split, "val": val_split}
+        self.image_column, self.label_column = image_column, label_column
+        self.class_names, self.in_memory = class_names, in_memory
         self.parts: dict[Part, RowImages | MemoryImages] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        # An evaluation of a finished classifier looks at no training image.
+        # The command `evaluate` uses no training image.
         wanted: tuple[Part, ...] = ("val",) if stage == "validate" else ("train", "val")
         if self.parts.keys() >= set(wanted):
             return
@@ -84,37 +86,37 @@ class HuggingFace(Images):
         return fixed_view(self.resolution, self.mean, self.std, resize=not held)
 
     def _rows(self, part: Part) -> "RowImages":
-        table = load_split(self.path, self.splits[part], self.config)
+        table = load_split(self.path, self.splits[part], self.config_name)
         what = f"data set {self.path}"
-        image = self.image or image_column(table, f"{what}: data.image")
-        label = self.label or label_column(table, f"{what}: data.label")
+        image = self.image_column or image_column(table, f"{what}: data.image_column")
+        label = self.label_column or label_column(table, f"{what}: data.label_column")
         for column in (image, label):
             check(
                 column in table.column_names,
                 f"{what} has no column '{column}'; its columns are {', '.join(table.column_names)}",
             )
-        check(len(table), f"{what}: {self.splits[part]} is empty; give another data.{part}")
+        check(len(table), f"{what}: {self.splits[part]} is empty; give another data.{part}_split")
         return RowImages(table.select_columns([image, label]), f"row {{}} of {self.path}, {self.splits[part]}")
 
     def _class_names(self, rows: dict[Part, "RowImages"]) -> tuple[str, ...]:
         numbers = np.concatenate([found.class_numbers() for found in rows.values()])
         first = next(iter(rows.values()))
         feature = first.table.features[first.label]
-        names = self.classes or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
+        names = self.class_names or getattr(feature, "names", None) or [str(n) for n in range(int(numbers.max()) + 1)]
         check(
             numbers.min() >= 0 and numbers.max() < len(names),
             f"data set {self.path} has class numbers from {numbers.min()} to {numbers.max()} and {len(names)} class "
-            "names; give data.classes that fit",
+            "names; give data.class_names that fit",
         )
         return tuple(names)
 
 
 class RowImages(EncodedImages):
-    """The rows of a table: an encoded image and a class number each.
+    """The rows of a table. Each row has an encoded image and a class number.
 
     Args:
-        table: two columns, images and class numbers.
-        names: what messages call a row, with {} for its number.
+        table: a table of two columns: images and class numbers.
+        names: name of a row for messages, with {} for its number.
     """
 
     def __init__(self, table: "Dataset", names: str) -> None:
@@ -136,7 +138,14 @@ class RowImages(EncodedImages):
 
 
 def open_image(value: Any) -> BinaryIO:
-    """Opens what a row holds of an image: its bytes, alone or with its path, or the path. Raises `UnreadableError`."""
+    """Returns an open file of the image in a row.
+
+    Args:
+        value: the row's value: the encoded bytes, a path, or a dictionary with `bytes` and `path`.
+
+    Raises:
+        UnreadableError: the value is no image, or the file cannot be opened.
+    """
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
@@ -181,7 +190,7 @@ def _pixels(value: Any, name: str, size: tuple[int, int]) -> Tensor:
         raise UserError(f"the image in {name} cannot be read ({error}); set data.in_memory false to skip it") from None
     check(
         image.size == size,
-        f"the image in {name} is {image.width}x{image.height}, the first is {size[0]}x{size[1]}; "
+        f"the image in {name} is {image.width}x{image.height}, the first image is {size[0]}x{size[1]}; "
         "set data.in_memory false",
     )
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)

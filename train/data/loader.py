@@ -1,4 +1,4 @@
-"""Torch's loader made to order: it starts where a run was stopped, and a killed worker is one line."""
+"""A loader that can start in the middle of an epoch, and that reports a killed worker in one line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,33 +9,33 @@ from torch.utils.data import DataLoader
 
 from edgebnn.errors import UserError
 
-from .datasets import Loaded, Reading, as_loaded
+from .datasets import BatchDataset, LoadedBatch, keep_whole_batch
 
-Plan = tuple[Callable[[list[int]], Loaded], Sequence[np.ndarray] | np.ndarray]
-"""What reads a batch, and the numbers of the images of each batch still to come."""
+LoadingPlan = tuple[Callable[[list[int]], LoadedBatch], Sequence[np.ndarray] | np.ndarray]
+"""The function that makes a batch, and the image numbers of each remaining batch."""
 
-FEW = 10
-SHARE = 0.01
-"""Broken images that are nobody's fault: fewer than FEW, or at most this share of a pass."""
+FEW_BROKEN = 10
+BROKEN_SHARE = 0.01
+"""A pass may have fewer than FEW_BROKEN broken images, or at most this share of its images."""
 
 
-class Loader:
-    """Batches of a plan that is made when the first one is asked for, not before.
+class BatchLoader:
+    """Loads the batches of a plan. The plan is made when the first batch is asked for.
 
-    Only then does Lightning's trainer know the epoch and how much of it a resumed run has behind it; and it asks for
-    an iterator twice an epoch, where torch's loader would start its workers twice.
+    Only then does Lightning's trainer know the epoch and the position of a resumed run in it. Lightning also asks for
+    an iterator twice per epoch, and torch's loader would start its workers twice.
 
-    It is no `DataLoader` on purpose: Lightning replaces the sampler of those when there are several processes, and
-    the plan has shared the images out already.
+    It is no `DataLoader` on purpose. With several processes, Lightning replaces the sampler of a `DataLoader`, and the
+    plan has already divided the images among the processes.
 
     Args:
-        plan: what is to be loaded, from here on.
-        batches: length of the whole pass, what a resumed run has behind it included.
-        workers: processes that load.
-        broken: takes the names of files that could not be read.
+        plan: returns the plan of the remaining batches.
+        batches: number of batches of the whole pass, with those that a resumed run has finished.
+        workers: number of loading processes.
+        broken: set to which the names of unreadable files are added.
     """
 
-    def __init__(self, plan: Callable[[], Plan], batches: int, workers: int, broken: set[str]) -> None:
+    def __init__(self, plan: Callable[[], LoadingPlan], batches: int, workers: int, broken: set[str]) -> None:
         self.plan, self.batches, self.workers, self.broken = plan, batches, workers, broken
 
     def __len__(self) -> int:
@@ -44,13 +44,13 @@ class Loader:
     def __iter__(self) -> Iterator[Any]:
         read, batches = self.plan()
         loader: DataLoader = DataLoader(
-            Reading(read),
+            BatchDataset(read),
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=as_loaded,
+            collate_fn=keep_whole_batch,
         )
-        allowed = max(FEW - 1, SHARE * sum(map(len, batches)))
+        allowed = max(FEW_BROKEN - 1, BROKEN_SHARE * sum(map(len, batches)))
         asked = broken = 0
         try:
             for loaded in loader:
@@ -63,13 +63,13 @@ class Loader:
                 if loaded.batch is not None:
                     yield loaded.batch
         except UserError as error:
-            # A worker hands on an error as the text of its traceback, whose last line says it.
+            # A worker passes an error on as the text of its traceback. The last line holds the message.
             raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None
         except RuntimeError as error:
             raise worker_error(error) or error from None
 
-    # The place in the epoch is the trainer's count, so there is nothing to keep; but a loader without these two is
-    # one that Lightning warns of when a run goes on in the middle of an epoch.
+    # The trainer counts the position in the epoch, so there is no state to keep. Without these two methods, Lightning
+    # warns when a run resumes in the middle of an epoch.
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -78,9 +78,9 @@ class Loader:
 
 
 def worker_error(error: RuntimeError) -> UserError | None:
-    """What to tell the user if `error` is torch's word for a worker that died; None if it is not.
+    """Returns the user's error for a loading process that died, or None if `error` reports something else.
 
-    Torch raises it from a signal's handler, so anywhere in the training process, not in the loader alone.
+    torch raises `error` in a signal handler, so it can appear anywhere in the training process.
     """
     text = str(error)
     if not text.startswith("DataLoader worker"):

@@ -1,4 +1,4 @@
-"""What every data set shares: which batches come when, and how views are made of them."""
+"""The base class of data sets: the order of batches, normalisation, and views."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,14 +11,15 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from edgebnn.errors import UserError
+from edgebnn.graph import ModelInfo
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.views import Augmentation, fixed_view
 
-from ..parallel.distributed import rank, union, world_size
-from ..parallel.launch import cores
-from .datasets import Batch, DrawnBatch, EncodedImages, MemoryImages, View
-from .loader import Loader, Plan
+from ..parallel.distributed import rank, union_of_names, world_size
+from ..parallel.launch import usable_cores
+from .datasets import Batch, DrawnBatch, EncodedImages, MemoryImages, ViewSpec
+from .loader import BatchLoader, LoadingPlan
 from .order import epoch_order, evaluation_batches, last_weights, part_size, training_batches
 from .subset import Subset
 
@@ -28,30 +29,33 @@ MOCO_V2 = Augmentation()
 
 
 class Images(LightningDataModule):
-    """Labelled images in two parts, train and val.
+    """Labelled images in two parts: `train`, and `val`, which is held out.
 
-    A method gets batches (views, labels): a list of views (N, 3, resolution, resolution), normalised float32, as
-    many as it asks for, one in evaluation; class numbers (N,). Everything drawn is a function of the seed, the epoch,
-    the image and the view; so the number of processes, workers and accumulated batches changes no view, nor does
-    stopping and resuming.
+    A batch is (views, labels). Views are a list of normalised float32 tensors (N, 3, resolution, resolution): as many
+    as the method asks for in training, and one in an evaluation. Labels are class numbers (N,).
+
+    Every random number depends only on the seed, the epoch, the image and the view. The number of processes, workers
+    and accumulated batches changes no view. Stopping and resuming changes none either.
 
     Args:
-        resolution: side of the views.
-        mean, std: normalisation; None takes a pretrained network's, or else the data set's own.
-        batch_size: images of an optimiser's step, over all processes and accumulated batches.
-        workers: processes that load, for each training process, no more than it may use cores; 0 loads in that
-            itself.
-        augmentation: random views of training.
-        second_augmentation: of the second view, where a method's two differ (BYOL); None for as the others.
-        small_resolution: side of the small views, for methods that ask for some (SwAV).
-        subset: which training images are used; None for all.
-        drop_last: whether the images left over after an epoch's last whole batch are dropped, as pretraining has it.
-            False makes a smaller step of them, as linear evaluations have it.
-        seed: what the order and the views of every epoch are drawn from.
+        resolution: side of the views in pixels.
+        mean: normalisation per channel of images scaled to [0, 1]. None for the pretrained network's, or else the data
+            set's own.
+        std: as `mean`.
+        batch_size: images per optimizer step, over all processes and accumulated batches.
+        workers: number of loading processes per training process. It is never more than the cores that the training
+            process may use. 0 loads in the training process itself.
+        augmentation: random views for training.
+        second_augmentation: for the second view, if a method's two views differ (BYOL). None for the same.
+        small_resolution: side of the small views in pixels, for methods that use them (SwAV).
+        subset: which training images are used. None for all.
+        drop_last: whether to drop the images left over after an epoch's last whole batch, as in pretraining. False
+            makes a smaller last step of them, as in linear evaluation.
+        seed: seed of the order and the views.
 
     Attributes:
-        labels: names of the classes in the order of their numbers; known after `setup`.
-        multi_label: whether an image may have several classes; its class number then says nothing.
+        labels: class names in the order of their numbers, known after `setup`.
+        multi_label: whether an image may have several classes. Its class number then has no meaning.
     """
 
     labels: tuple[str, ...] = ()
@@ -76,12 +80,12 @@ class Images(LightningDataModule):
     ) -> None:
         super().__init__()
         self.resolution = resolution
-        # A pretrained network brings its own normalisation where the configuration gives none (train/methods/base.py).
-        self.normalisation_given = mean is not None or std is not None
+        # `use_normalisation` may replace a normalisation that no configuration and no network has asked for.
+        self._normalisation_is_fixed = mean is not None or std is not None
         self.mean: tuple[float, ...] = tuple(mean or self.MEAN)
         self.std: tuple[float, ...] = tuple(std or self.STD)
         self.batch_size = batch_size
-        self.workers = min(workers, cores())
+        self.workers = min(workers, usable_cores())
         self.augmentation = augmentation
         self.second_augmentation = second_augmentation
         self.small_resolution = small_resolution
@@ -91,19 +95,21 @@ class Images(LightningDataModule):
         self.broken: set[str] = set()
 
     def check(self, world: int = 1, accumulate: int = 1, small_views: int = 0, partial: bool = True) -> None:
-        """Raises `UserError` for values that make no data; not in the constructor, as `OptimizerConfig.check`.
+        """Raises `UserError` if an argument is wrong.
+
+        The constructor does not check, because jsonargparse would hide its errors in a long message.
 
         Args:
-            world: processes that will train together.
-            accumulate: batches that make one step.
-            small_views: how many of them the method asks for.
-            partial: whether the method takes a last step of fewer images.
+            world: number of training processes.
+            accumulate: accumulated batches per optimizer step.
+            small_views: number of small views that the method asks for.
+            partial: whether the method takes a last step with fewer images.
         """
         sides = min(self.resolution, self.resolution if self.small_resolution is None else self.small_resolution)
         if sides < 1 or self.batch_size < 1 or self.workers < 0 or min(self.std) <= 0:
             raise UserError(
                 f"resolution {sides}, batch_size {self.batch_size}, workers {self.workers}, std {self.std} "
-                "make no data; give 1 or more of the first two, 0 or more workers, and a positive std"
+                "are out of range; give 1 or more of the first two, 0 or more workers, and a positive std"
             )
         for chosen in (self.augmentation, self.second_augmentation, self.subset):
             if chosen is not None:
@@ -113,42 +119,71 @@ class Images(LightningDataModule):
             raise UserError(f"the method asks for {small_views} small views; give data.small_resolution")
         if not (self.drop_last or partial):
             raise UserError(
-                "data.drop_last false makes a last step of fewer images, which this method does not take; leave it out"
+                "data.drop_last false makes a smaller last step, which this method does not take; leave it out"
             )
 
+    def use_normalisation(self, network: ModelInfo, *, needed_by: str) -> None:
+        """Normalises the images as a trained network needs them.
+
+        A method calls it in `prepare` for every trained network that it loads: a teacher, an initial checkpoint, or the
+        network that an evaluation measures. If the configuration has no `mean` and `std`, the data take those of the
+        first network. A pretrained network so keeps its normalisation on other data.
+
+        Args:
+            network: the description of the network.
+            needed_by: the network, for the message.
+
+        Raises:
+            UserError: the configuration, or an earlier network, fixed another normalisation.
+        """
+        if not self._normalisation_is_fixed:
+            self.mean, self.std = tuple(network.mean), tuple(network.std)
+            self._normalisation_is_fixed = True
+        if not self.has_normalisation(network):
+            raise UserError(
+                f"{needed_by} expects images normalised by mean {list(network.mean)}, std {list(network.std)}, the "
+                f"data have mean {list(self.mean)}, std {list(self.std)}; set data.mean and data.std to the former, or "
+                "leave them out"
+            )
+
+    def has_normalisation(self, network: ModelInfo) -> bool:
+        """Returns whether the configuration or a network fixed exactly this network's normalisation."""
+        same = (tuple(network.mean), tuple(network.std)) == (self.mean, self.std)
+        return self._normalisation_is_fixed and same
+
     def images(self, part: Part) -> MemoryImages | EncodedImages:
-        """One part's images; of train, the subset in use."""
+        """Returns the images of a part. For `train`, these are the images of the subset."""
         raise NotImplementedError
 
     def count(self, part: Part) -> int:
-        """Number of a part's images."""
+        """Returns the number of images of a part."""
         return len(self.images(part))
 
     def fixed(self) -> v2.Transform:
-        """What evaluation sees of an image."""
+        """Returns the transform of an evaluation: one view per image, without random changes."""
         return fixed_view(self.resolution, self.mean, self.std)
 
     def skipped(self) -> list[str]:
-        """The files that could not be read so far, in any process. All processes have to ask."""
-        return sorted(union(self.broken))
+        """Returns the files that no process could read so far. All processes must call it together."""
+        return sorted(union_of_names(self.broken))
 
     def epoch(self) -> int:
-        """The epoch in training, from 0."""
+        """Returns the epoch of the training, from 0."""
         return self.trainer.current_epoch if self.trainer else 0
 
     def start_batch(self) -> int:
-        """How many batches of this epoch are done: more than 0 in a run that goes on in the middle of one.
+        """Returns the number of finished batches of this epoch. A run resumed within an epoch has more than 0.
 
-        It is the trainer's count of a process' batches, accumulated ones each by itself, and right from the moment
-        that the trainer asks for the epoch's first batch, when it has settled what a checkpoint brought.
+        The trainer counts the batches of one process, each accumulated batch by itself. The count is correct from the
+        moment when the trainer asks for the epoch's first batch, because it has then restored the checkpoint.
         """
         training = self.trainer is not None and self.trainer.training
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if training else 0  # type: ignore[union-attr]
 
     def weights(self) -> Tensor | None:
-        """Returns the weights (N,) of the images of the batch in training; None where all weigh the same.
+        """Returns the loss weights (N,) of the images of the current batch. None if all images count equally.
 
-        Only a last step of fewer images has any (`train.data.order.last_weights`).
+        Only a last step with fewer images has weights (`train.data.order.last_weights`).
         """
         assert self.trainer is not None
         accumulate = self.accumulate()
@@ -159,28 +194,31 @@ class Images(LightningDataModule):
         return torch.from_numpy(last_weights(left, self.batch_size, world_size(), rank(), accumulate, number))
 
     def accumulate(self) -> int:
-        """Number of batches that make one step."""
+        """Returns the number of accumulated batches per optimizer step."""
         return self.trainer.accumulate_grad_batches if self.trainer else 1
 
-    def views(self) -> list[View]:
-        """What the method in training asks for; one view where there is none."""
+    def views(self) -> list[ViewSpec]:
+        """Returns the views that the method asks for. Without a method it is one view."""
         method: Any = self.trainer and self.trainer.lightning_module
         large, small = (getattr(method, name, number) for name, number in (("views", 1), ("small_views", 0)))
         kinds = [self.augmentation] * large
         if large > 1 and self.second_augmentation is not None:
             kinds[1] = self.second_augmentation
-        views = [View(kind, kind.crop, self.resolution) for kind in kinds]
+        views = [ViewSpec(kind, kind.crop, self.resolution) for kind in kinds]
         if small:
-            assert self.small_resolution is not None  # `check` sees to that
-            views += [View(self.augmentation, self.augmentation.small_crop, self.small_resolution)] * small
+            assert self.small_resolution is not None  # `check` has tested it
+            views += [ViewSpec(self.augmentation, self.augmentation.small_crop, self.small_resolution)] * small
         return views
 
-    def train_dataloader(self) -> Loader:
-        """This process' share of an epoch; which epoch, and from where in it, is settled at its first batch."""
+    def train_dataloader(self) -> BatchLoader:
+        """Returns the loader of this process's part of an epoch.
+
+        It finds out the epoch and the position in it when its first batch is asked for.
+        """
         images = self.images("train")
         count = self._checked_count(images) if self.drop_last else len(images)
 
-        def plan() -> Plan:
+        def plan() -> LoadingPlan:
             epoch = self.epoch()
             order = epoch_order(count, self.seed, epoch)
             shared = self.batch_size, world_size(), rank(), self.accumulate()
@@ -189,13 +227,14 @@ class Images(LightningDataModule):
             return read, batches[self.start_batch() :]
 
         steps = count // self.batch_size if self.drop_last else -(-count // self.batch_size)
-        return Loader(plan, steps * self.accumulate(), self.workers, self.broken)
+        return BatchLoader(plan, steps * self.accumulate(), self.workers, self.broken)
 
-    def fixed_train_dataloader(self, *, shuffled: bool = False) -> Loader:
-        """The training images as evaluation sees them, in order, shared among the processes.
+    def fixed_train_dataloader(self, *, shuffled: bool = False) -> BatchLoader:
+        """Returns a loader of the training images as an evaluation sees them.
 
         Args:
-            shuffled: whole batches in random order, every process all of them, as BatchNorm's statistics need.
+            shuffled: if True, every process gets all images, in whole batches in random order. BatchNorm's statistics
+                need that. If False, the images are in order and divided among the processes.
         """
         if not shuffled:
             return self._evaluation("train")
@@ -203,13 +242,13 @@ class Images(LightningDataModule):
         order = epoch_order(self._checked_count(images), self.seed, 0)
         return self._fixed(images, training_batches(order, self.batch_size))
 
-    def val_dataloader(self) -> Loader:
-        """The held-out images in order, shared among the processes."""
+    def val_dataloader(self) -> BatchLoader:
+        """Returns a loader of the held-out images, in order and divided among the processes."""
         return self._evaluation("val")
 
     def on_after_batch_transfer(self, batch: DrawnBatch | Batch, dataloader_idx: int) -> Batch:
-        # Images and networks (`fit` sees to those) keep a pixel's channels together: on CPUs and GPUs alike
-        # convolutions then take about half the time.
+        # Images and networks are in channels_last (`fit` converts the networks). Convolutions then take about half
+        # the time, on CPUs and on GPUs.
         if not isinstance(batch, DrawnBatch):
             views, labels = batch
             return [view.contiguous(memory_format=torch.channels_last) for view in views], labels
@@ -219,21 +258,21 @@ class Images(LightningDataModule):
             for images, draws, view in zip(sources, batch.draws, self.views())
         ]
         if self.trainer is not None:
-            # Lightning converted what came before the views were made: float64 where it computes in that.
+            # Lightning converts a batch before this hook. These views are new, so they are converted here.
             views = self.trainer.precision_plugin.convert_input(views)
         return views, batch.labels
 
-    def _evaluation(self, part: Part) -> Loader:
+    def _evaluation(self, part: Part) -> BatchLoader:
         size = -(-self.batch_size // (world_size() * self.accumulate()))
         images = self.images(part)
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
-    def _fixed(self, images: MemoryImages | EncodedImages, batches: Sequence[np.ndarray] | np.ndarray) -> Loader:
-        def plan() -> Plan:
-            # Not before the first batch, when the normalisation is settled.
+    def _fixed(self, images: MemoryImages | EncodedImages, batches: Sequence[np.ndarray] | np.ndarray) -> BatchLoader:
+        def plan() -> LoadingPlan:
+            # `use_normalisation` may still change the normalisation until the first batch is asked for.
             return partial(images.fixed, transform=self.fixed()), batches
 
-        return Loader(plan, len(batches), self.workers, self.broken)
+        return BatchLoader(plan, len(batches), self.workers, self.broken)
 
     def _checked_count(self, images: MemoryImages | EncodedImages) -> int:
         if len(images) < self.batch_size:

@@ -1,7 +1,7 @@
-"""Which images make which batch, in which process: functions of the seed and the epoch, with no state.
+"""Which images each process loads in each batch: functions of the seed and the epoch, without state.
 
-An optimiser step's batch is `batch_size` consecutive images of the epoch's order, whatever the number of
-processes and of accumulated batches: they share it out, so that neither changes what a step learns from.
+The batch of an optimizer step is `batch_size` consecutive images of the epoch's order. Processes and accumulated
+batches divide these images, so their number does not change what a step learns from.
 """
 
 import numpy as np
@@ -10,20 +10,25 @@ from edgebnn.errors import UserError
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of 0 .. count - 1, a function of (seed, epoch)."""
+    """Returns a permutation of 0 .. count - 1 that depends on the seed and the epoch."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def part_size(batch_size: int, world: int, accumulate: int) -> int:
-    """Images a process loads at a time.
+    """Returns the number of images that a process loads at a time.
+
+    Args:
+        batch_size: images per optimizer step.
+        world: number of processes.
+        accumulate: accumulated batches per optimizer step.
 
     Raises:
-        UserError: a step's batch cannot be shared out evenly.
+        UserError: the batch does not divide evenly.
     """
     parts = world * accumulate
     if batch_size % parts:
         raise UserError(
-            f"data.batch_size {batch_size}, the images of one step, does not share out among {world} processes times "
+            f"data.batch_size {batch_size}, the images of one step, does not divide evenly by {world} processes times "
             f"{accumulate} accumulated batches; use a multiple of {parts}, as {max(1, batch_size // parts) * parts}"
         )
     return batch_size // parts
@@ -32,19 +37,19 @@ def part_size(batch_size: int, world: int, accumulate: int) -> int:
 def training_batches(
     order: np.ndarray, batch_size: int, world: int = 1, rank: int = 0, accumulate: int = 1, *, drop_last: bool = True
 ) -> list[np.ndarray]:
-    """Returns the batches of image numbers that process `rank` loads one after the other.
+    """Returns the image numbers of the batches that process `rank` loads, in order.
 
-    A step's batch is cut into `accumulate` parts, each of these into `world`: what the processes hold at a time
-    are consecutive images, in the order of their ranks (as `train.parallel.distributed.gather` restores them).
+    The batch of a step is cut into `accumulate` parts, and each part into `world` parts. At any time, the processes
+    hold consecutive images in the order of their ranks. `train.parallel.distributed.gather` restores this order.
 
     Args:
-        order: the epoch's images.
-        batch_size: images of a step.
-        world, rank: processes, and the number of this one.
-        accumulate: batches that make one step.
-        drop_last: whether the images left over after the last whole step are dropped. Otherwise they make a smaller
-            step. Images of that step are loaded again where they do not share out, and `last_weights` leaves those
-            copies out of the loss.
+        order: the image numbers of the epoch.
+        batch_size: images per optimizer step.
+        world: number of processes.
+        rank: number of this process.
+        accumulate: accumulated batches per optimizer step.
+        drop_last: whether to drop the images left over after the last whole step. If False, they make a smaller step.
+            If they do not divide evenly, some of them are loaded twice, and `last_weights` gives the copies weight 0.
     """
     part = part_size(batch_size, world, accumulate)
     steps = len(order) // batch_size
@@ -57,9 +62,15 @@ def training_batches(
 
 
 def last_part_size(left: int, batch_size: int, world: int, accumulate: int) -> int:
-    """Returns how many images a process loads at a time in a last step of `left` images, fewer than `batch_size`.
+    """Returns the number of images that a process loads at a time in a smaller last step.
 
-    Two at least where whole batches have as many: BatchNorm in training takes no single value a channel.
+    It is at least two if whole batches have two or more: in training, BatchNorm needs more than one value per channel.
+
+    Args:
+        left: images of the last step, fewer than `batch_size`.
+        batch_size: as for `training_batches`.
+        world: as for `training_batches`.
+        accumulate: as for `training_batches`.
     """
     parts = world * accumulate
     return min(batch_size // parts, max(2, -(-left // parts)))
@@ -68,15 +79,18 @@ def last_part_size(left: int, batch_size: int, world: int, accumulate: int) -> i
 def last_weights(
     left: int, batch_size: int, world: int = 1, rank: int = 0, accumulate: int = 1, number: int = 0
 ) -> np.ndarray:
-    """Returns the weights of the images of one batch in a last step of `left` images.
+    """Returns the loss weights (N,) of the images of one batch in a smaller last step.
 
-    The mean over a batch of weight times loss, averaged over processes and accumulated batches as the trainer does,
-    is the mean loss of the `left` images, each counted once.
+    The trainer averages over the images of a batch, over processes and over accumulated batches. With these weights,
+    this average is the mean loss of the `left` images, each counted once.
 
     Args:
-        left: images of the step, fewer than `batch_size`.
-        batch_size, world, rank, accumulate: as `training_batches` has them.
-        number: which of the accumulated batches.
+        left: images of the last step, fewer than `batch_size`.
+        batch_size: as for `training_batches`.
+        world: as for `training_batches`.
+        rank: as for `training_batches`.
+        accumulate: as for `training_batches`.
+        number: number of the accumulated batch, from 0.
     """
     part = last_part_size(left, batch_size, world, accumulate)
     places = (number * world + rank) * part + np.arange(part)
@@ -84,6 +98,13 @@ def last_weights(
 
 
 def evaluation_batches(count: int, part: int, world: int = 1, rank: int = 0) -> list[np.ndarray]:
-    """Batches of at most `part` images: every `world`-th image from `rank` on, so none is in two processes."""
+    """Returns the batches of process `rank` in an evaluation: images rank, rank + world, rank + 2 world, ...
+
+    Args:
+        count: number of all images.
+        part: images per batch. The last batch may have fewer.
+        world: number of processes.
+        rank: number of this process.
+    """
     mine = np.arange(rank, count, world)
     return [mine[start : start + part] for start in range(0, len(mine), part)]

@@ -1,4 +1,4 @@
-"""Data sets: where images come from, how they are normalised, and what their classes are called."""
+"""The data sets: where their images come from, their normalisation and their class names."""
 
 import os
 from pathlib import Path
@@ -15,19 +15,20 @@ from edgebnn.errors import UserError
 from edgebnn.ssl.views import fixed_view
 
 from .datasets import FileImages, MemoryImages
-from .folders import Samples, read_list, scan_classes
+from .folders import Samples, read_file_list, scan_classes
 from .module import Images, Part
 
 
-class Memory(Images):
-    """A small data set, held in memory as uint8, its images resized to `resolution` as they are loaded.
+class InMemoryImages(Images):
+    """A small data set, kept in memory as uint8.
 
-    Its crops are made where the training is, out of whole images; others' come cropped from the workers.
+    Images are resized to `resolution` when they are loaded. The training device crops them from the whole images. (For
+    other data sets, the workers crop.)
 
-    Args: as for `Images`, with other defaults.
+    The arguments are those of `Images`, with other defaults.
 
     Attributes:
-        parts: images as they are read, and their class numbers; filled by `setup`.
+        parts: images at their own size, and their class numbers, by part. `setup` fills it.
     """
 
     def __init__(self, *, resolution: int = 32, batch_size: int = 128, workers: int = 0, **kwargs: Any) -> None:
@@ -35,7 +36,7 @@ class Memory(Images):
         self.parts: dict[Part, Labelled] = {}
 
     def read(self) -> tuple[Labelled, Labelled]:
-        """The training part and the held-out part, at any resolution."""
+        """Returns the training part and the held-out part, at any resolution."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
@@ -53,8 +54,8 @@ class Memory(Images):
         return MemoryImages(*self.parts[part], self.resolution)
 
 
-class BundledSet(Memory):
-    """A small set that ships inside a package (`edgebnn.bundled`), a fifth of each class held out."""
+class BundledSet(InMemoryImages):
+    """A small set that a package includes (`edgebnn.bundled`). A fifth of each class is held out."""
 
     NAME: ClassVar[BundledName]
     labels = DIGITS
@@ -78,12 +79,13 @@ class Mnist5k(BundledSet):
     NAME = "mnist5k"
 
 
-class Cifar10(Memory):
-    """CIFAR-10 as torchvision stores it under `root`: 50,000 training and 10,000 test images.
+class Cifar10(InMemoryImages):
+    """CIFAR-10 in torchvision's layout: 50,000 training and 10,000 test images.
 
-    Args (others as for `Memory`):
+    Args:
         root: the folder that holds `cifar-10-batches-py`.
-        download: fetch the data if they are not there.
+        download: whether to download the data if they do not exist.
+        kwargs: arguments of `Images`.
     """
 
     MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -98,7 +100,7 @@ class Cifar10(Memory):
         try:
             if not self.download:
                 return self._read_part(train=True), self._read_part(train=False)
-            # Processes that train together all come here: one fetches, the others then find what it fetched.
+            # All training processes run this. The first one downloads, and the others wait and find the files.
             os.makedirs(self.root, exist_ok=True)
             with FileLock(os.path.join(self.root, ".download.lock")):
                 return self._read_part(train=True), self._read_part(train=False)
@@ -115,7 +117,7 @@ class Cifar10(Memory):
 
 
 class Cifar100(Cifar10):
-    """CIFAR-100, in `cifar-100-python` under `root`; otherwise as `Cifar10`."""
+    """CIFAR-100 in `root/cifar-100-python`. The rest is as for `Cifar10`."""
 
     MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
     NAME = "CIFAR-100"
@@ -123,18 +125,20 @@ class Cifar100(Cifar10):
 
 
 class ImageFolder(Images):
-    """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout, or as lists name them.
+    """Image files as `root/train/CLASS/FILE` and `root/val/CLASS/FILE`, ImageNet's usual layout, or files in lists.
 
-    Classes are numbered in the order of their folders' names: as whole numbers if all of them are, else as text.
+    Classes are numbered in the order of their folders' names. If all names are whole numbers, the order is numeric.
+    Otherwise it is the order of text.
 
-    A training image that cannot be read is replaced by the next, one of an evaluation is left out; `skipped` tells.
-    Evaluation resizes to 256/224 of the resolution and takes the centre.
+    A training image that cannot be read is replaced by the next one. In an evaluation it is left out. `skipped` returns
+    these files. An evaluation resizes the short side to 256/224 of the resolution and takes the centre.
 
-    Args (others as for `Images`):
+    Args:
         root: the folder that holds train/ and val/.
-        train_list: a text file that names the files of train/ to use, with their class numbers
-            (`train.data.folders.read_list`); None takes all, numbered by their folders.
-        val_list: the same of val/.
+        train_list: a text file with the files of train/ to use and their class numbers
+            (`train.data.folders.read_file_list`). None uses all files, numbered by their folders.
+        val_list: the same for val/.
+        kwargs: arguments of `Images`.
     """
 
     def __init__(self, root: str, train_list: str | None = None, val_list: str | None = None, **kwargs: Any) -> None:
@@ -148,7 +152,7 @@ class ImageFolder(Images):
             return
         classes, train = self._read("train", self.train_list)
         others, val = self._read("val", self.val_list, len(classes))
-        # A list of held-out files numbers the classes and need not have them in folders.
+        # A list of held-out files has class numbers, so its files need no class folders.
         if self.val_list is None and classes != others:
             odd = sorted(set(classes) ^ set(others))
             raise UserError(
@@ -156,7 +160,7 @@ class ImageFolder(Images):
                 f"({odd[0]} is in one of them only); give both the same class folders"
                 if self.train_list is None
                 else f"data.train_list {self.train_list} does not number the classes as the folders of {self.root}/val "
-                "do; give data.val_list, too"
+                "do; give data.val_list too"
             )
         if self.subset is not None:
             names = [os.path.basename(path) for path, _ in train]
@@ -170,4 +174,4 @@ class ImageFolder(Images):
 
     def _read(self, part: Part, listed: str | None, classes: int | None = None) -> tuple[list[str], Samples]:
         folder = Path(self.root) / part
-        return scan_classes(folder) if listed is None else read_list(listed, folder, f"data.{part}_list", classes)
+        return scan_classes(folder) if listed is None else read_file_list(listed, folder, f"data.{part}_list", classes)

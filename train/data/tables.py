@@ -1,4 +1,4 @@
-"""Tables of a Hugging Face data set: where they come from, and which of their columns hold images and classes."""
+"""Tables of Hugging Face data sets: loads them, and finds the columns of images and class numbers."""
 
 import sys
 from collections.abc import Callable
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 def load_split(path: str, split: str, config: str | None = None) -> "Dataset":
-    """Returns a split of a data set, or a slice of a split, as a table whose rows are read from disk.
+    """Returns a split or a slice of a split as a table. Its rows are read from disk.
 
     Args:
-        path: as `HuggingFace` has it.
-        split: in the notation of the `datasets` library.
-        config: which configuration of the data set.
+        path: as for `HuggingFace`.
+        split: the split in the notation of the `datasets` library.
+        config: the configuration, for a data set that has several.
 
     Raises:
-        UserError: the library is missing, the data cannot be found or read, or have no such split.
+        UserError: the library is missing, the data cannot be found or read, or there is no such split.
     """
     try:
         import datasets
         from huggingface_hub.utils import logging
     except ImportError:
         raise UserError("data.class_path HuggingFace needs the datasets library; pip install datasets") from None
-    # What went wrong is said below in one line; bars belong on a terminal.
+    # Errors are reported below in one line. Progress bars are for terminals only.
     logging.set_verbosity_error()
     datasets.utils.logging.set_verbosity_error()
     if not sys.stderr.isatty():
@@ -42,9 +42,11 @@ def load_split(path: str, split: str, config: str | None = None) -> "Dataset":
             f"data set {path} is no folder here, and Hugging Face's hub cannot be reached; give the folder of its "
             "Parquet files with data.path, or connect this machine"
         ) from None
-    except Exception as error:  # the library raises whatever a file or a wrong name leads it to
+    except Exception as error:  # the library raises many kinds of errors for a wrong file or name
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"data set {path}, {split}: {reason}; check data.path, data.train and data.val") from None
+        raise UserError(
+            f"data set {path}, {split}: {reason}; check data.path, data.train_split and data.val_split"
+        ) from None
 
 
 def _saved_split(path: str, split: str) -> "Dataset":
@@ -61,31 +63,31 @@ def _saved_split(path: str, split: str) -> "Dataset":
 
 
 def source_name(path: str) -> str:
-    """What a record calls the data: the name on the hub, or the folder's last name."""
+    """Returns the name of the data in records: the name on the hub, or the last part of the folder."""
     return Path(path).resolve().name if Path(path).exists() else path
 
 
 def image_column(table: "Dataset", what: str) -> str:
-    """Returns the name of the one column that can hold images.
+    """Returns the name of the only column that can hold images.
 
     Args:
         table: the table.
-        what: the table and the key that names its column, for messages.
+        what: the table and the key that sets the column, for messages.
 
     Raises:
-        UserError: no column can, or several can.
+        UserError: no column can hold images, or several can.
     """
     return _only(table, _may_be_image, what)
 
 
 def label_column(table: "Dataset", what: str) -> str:
-    """Returns the name of the one column that can hold class numbers; as `image_column`."""
+    """Returns the name of the only column that can hold class numbers. The rest is as for `image_column`."""
     return _only(table, _may_be_label, what)
 
 
 def _only(table: "Dataset", fits: Callable[[Any], bool], what: str) -> str:
     found = [name for name, feature in table.features.items() if fits(feature)]
-    check(len(found) == 1, f"{what} is not plain from the columns {', '.join(table.column_names)}; name one")
+    check(len(found) == 1, f"{what} is not clear from the columns {', '.join(table.column_names)}; name one")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2007: images with several classes each, for the SVMs of `train.evaluation.voc_svm`."""
+"""PASCAL VOC 2007: images with several classes, for the SVMs of `train.evaluation.voc_svm`."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,26 +13,27 @@ from edgebnn.ssl.views import fixed_view
 from .datasets import FileImages
 from .module import Images, Part
 
-MAIN = Path("VOCdevkit", "VOC2007", "ImageSets", "Main")
+IMAGE_SETS = Path("VOCdevkit", "VOC2007", "ImageSets", "Main")
 SPLITS: dict[Part, str] = {"train": "trainval", "val": "test"}
 """VOC's names of the two parts."""
 
 TARGETS = {"1": 1, "0": 0, "-1": -1}
-"""What a class' file says of an image: an object of the class, one that is difficult to see, none."""
+"""Marks in the file of a class: 1 an object of the class, 0 only difficult objects, -1 none."""
 
 
 class Voc2007(Images):
-    """VOC 2007: its trainval images to train on, its test images held out.
+    """VOC 2007. Its trainval images are the training part, and its test images are held out.
 
-    An image may have several classes or none, so the class number that comes with it is the image's own number:
-    `targets` says what is in it. Evaluation sees the whole image, resized without regard to its shape: the short side
-    to 256/224 of the resolution, then both sides to the resolution, as OpenSelfSup has it.
+    An image may have any number of classes. So the class number in a batch is the number of the image, and `targets`
+    has its classes. An evaluation sees the whole image: the short side is resized to 256/224 of the resolution, then
+    both sides to the resolution, as in OpenSelfSup.
 
-    Args (others as for `Images`):
+    Args:
         root: the folder that holds VOCdevkit/VOC2007.
+        kwargs: arguments of `Images`.
 
     Attributes:
-        targets: of each part (images, classes): 1 an object of the class, 0 a difficult one, -1 none.
+        targets: by part, int8 (images, classes): 1 an object of the class, 0 only difficult objects, -1 none.
     """
 
     multi_label: ClassVar[bool] = True
@@ -46,12 +47,14 @@ class Voc2007(Images):
     def setup(self, stage: str | None = None) -> None:
         if self.files:
             return
-        check(self.subset is None, "data.subset counts images by their one class, VOC's have several; leave it out")
-        found = {part: read_targets(Path(self.root) / MAIN, split) for part, split in SPLITS.items()}
+        check(self.subset is None, "data.subset needs images of one class, VOC's images have several; leave it out")
+        found = {part: read_targets(Path(self.root) / IMAGE_SETS, split) for part, split in SPLITS.items()}
         classes = found["train"][0]
         if classes != found["val"][0]:
             odd = sorted(set(classes) ^ set(found["val"][0]))
-            raise UserError(f"{self.root}/{MAIN} lists {odd[0]} for one of trainval and test only; fetch VOC again")
+            raise UserError(
+                f"{self.root}/{IMAGE_SETS} lists {odd[0]} for one of trainval and test only; fetch VOC again"
+            )
         folder = Path(self.root, "VOCdevkit", "VOC2007", "JPEGImages")
         self.labels = tuple(classes)
         for part, (_, names, targets) in found.items():
@@ -68,22 +71,22 @@ class Voc2007(Images):
 
 
 def read_targets(folder: Path, split: str) -> tuple[list[str], list[str], np.ndarray]:
-    """Returns the classes, the images' names, and what the images show, int8 (images, classes), of a split of VOC.
+    """Returns the class names, the image names and the targets, int8 (images, classes), of a split of VOC.
 
     Args:
-        folder: ImageSets/Main, which holds CLASS_SPLIT.txt of every class: an image's name and 1, 0 or -1 a line.
+        folder: ImageSets/Main. It has a file CLASS_SPLIT.txt per class, whose lines are an image name and 1, 0 or -1.
         split: trainval or test.
 
     Raises:
-        UserError: there are no such files, or a line of one is wrong.
+        UserError: there are no such files, or a line is wrong.
     """
-    # A name with a dot in front is macOS's, of what it knows about a file beside it.
+    # macOS writes files with a dot in front, which describe the file beside them.
     paths = sorted(path for path in folder.glob(f"*_{split}.txt") if path.name[0] != ".")
     files = {path.name.removesuffix(f"_{split}.txt"): path for path in paths}
     check(files, f"{folder} has no CLASS_{split}.txt; give the folder that holds VOCdevkit as data.root")
     shown = {name: _read_class(path) for name, path in files.items()}
     names = sorted(set().union(*shown.values()))
-    # An image that a class' file leaves out does not show the class.
+    # An image that the file of a class leaves out does not show the class.
     targets = [[of_class.get(name, -1) for of_class in shown.values()] for name in names]
     return list(files), names, np.array(targets, dtype=np.int8)
 

@@ -1,1 +1,1 @@
-"""What every run needs around a method: optimizers, checkpoints, logs, failures."""
+"""The parts of a run around a method: optimizers, checkpoints, logs, error messages."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind, every file of it whole or absent."""
+"""Callbacks that write the files of a run. Each file is written whole or not at all."""
 
 import time
 from pathlib import Path
@@ -21,16 +21,16 @@ LAST = "last.ckpt"
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt`, all that a run needs to go on: after every epoch, and within epochs as often as asked.
+    """Writes `last.ckpt`, from which a run resumes, after every epoch and within epochs.
 
-    Within an epoch it is written only after an optimiser's step, since accumulated gradients are not kept, and not
-    after the epoch's last batch, since the epoch's end follows. A run that `max_steps` or `max_time` ends within an
-    epoch is saved as one that stands there.
+    Within an epoch it is written only after an optimizer step, because accumulated gradients are not saved. It is not
+    written after the last batch of the epoch, because the end of the epoch follows. A run that `max_steps` or
+    `max_time` ends within an epoch is saved at that step.
 
     Args:
         run: the run folder.
-        minutes: at most about so many minutes of work are lost; None saves by steps and epochs alone.
-        steps: save every so many optimiser steps, too.
+        minutes: minutes between two writes within an epoch. None turns these writes off.
+        steps: optimizer steps between two writes within an epoch. None turns these writes off.
     """
 
     def __init__(self, run: Path, minutes: float | None, steps: int | None) -> None:
@@ -41,7 +41,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved = time.monotonic()
         if trainer.is_global_zero:
-            # A run that was killed while it saved leaves half a file each time.
+            # A run that is killed while it saves leaves a temporary file.
             for name in (LAST, MODEL):
                 for left in self.path.parent.glob(f".{name}.*.part"):
                     left.unlink(missing_ok=True)
@@ -59,11 +59,11 @@ class LastCheckpoint(Checkpoint):
 
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
-        # Lightning's callbacks that stop a run agree on it in all processes first.
+        # Lightning's callbacks stop a run in all processes at the same step.
         ends = step == trainer.max_steps or trainer.fit_loop.epoch_loop.done
         if ends or (self.steps is not None and step % self.steps == 0):
             return True
-        # Clocks differ, so one process decides; asking it costs a wait, so it is not asked at every step.
+        # Clocks differ, so the first process decides. Asking it takes a wait, so it is asked at logged steps only.
         if self.minutes is None or step % log_interval(trainer):
             return False
         return trainer.strategy.broadcast(time.monotonic() - self.saved >= 60 * self.minutes)
@@ -74,7 +74,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def log_interval(trainer: Trainer) -> int:
-    """Optimiser steps between logged ones, 1 or more."""
+    """Returns the number of optimizer steps from one log entry to the next, 1 or more."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return max(1, interval)
 
@@ -84,20 +84,23 @@ def _epoch_is_over(trainer: Trainer) -> bool:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own way writes into the system's temporary folder and moves the file, often across disks."""
+    """Writes checkpoints atomically, into a temporary file in the same folder.
+
+    Lightning's own class uses the system's temporary folder, which is often on another disk.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_path(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # torch's word for a full disk
+            except RuntimeError as error:  # torch raises it when the disk is full
                 raise UserError(f"cannot write {path} ({str(error).splitlines()[0]}); free space and resume") from None
 
 
-class Finite(Callback):
-    """Ends a run whose loss or weights are no numbers, before anything is saved of it.
+class FiniteCheck(Callback):
+    """Ends a run whose loss or weights are not finite, before it saves them.
 
-    The loss is looked at when the step is logged, and at every save: looking costs a GPU a wait.
+    The loss is checked at logged steps and at every save, because each check waits for the GPU.
     """
 
     def __init__(self) -> None:
@@ -107,7 +110,7 @@ class Finite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"].detach()
-        # The first loss that is no number stays; what comes after it is of no interest.
+        # The first loss that is not finite is kept for the message.
         self.loss = loss if self.loss is None else torch.where(self.loss.isfinite(), loss, self.loss)
         if trainer.global_step % log_interval(trainer) == 0:
             self.check_loss(trainer)
@@ -121,12 +124,12 @@ class Finite(Callback):
         bad = [name for name, finite in zip(own, good) if not finite]
         if bad:
             raise UserError(
-                f"{bad[0]} holds values that are no numbers in epoch {trainer.current_epoch}; the last good "
-                "checkpoint stays, go on from it with a lower model.optimizer.lr"
+                f"{bad[0]} holds values that are not finite in epoch {trainer.current_epoch}; the last good "
+                "checkpoint is kept, resume from it with a lower model.optimizer.lr"
             )
 
     def check_loss(self, trainer: Trainer) -> None:
-        """Raises `UserError` if a loss so far was infinite or no number."""
+        """Raises `UserError` if a loss so far was not finite."""
         if self.loss is not None and not self.loss.isfinite():
             raise UserError(
                 f"the loss is {self.loss.item():g} in epoch {trainer.current_epoch}; lower model.optimizer.lr"
@@ -134,9 +137,12 @@ class Finite(Callback):
 
 
 class SaveModel(Callback):
-    """Writes `model.safetensors` with every checkpoint.
+    """Writes `model.safetensors` with every checkpoint, and adds the configuration to the checkpoint as "config".
 
-    The checkpoint carries the configuration too, under "config".
+    Args:
+        run: the run folder.
+        name: the model's name.
+        config: the text of `config.yaml`.
     """
 
     def __init__(self, run: Path, name: str, config: str) -> None:
@@ -149,4 +155,4 @@ class SaveModel(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         info = ModelInfo(self.name, data.resolution, data.mean, data.std, data.labels)
         network: Any = pl_module.network
-        checkpoints.save(self.run / MODEL, network, info)
+        checkpoints.save_checkpoint(self.run / MODEL, network, info)

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, as one line: the thing, then the remedy."""
+"""Turns errors of a run into one line: the thing, what is wrong, what to do."""
 
 import errno
 import logging
@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from edgebnn.errors import UserError
 
 from ..data.loader import worker_error
-from ..parallel.launch import SisterError, place
+from ..parallel.launch import OtherProcessError, process_place
 
-HARMLESS = (
+HARMLESS_WARNINGS = (
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*you defined a `validation_step`.*",
@@ -29,24 +29,29 @@ HARMLESS = (
     ".*module\\(s\\) in eval mode at the start of training.*",
     ".*Trying to infer the `batch_size`.*",
     ".*The `srun` command is available on your system but is not used.*",
-    # Of ImageNet's files some have; what is wanted of them is their pixels.
+    # Some of ImageNet's files have it. Only their pixels are used.
     ".*[Cc]orrupt EXIF data.*",
-    # A 1x1 kernel's memory may be called channels_last or not: it is the same.
+    # A 1x1 kernel has the same memory layout in channels_last and in channels first.
     "(?s).*Grad strides do not match bucket view strides.*",
     ".*It is recommended to use .*sync_dist=True.*",
 )
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SISTER = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|store->get|TCPStore", re.DOTALL)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOST_PROCESS = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset)|[Bb]roken pipe|store->get|TCPStore", re.DOTALL)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns what a configuration, a machine or a sister process can do into `UserError`, and keeps hints quiet."""
-    # The latter two are the same library under its other names, which lightly imports and which then speaks for both.
+    """Turns errors of the configuration, the machine or another process into `UserError`, and hides harmless warnings.
+
+    Raises:
+        UserError: an error that the user can correct.
+        OtherProcessError: another process of the run ended first.
+    """
+    # The last two are the same library under its older names. lightly imports them, and they log the same messages.
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in HARMLESS:
+        for message in HARMLESS_WARNINGS:
             warnings.filterwarnings("ignore", message)
         try:
             yield
@@ -58,19 +63,19 @@ def one_line_errors() -> Iterator[None]:
                 "trainer.precision bf16-mixed"
             ) from None
         except OSError as error:
-            if error.errno not in DISK:
+            if error.errno not in DISK_ERRORS:
                 raise
             raise UserError(
-                f"no room left on the disk ({error.strerror}); free some and go on with --ckpt_path RUN/last.ckpt"
+                f"no space left on the disk ({error.strerror}); free some and resume with --ckpt_path RUN/last.ckpt"
             ) from None
         except RuntimeError as error:
             if (died := worker_error(error)) is not None:
                 raise died from None
-            # What the others see when a process ends depends on the backend; their launcher ends them soon. Should all
-            # of them see it, as when the network between them fails, what it says is all there is.
-            if place() is not None and SISTER.search(str(error)):
+            # When a process ends, the others see an error that depends on the backend, and their launcher soon ends
+            # them. If the network between them fails, all of them see this error, and no other message appears.
+            if process_place() is not None and LOST_PROCESS.search(str(error)):
                 said = str(error).strip().splitlines()[0]
-                raise SisterError(
+                raise OtherProcessError(
                     f"another process of the run has ended or cannot be reached ({said}); if no other line says why, "
                     "look at the network between the machines"
                 ) from None

@@ -1,6 +1,6 @@
-"""What a run tells about itself while it trains: collapse, flips of binary weights, speed, memory.
+"""Callbacks that log a training: collapse of the outputs, flips of binary weights, speed, memory.
 
-All of it is computed at logged steps only. Values are those of all processes together.
+All values are computed at logged steps only, over all processes.
 """
 
 import sys
@@ -21,21 +21,27 @@ from ..parallel.distributed import gather, world_size
 from .callbacks import log_interval
 
 COLLAPSED = 0.05
-"""Spread under which outputs say next to nothing about their images."""
+"""Below this spread, outputs contain almost nothing about their images."""
 
 
-def spread(outputs: Tensor) -> Tensor:
-    """How far the directions of outputs (N, D) are spread (Chen and He, CVPR 2021, section 4.1), a scalar.
+def output_spread(outputs: Tensor) -> Tensor:
+    """Returns how far apart the outputs of different images point (Chen and He, CVPR 2021, section 4.1).
 
-    The standard deviation of every dimension of the outputs at length 1, averaged over dimensions, times sqrt(D):
-    1 for directions all over the sphere, 0 where all images give one direction.
+    It is the standard deviation of each dimension of the normalised outputs, averaged over the dimensions, times
+    sqrt(D). It is 1 if the directions cover the whole sphere, and 0 if all images have one direction.
+
+    Args:
+        outputs: outputs of the network (N, D).
+
+    Returns:
+        A scalar.
     """
     unit = F.normalize(outputs.float(), dim=1)
     return unit.std(dim=0, correction=0).mean() * unit.shape[1] ** 0.5
 
 
 def binary_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights behind the binary convolutions of `network`, by the name of their layer."""
+    """Returns the real-valued weights behind the binary convolutions, by layer name."""
     return {
         name: module.weight
         for name, module in network.named_modules()
@@ -44,17 +50,17 @@ def binary_weights(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def is_logged(trainer: Trainer, step: int) -> bool:
-    """Whether the metrics after so many optimiser steps are logged."""
+    """Returns whether the metrics of this optimizer step are logged."""
     return step % log_interval(trainer) == 0
 
 
 def has_stepped(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether the optimiser has taken its step with this batch, rather than waiting for more of them."""
+    """Returns whether an optimizer step followed this batch. Otherwise more batches are accumulated."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
-class Spread(Callback):
-    """Logs `train/spread` of the network's outputs over the whole batch, and warns when they collapse."""
+class OutputSpread(Callback):
+    """Logs `train/spread` of the network's outputs over the whole batch, and warns if they collapse."""
 
     def __init__(self) -> None:
         self.outputs: Tensor | None = None
@@ -64,7 +70,7 @@ class Spread(Callback):
         network: Any = pl_module.network
 
         def keep(module: nn.Module, inputs: Any, outputs: Tensor) -> None:
-            # The first view of a step is enough.
+            # The first view of a step is measured.
             if self.outputs is None and module.training and is_logged(trainer, trainer.global_step + 1):
                 self.outputs = outputs.detach()
 
@@ -77,25 +83,28 @@ class Spread(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         found, self.outputs = self.outputs, None
-        # Of accumulated batches the last is looked at.
+        # The last of the accumulated batches is measured.
         if found is None or not has_stepped(trainer, batch_idx):
             return
-        value = spread(gather(found))
+        value = output_spread(gather(found))
         pl_module.log("train/spread", value)
         if getattr(pl_module, "may_collapse", True) and not self.warned and float(value) < COLLAPSED:
             self.warned = True
             if trainer.is_global_zero:
                 print(
                     f"warning: outputs have nearly collapsed at step {trainer.global_step}: their spread is "
-                    f"{float(value):.3f} (1: all over the sphere, 0: all equal); lower model.optimizer.lr, or look at "
-                    "the loss's temperature and the augmentation",
+                    f"{float(value):.3f} (1: all directions, 0: all equal); lower model.optimizer.lr, or check the "
+                    "loss's temperature and the augmentation",
                     file=sys.stderr,
                     flush=True,
                 )
 
 
-class Flips(Callback):
-    """Logs `train/flips`: the share of binary weights whose sign the logged step changed; by layer to TensorBoard."""
+class WeightFlips(Callback):
+    """Logs `train/flips`: the share of binary weights whose sign the logged step changed.
+
+    TensorBoard also gets the share of each layer.
+    """
 
     def __init__(self) -> None:
         self.signs: dict[str, Tensor] = {}
@@ -123,9 +132,9 @@ class Flips(Callback):
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_s` over all processes since the last logged step, and on GPUs the peak of memory.
+    """Logs `train/images_per_s` of all processes since the last log entry, and on GPUs the peak memory.
 
-    Time between epochs, of validation and of saving does not count.
+    Time between epochs, for validation and for saving is left out.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Going on where a run stopped: whether it still is the same run."""
+"""Checks that a resumed run has the same configuration as the run that stopped."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from edgebnn.errors import UserError
 from edgebnn.files import existing_file
 
 from .callbacks import LAST
+from .renamed_keys import flatten_config, with_current_keys
 
-DECIDES = (
+DECIDING_KEYS = (
     "seed_everything",
     "model.",
     "data.",
@@ -29,61 +30,75 @@ DECIDES = (
         )
     ),
 )
-"""Keys, or the starts of keys, that decide what a run learns."""
+"""Keys, or starts of keys, that decide what a run learns."""
 
-FREE = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
-"""Keys among them that only say how it gets there."""
+NOT_DECIDING_KEYS = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
+"""Keys among them that do not change what a run learns."""
 
-NEW = {"data.init_args.drop_last": True, "model.init_args.initial": "kaiming"}
-"""Keys that runs of older versions do not have, and the values that those runs went by."""
+ADDED_KEYS = {"data.init_args.drop_last": True, "model.init_args.weight_init": "kaiming"}
+"""Keys that older versions did not have, and the values that these versions used."""
 
 
-OWN = ("train.", "edgebnn.train.")
-"""How the modules of this program are called, by older versions and now."""
+OWN_MODULES = ("train.", "edgebnn.train.")
+"""Starts of the names of edgebnn's own modules, in older versions and now."""
 
 
 def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: int) -> None:
-    """Raises `UserError` unless the run folder is unused, or `start` is a checkpoint of the same run.
+    """Checks that the run folder is unused, or that `start` is a checkpoint of the same run.
 
     Args:
         run: the run folder.
-        start: `ckpt_path`.
+        start: the value of `ckpt_path`.
         config: the whole configuration, as nested dictionaries.
-        max_steps: `trainer.max_steps`; -1 for none.
+        max_steps: the value of `trainer.max_steps`. -1 for no limit.
+
+    Raises:
+        UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another
+            configuration, or has already taken `max_steps` steps.
     """
     if start is None:
         last = Path(run) / LAST
         if last.exists():
-            raise UserError(f"{run} holds a run already; give --ckpt_path {last} to go on, or another folder as --run")
+            raise UserError(
+                f"{run} holds a run already; give --ckpt_path {last} to resume it, or another folder as --run"
+            )
         return
     existing_file(start, "ckpt_path")
     damaged = UserError(f"ckpt_path {start} is damaged or no last.ckpt of a run; delete it and start the run anew")
     try:
         found = torch.load(start, map_location="meta", weights_only=True)
-        was = flat(yaml.safe_load(found["config"])) if "config" in found else {}
+        was = flatten_config(yaml.safe_load(found["config"])) if "config" in found else {}
         complete = found.keys() >= {"state_dict", "loops", "optimizer_states", "global_step"}
-    except Exception:  # torch.load raises whatever the bytes lead it to
+    except Exception:  # torch.load raises many kinds of errors on damaged files
         raise damaged from None
     if not complete:
         raise damaged
-    now = flat(config)
-    changed = {key: shown for key, shown in differences(was, now).items() if decides(key)}
+    now = flatten_config(config)
+    changed = {key: shown for key, shown in config_differences(was, now).items() if decides_result(key)}
     if was and changed:
         shown = ", ".join(changed.values())
-        raise UserError(f"ckpt_path {start} is of a run with another {shown}; give it the same, or start a new run")
+        raise UserError(
+            f"ckpt_path {start} belongs to a run with another {shown}; give it the same, or start a new run"
+        )
     if 0 <= max_steps <= found["global_step"]:
         raise UserError(
             f"ckpt_path {start} has taken {found['global_step']} steps, trainer.max_steps ends at {max_steps}; raise it"
         )
 
 
-def differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    """Returns the keys whose values differ between two flat configurations, in order, each with words that say how.
+def config_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """Returns the keys whose values differ between two flat configurations, with both values in words.
 
-    A configuration that an older version wrote lacks the keys in `NEW`, and means their values. It may name a class
-    where the class lay then: `train.distill.Distill` is `edgebnn.train.methods.distill.Distill`.
+    An older version may have stored a key under its old name (`train.engine.renamed_keys`), may lack the keys in
+    `ADDED_KEYS`, and may name a class by its old module: `train.distill.Distill` is
+    `edgebnn.train.methods.distill.Distill`.
+
+    Args:
+        was: the values of the earlier run by dotted key.
+        now: the values of this run by dotted key.
     """
-    meant = {key: value for key, value in NEW.items() if key in was or key in now}
+    was = with_current_keys(was, known=now.keys())
+    meant = {key: value for key, value in ADDED_KEYS.items() if key in was or key in now}
     was, now = meant | was, meant | now
     return {
         key: f"{key} (was {was.get(key)}, is {now.get(key)})"
@@ -93,21 +108,10 @@ def differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
 
 
 def _without_module(key: str, value: Any) -> Any:
-    own = key.endswith("class_path") and isinstance(value, str) and value.startswith(OWN)
+    own = key.endswith("class_path") and isinstance(value, str) and value.startswith(OWN_MODULES)
     return value.rpartition(".")[2] if own else value
 
 
-def decides(key: str) -> bool:
-    """Whether the value of a configuration's key decides what a run learns."""
-    return key.startswith(DECIDES) and key not in FREE
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested dictionaries by their dotted keys."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config}
-    return {
-        name: leaf
-        for key, value in config.items()
-        for name, leaf in flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
+def decides_result(key: str) -> bool:
+    """Returns whether this key of a configuration decides what a run learns."""
+    return key.startswith(DECIDING_KEYS) and key not in NOT_DECIDING_KEYS

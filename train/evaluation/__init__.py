@@ -1,1 +1,1 @@
-"""How good a trained network's features are."""
+"""Measures the features and classifiers of trained networks."""

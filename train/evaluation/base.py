@@ -1,4 +1,4 @@
-"""What every evaluation shares: the network it looks at, and what its record says."""
+"""The base class of evaluations: loads the network to measure, and describes it in records."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,31 +20,30 @@ from ..data.datasets import Batch
 from ..data.sources import Images
 from ..engine.callbacks import CONFIG
 from ..engine.optim import OptimizerConfig
-from ..methods.base import match_normalisation
-from ..methods.measured import Counted, Measured, check_single_label, described_data
+from ..methods.measured import ClassifyingMethod, MeasuringMethod, check_single_label, describe_data
 from ..methods.published import load_network
 from ..methods.student import Student
 
-MEASURED = 10_000
-"""Training images from which an untrained network's BatchNorm statistics are taken."""
+BATCHNORM_IMAGES = 10_000
+"""Number of training images from which an untrained network's BatchNorm statistics are measured."""
 
 
-class Evaluation(Measured):
-    """Measures the accuracy that a network's features give.
+class Evaluation(MeasuringMethod):
+    """Measures the accuracy that is possible with a network's features.
 
-    The baseline that shows what training gave is the same shape with random weights: `checkpoint: null`
-    and a `student`. Random features are only comparable if normalised, so BatchNorm's statistics (and
-    nothing else) are taken from the first `MEASURED` training images.
+    The untrained baseline shows what the pretraining gained. It has the same shape and random weights: `checkpoint:
+    null` and a `student`. Random features are only comparable if they are normalised. So the BatchNorm statistics, and
+    nothing else, are measured on the first `BATCHNORM_IMAGES` training images.
 
     Args:
-        checkpoint: the network to evaluate, of any kind and precision; null for the untrained baseline.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
         student: shape of the untrained network.
-        optimizer: of what the evaluation trains.
+        optimizer: optimizer of what the evaluation trains.
         method: how the network was trained, for the record.
-        checkpoint_hints: what the checkpoint, if it is a published file, does not say (docs/reference/checkpoints.md).
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
 
     Attributes:
-        found: the checkpoint; None for the untrained baseline.
+        found: the loaded checkpoint. None for the untrained baseline.
     """
 
     found: checkpoints.Checkpoint | None = None
@@ -64,10 +63,15 @@ class Evaluation(Measured):
         self.method = method
 
     def backbone(self, data: Images) -> Network:
-        """The network to evaluate, in eval.
+        """Returns the network to evaluate, in eval mode.
+
+        It tells the data the normalisation that the network needs.
+
+        Args:
+            data: the images, after `setup`.
 
         Raises:
-            UserError: there is none or there are two, it cannot be read, or it does not fit the data.
+            UserError: there is no network or there are two, it cannot be read, or it does not fit the data.
         """
         if (self.checkpoint is None) == (self.student is None):
             raise UserError("an evaluation takes a checkpoint or an untrained student; give one of the two")
@@ -76,28 +80,28 @@ class Evaluation(Measured):
             self.found = None
             network = self.student.with_head(())
             network.check_resolution(data.resolution)
-            measure_norms(network, data.fixed_train_dataloader(shuffled=True))
+            measure_batchnorms(network, data.fixed_train_dataloader(shuffled=True))
             return network
         self.found = load_network(
             str(self.checkpoint), data, what="checkpoint", key="checkpoint", hints=self.checkpoint_hints
         )
         self.found.model.check_resolution(data.resolution)
-        match_normalisation(self.found.info, data, f"checkpoint {self.checkpoint}")
+        data.use_normalisation(self.found.info, needed_by=f"checkpoint {self.checkpoint}")
         return self.found.model
 
     def check_classes(self, data: Images) -> None:
-        """Raises `UserError` unless the data have classes that can be measured."""
+        """Raises `UserError` if an accuracy on the classes of the data cannot be measured."""
         check_single_label(data)
         if len(data.labels) < 2:
             raise UserError(f"the data have {len(data.labels)} class; an accuracy needs two or more")
         counts = images_of_classes(data)
         if not counts.min():
             raise UserError(
-                f"class {data.labels[counts.argmin()]} has no training image; mend data.subset or data.root"
+                f"class {data.labels[counts.argmin()]} has no training image; correct data.subset or data.root"
             )
 
     def origin(self) -> dict[str, Any]:
-        """What a record says of the network that was evaluated."""
+        """Returns the part of a record's context that describes the evaluated network."""
         untrained = self.checkpoint is None
         facts: dict[str, Any] = {
             "method": "untrained" if untrained else self.method,
@@ -110,8 +114,11 @@ class Evaluation(Measured):
         return facts
 
 
-class Classification(Counted, Evaluation):
-    """Trains a classifier on labels, and counts its right answers. A subclass builds `network` and names `protocol`."""
+class Classification(ClassifyingMethod, Evaluation):
+    """Trains a classifier on labels and counts its correct answers.
+
+    A subclass builds `network` and sets `protocol`.
+    """
 
     takes_partial: ClassVar[bool] = True
 
@@ -126,39 +133,42 @@ class Classification(Counted, Evaluation):
 
 
 def images_of_classes(data: Images) -> np.ndarray:
-    """Training images of every class, (classes,), as whole numbers."""
+    """Returns the number of training images of each class (classes,)."""
     return np.bincount(data.images("train").class_numbers(), minlength=len(data.labels))
 
 
 def pretraining_data(checkpoint: str) -> str | None:
-    """The data a checkpoint of ours was trained on, from the configuration beside it; None if that does not tell."""
+    """Returns the name of the data that one of our checkpoints was trained on.
+
+    It is read from the configuration beside the checkpoint. Returns None if there is no such configuration.
+    """
     try:
         chosen = yaml.safe_load((Path(checkpoint).parent / CONFIG).read_text(encoding="utf-8"))["data"]
-        return described_data(chosen["class_path"].split(".")[-1], chosen["init_args"])
+        return describe_data(chosen["class_path"].split(".")[-1], chosen["init_args"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
 
 
 @torch.no_grad()
-def measure_norms(network: Network, batches: Iterable[Batch]) -> None:
-    """Sets BatchNorm's running statistics to their averages over the first batches; no weight moves.
+def measure_batchnorms(network: Network, batches: Iterable[Batch]) -> None:
+    """Sets BatchNorm's running statistics to their averages over the first batches. It changes no weight.
 
     Args:
-        network: left in eval.
-        batches: training images seen as in evaluation; those beyond `MEASURED` are not looked at.
+        network: the network. It is in eval mode afterwards.
+        batches: training images as an evaluation sees them. Only the first `BATCHNORM_IMAGES` images are used.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     network.train()
     for norm in norms:
         norm.reset_running_stats()
-        # None is torch's word for a plain average over all batches.
+        # With None, torch computes a plain average over all batches.
         norm.momentum = None
     seen = 0
     for (images,), _ in batches:
         network.features(images)
         seen += len(images)
-        if seen >= MEASURED:
+        if seen >= BATCHNORM_IMAGES:
             break
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum

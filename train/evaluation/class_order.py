@@ -1,4 +1,4 @@
-"""Which output of a network stands for which class of the data."""
+"""Matches the outputs of a network with the classes of the data."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -15,10 +15,10 @@ class ClassOrder(NamedTuple):
     """How the classes of the data were matched with the outputs of a network.
 
     Attributes:
-        outputs: the number of the output that stands for each class of the data, (classes,).
-        by: "name" where the network's class names are those of the data, "number" where the n-th class of the data is
-            taken to be output n.
-        warning: what the user should know, in one line; empty where there is nothing.
+        outputs: number of the output of each class of the data (classes,).
+        by: "name" if the network and the data have the same class names. "number" if class n of the data was matched
+            with output n.
+        warning: one line for the user, or empty.
     """
 
     outputs: Tensor
@@ -27,11 +27,11 @@ class ClassOrder(NamedTuple):
 
 
 def match_classes(classifier: Classifier, classes: Sequence[str], data: str) -> ClassOrder:
-    """Returns the order of the data's classes among the outputs of the network.
+    """Returns the output of each class of the data.
 
     Args:
-        classifier: the network; a network that knows no class names takes those of the data in their order.
-        classes: names of the data's classes in the order of their numbers.
+        classifier: the network. A network without class names takes the classes in their order.
+        classes: class names of the data in the order of their numbers.
         data: the data, for messages.
 
     Raises:
@@ -50,9 +50,9 @@ def match_classes(classifier: Classifier, classes: Sequence[str], data: str) -> 
     if labels and set(labels) == set(classes):
         number = {label: output for output, label in enumerate(labels)}
         return ClassOrder(torch.tensor([number[name] for name in classes]), "name")
-    # Names may be written in two ways ("n01440764" and "tench"), so other names are no error.
+    # A class may have two names ("n01440764" and "tench"), so different names are no error.
     first = next((pair for pair in zip(labels, classes) if pair[0] != pair[1]), None)
     warning = first and (
-        f"{path} names its classes otherwise than {data} ('{first[0]}', '{first[1]}'); they are matched by their order"
+        f"{path} and {data} name the classes differently ('{first[0]}', '{first[1]}'); they are matched by their order"
     )
     return ClassOrder(torch.arange(outputs), "number", warning or "")

@@ -1,4 +1,4 @@
-"""A network that answers with a score for each class: a checkpoint in PyTorch, or an exported file in its runtime."""
+"""Runs networks with their own classifiers: a checkpoint in PyTorch, or an exported file in its runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ from edgebnn.hints import NO_HINTS, Hints
 from edgebnn.nn.packed import torch_convolutions
 
 CPU_PIXELS = 16 * 224 * 224
-"""Pixels in a batch on which torch is fastest on a CPU. A batch of 64 images at 224x224 takes a third longer."""
+"""Pixels of the batch at which torch is fastest on a CPU. With 64 images at 224x224, an image takes a third longer."""
 
 EXPORT_PIXELS = 4 * 224 * 224
-"""The same for exported files with a free batch size. At 16 images at 224x224 the portable file takes twice as long."""
+"""The same for exported files with a free batch size. With 16 images at 224x224, an image takes twice as long."""
 
 LARGEST_BATCH = 256
 
@@ -29,17 +29,17 @@ RUN_LINEAR = "run a linear evaluation first (train/configs/linear.yaml) and eval
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A network with a classifier of its own, ready to run.
+    """A network with its own classifier, ready to run.
 
     Attributes:
         path: the file.
-        info: the name, resolution, normalisation and labels of the network.
-        outputs: scores per image.
-        batch: images in one run.
-        projects: whether the outputs look like a pretraining's projection: more than one linear layer gives them.
-        described_by: what a record says about the file and about the runtime that runs it.
+        info: name, resolution, normalisation and labels of the network.
+        outputs: number of scores per image.
+        batch: images per run.
+        projects: whether the head looks like a projection of pretraining: it has more than one linear layer.
+        described_by: the entries of a record about the file and the runtime.
         runner: the runtime in a few words, for tables.
-        scores: returns the scores (N, outputs) of normalised images (N, 3, resolution, resolution), both float32 on
+        scores: returns the scores (N, outputs) of normalised images (N, 3, resolution, resolution). Both are float32 on
             the CPU.
     """
 
@@ -53,17 +53,17 @@ class Classifier:
     scores: Callable[[Tensor], Tensor]
 
 
-def from_checkpoint(
+def classifier_from_checkpoint(
     path: str, loaded: Checkpoint, *, device: torch.device, threads: int, batch: int | None = None
 ) -> Classifier:
-    """Returns the classifier that a checkpoint holds, run by PyTorch.
+    """Returns the classifier in a checkpoint. PyTorch runs it.
 
     Args:
         path: the file.
-        loaded: what was read from it; its network moves to the device.
-        device: where it runs.
-        threads: threads that torch may use, in this whole process.
-        batch: images in one run; None for a number that suits the resolution.
+        loaded: the loaded checkpoint. Its network moves to the device.
+        device: the device to run on.
+        threads: number of torch's threads, in this whole process.
+        batch: images per run. None for a number that suits the resolution.
 
     Raises:
         UserError: the network has no classifier, or cannot take images of its resolution.
@@ -78,8 +78,8 @@ def from_checkpoint(
     network.to(memory_format=torch.channels_last)
     at_once = batch or (LARGEST_BATCH if device.type == "cuda" else _fitting(CPU_PIXELS, info))
 
-    # TF32 rounds the scales of the binary weights to 11 bits, which moves values across thresholds. And on a CPU torch
-    # computes the convolutions, lest an exported file's kernels be compared with themselves.
+    # TF32 rounds the scales of the binary weights to 11 bits, and values then cross thresholds. On a CPU, torch
+    # computes the convolutions. Our own kernels would otherwise be compared with themselves in an exported file.
     @torch.inference_mode()
     def scores(images: Tensor) -> Tensor:
         try:
@@ -110,13 +110,13 @@ def from_checkpoint(
     )
 
 
-def from_export(model: runtime.Model, *, batch: int | None = None, hints: Hints = NO_HINTS) -> Classifier:
-    """Returns the classifier that an exported file holds, run by the runtime of its format.
+def classifier_from_export(model: runtime.Model, *, batch: int | None = None, hints: Hints = NO_HINTS) -> Classifier:
+    """Returns the classifier in an exported file. The runtime of its format runs it.
 
     Args:
         model: the loaded file.
-        batch: images in one run, where the file leaves that free; None for a number that suits the resolution.
-        hints: resolution and normalisation, where the file does not say them.
+        batch: images per run, if the file has a free batch size. None for a number that suits the resolution.
+        hints: resolution and normalisation, if the file does not say them.
 
     Raises:
         UserError: the file takes no RGB images, contradicts the hints, or cannot run.
@@ -125,7 +125,7 @@ def from_export(model: runtime.Model, *, batch: int | None = None, hints: Hints 
     given = {name: value for name in ("resolution", "mean", "std") if (value := getattr(hints, name)) is not None}
     for name, value in given.items() if model.described else ():
         said = getattr(model.info, name)
-        check(said == value, f"model {model.path} says that its {name} is {said}, not {value}; leave the {name} out")
+        check(said == value, f"model {model.path} says that its {name} is {said}, not {value}; leave out the {name}")
     model = replace(model, info=replace(model.info, **given))
     outputs = model.run(np.zeros((model.batch or 1, *model.image_shape), np.float32)).shape[1]
     at_once = model.batch or batch or _fitting(EXPORT_PIXELS, model.info)
@@ -159,7 +159,7 @@ def _fitting(pixels: int, info: ModelInfo) -> int:
 
 
 def _run_whole_batch(model: runtime.Model, images: np.ndarray) -> np.ndarray:
-    """Runs the model; the last images may be fewer than a fixed batch, which copies of the last one then fill."""
+    """Returns the scores of the images. Copies of the last image fill a batch that the file fixes."""
     count = len(images)
     missing = -count % (model.batch or 1)
     return model.run(np.concatenate([images, images[-1:].repeat(missing, axis=0)]) if missing else images)[:count]

@@ -1,4 +1,4 @@
-"""Evaluations that train no network: frozen pooled features of both parts, and what is made of them."""
+"""The base class of evaluations that train no network: they use the frozen, pooled features of both parts."""
 
 from typing import ClassVar
 
@@ -14,14 +14,14 @@ from ..parallel.distributed import gather, world_size
 from .base import Evaluation
 
 Features = tuple[Tensor, Tensor]
-"""Pooled features (N, num_features), float32, each of length 1, and class numbers (N,)."""
+"""Pooled features (N, num_features), float32 and of length 1, and class numbers (N,)."""
 
 
 class FeatureEvaluation(Evaluation):
     """Computes the features of the training part and of the held-out part once, without augmentation.
 
-    A subclass writes `measure`. With several processes each computes its share of the images, and all of
-    them then have all features, in the images' order.
+    A subclass implements `measure`. Each of several processes computes the features of its part of the images. Then all
+    processes get all features, in the order of the images.
     """
 
     trains: ClassVar[bool] = False
@@ -30,42 +30,47 @@ class FeatureEvaluation(Evaluation):
         self.network = self.backbone(data).requires_grad_(False)
 
     def measure(self, train: Features, val: Features) -> None:
-        """Works out what `records` gives."""
+        """Measures the results that `records` returns.
+
+        Args:
+            train: features of the training part.
+            val: features of the held-out part.
+        """
         raise NotImplementedError
 
     def on_validation_epoch_start(self) -> None:
         self.held_out: list[Features] = []
 
     def validation_step(self, batch: Batch) -> None:
-        self.held_out.append(features(self.network, batch))
+        self.held_out.append(compute_features(self.network, batch))
 
     def on_validation_epoch_end(self) -> None:
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         to_device = self.trainer.strategy.batch_to_device
         with self.trainer.precision_plugin.val_step_context():
-            # No name holds the batches' features: of ImageNet they are gigabytes, and are here twice already.
-            train = together(
-                [features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()],
+            # No variable holds the batches' features, so they are freed. ImageNet's take gigabytes.
+            train = merge_features(
+                [compute_features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()],
                 data.count("train"),
             )
-        self.measure(train, together(self.held_out, data.count("val")))
+        self.measure(train, merge_features(self.held_out, data.count("val")))
 
 
 @torch.no_grad()
-def features(network: Network, batch: Batch) -> Features:
-    """Features of one batch."""
+def compute_features(network: Network, batch: Batch) -> Features:
+    """Returns the features of one batch."""
     (images,), labels = batch
     return F.normalize(network.features(images).float()), labels
 
 
-def together(parts: list[Features], count: int) -> Features:
-    """The features from the batches of every process, in the images' order.
+def merge_features(parts: list[Features], count: int) -> Features:
+    """Returns the features of all processes in the order of the images.
 
     Process r of w has the images r, r + w, r + 2 w ... (`train.data.order.evaluation_batches`).
 
     Args:
-        parts: of this process.
-        count: number of images there are; fewer features come back if broken ones were left out.
+        parts: the batches' features of this process.
+        count: number of all images. Fewer features are returned if images could not be read.
     """
     rows, labels = (torch.cat(tensors) for tensors in zip(*parts))
     if world_size() == 1:
@@ -76,6 +81,9 @@ def together(parts: list[Features], count: int) -> Features:
 
 
 def _interleaved(mine: Tensor, most: int) -> Tensor:
-    """Row i of every process in the order of the ranks, then row i + 1, up to `most`; short ones end with -1."""
+    """Returns row 0 of every process in the order of the ranks, then row 1, up to row `most` - 1.
+
+    Missing rows of a process are filled with -1.
+    """
     padded = torch.cat([mine, mine.new_full((most - len(mine), *mine.shape[1:]), -1)])
     return gather(padded).unflatten(0, (world_size(), most)).transpose(0, 1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the whole network trained on labels, on a share of them in semi-supervised evaluation."""
+"""Fine-tuning: trains the whole network on labels. Semi-supervised evaluation uses a share of the labels."""
 
 from collections.abc import Iterable
 
@@ -19,15 +19,17 @@ SGD = OptimizerConfig(name="sgd", lr=0.01, weight_decay=1e-4, schedule="steps", 
 class FineTune(Classification):
     """Trains a pretrained network and a new classifier on labels.
 
-    Every parameter moves, and BatchNorm's statistics with them; what is binary in the network stays
-    binary. With `data.subset` the labels of a share of every class are used: the semi-supervised
-    protocol of 1 % and 10 % (Zhai et al., ICCV 2019; the settings are OpenSelfSup's, on which BURN's
-    code builds).
+    All parameters and BatchNorm statistics change. Binary weights and activations stay binary. With `data.subset` a
+    share of each class's labels is used: the semi-supervised protocol with 1% and 10% (Zhai et al., ICCV 2019). The
+    settings are OpenSelfSup's, on which BURN's code builds.
 
     Args:
-        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
-        optimizer: SGD 0.01, momentum 0.9, weight decay 1e-4, a fifth of it from epoch 12 and again from 16.
-        head_lr: factor on the classifier's learning rate.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
+        optimizer: the default is SGD 0.01, momentum 0.9, weight decay 1e-4, times 0.2 at epochs 12 and 16.
+        head_lr_factor: factor on the classifier's learning rate.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "fine-tuned"
@@ -37,19 +39,19 @@ class FineTune(Classification):
         checkpoint: str | None = None,
         student: Student | None = None,
         optimizer: OptimizerConfig = SGD,
-        head_lr: float = 10.0,
+        head_lr_factor: float = 10.0,
         method: str = "unknown",
         checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(checkpoint, student, optimizer, method, checkpoint_hints)
-        self.head_lr = head_lr
+        self.head_lr_factor = head_lr_factor
 
     def prepare(self, data: Images) -> None:
-        if not self.head_lr > 0:
-            raise UserError(f"head_lr {self.head_lr} is no factor on the learning rate; give more than 0")
+        if not self.head_lr_factor > 0:
+            raise UserError(f"head_lr_factor {self.head_lr_factor} is not positive; give more than 0")
         self.network = with_classifier(self.backbone(data), len(data.labels))
 
     def trained(self) -> Iterable[nn.Parameter | Group]:
         head = list(self.network.head.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("head.")]
-        return [{"params": rest}, {"params": head, "lr": self.head_lr * self.optimizer_config.lr}]
+        return [{"params": rest}, {"params": head, "lr": self.head_lr_factor * self.optimizer_config.lr}]

@@ -10,24 +10,27 @@ from edgebnn.records import Record
 
 from ..data.module import Images
 from ..engine.optim import OptimizerConfig
-from ..methods.measured import accuracies, right_answers
+from ..methods.measured import accuracies, count_correct
 from ..methods.student import Student
 from .features import FeatureEvaluation, Features
 
 FLOATS = 1 << 27
-"""Numbers that a chunk of queries may take besides the bank: half a gigabyte."""
+"""Floats that a chunk of queries may use beside the bank: half a gigabyte."""
 
 
 class KNN(FeatureEvaluation):
     """Classifies a held-out image by the votes of its k nearest training images.
 
-    Nearness is the cosine similarity s of pooled features, a neighbour's vote exp(s / T). Nothing is
-    trained, so the accuracy has no setting but k and T.
+    Nearness is the cosine similarity s of the pooled features. A neighbour's vote is exp(s / T). Nothing is trained, so
+    k and T are the only settings.
 
     Args:
-        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
-        k: number of neighbours; Wu et al. take 200 on ImageNet, a small data set wants fewer.
-        temperature: T.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
+        k: number of neighbours. Wu et al. use 200 on ImageNet. A small data set needs fewer.
+        temperature: T of the votes.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     def __init__(
@@ -58,19 +61,27 @@ class KNN(FeatureEvaluation):
 
 
 def knn_accuracies(train: Features, val: Features, classes: int, k: int, temperature: float) -> dict[str, float]:
-    """`top1`, and of more than 5 classes `top5`, in percent; the arguments are those of `nearest`."""
-    ranked = nearest(val[0], *train, classes, k, temperature)
-    return accuracies(right_answers(ranked, val[1]), classes)
+    """Returns the accuracies in percent: `top1`, and `top5` if there are more than 5 classes.
+
+    Args:
+        train: features of the bank.
+        val: features of the queries.
+        classes: number of classes.
+        k: number of neighbours.
+        temperature: T of the votes.
+    """
+    ranked = rank_classes(val[0], *train, classes, k, temperature)
+    return accuracies(count_correct(ranked, val[1]), classes)
 
 
-def nearest(queries: Tensor, bank: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
-    """The (up to) five classes with the most votes, the best first, (N, 5).
+def rank_classes(queries: Tensor, bank: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+    """Returns the five classes with the most votes, by descending votes (N, 5). With fewer classes, it returns all.
 
-    Classes without a vote fill the rest in no order.
+    Classes without a vote come last, in any order.
 
     Args:
         queries: features (N, D) of length 1.
-        bank: features (M, D) of length 1; k <= M.
+        bank: features (M, D) of length 1. M is at least k.
         labels: class numbers (M,) of the bank.
         classes: number of classes.
         k: number of neighbours.
@@ -82,10 +93,10 @@ def nearest(queries: Tensor, bank: Tensor, labels: Tensor, classes: int, k: int,
 
 
 def check_neighbours(k: int, temperature: float, data: Images) -> None:
-    """Raises `UserError` if there are not k neighbours to ask, or the votes make no sense."""
+    """Raises `UserError` if the data have fewer than k training images, or T is too small."""
     bank = data.count("train")
     if not 1 <= k <= bank:
         raise UserError(f"k {k} for a bank of {bank} training images; use 1 to {bank}, on small data about 20")
     if not temperature > 1 / 80:
-        # exp(1 / T) has to stay a float32.
+        # exp(1 / T) must fit into a float32.
         raise UserError(f"a temperature of {temperature} is not above 0.0125; Wu et al. have 0.07")

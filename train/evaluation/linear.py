@@ -1,4 +1,4 @@
-"""Linear evaluation: how well a linear classifier on frozen features does."""
+"""Linear evaluation: the accuracy of a linear classifier on frozen features."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,12 +21,15 @@ BURN_SGD = OptimizerConfig(name="sgd", lr=0.01, schedule="steps", milestones=(60
 class LinearEvaluation(Classification):
     """Trains a linear classifier on a frozen network and measures its accuracy (MoCo's strict protocol).
 
-    The backbone is frozen and in eval, so neither its weights nor its BatchNorm statistics move; the
-    head it was trained with is dropped; the classifier's weights start as N(0, 0.01).
+    The backbone is frozen and in eval mode, so its weights and BatchNorm statistics do not change. The head of the
+    pretraining is dropped. The classifier's weights start as N(0, 0.01^2).
 
     Args:
-        checkpoint, student, method, checkpoint_hints: as `Evaluation` has them.
-        optimizer: S2-BNN's: SGD 0.1, momentum 0.9, a tenth of it from epoch 60 and again from 80.
+        checkpoint: the network to evaluate, binary or real-valued. None for the untrained baseline.
+        student: shape of the untrained network, in place of a checkpoint.
+        optimizer: the default is S2-BNN's: SGD 0.1, momentum 0.9, times 0.1 at epochs 60 and 80.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "linear, frozen features"
@@ -50,15 +53,17 @@ class LinearEvaluation(Classification):
 
 
 class BurnLinearEvaluation(LinearEvaluation):
-    """Linear evaluation as BURN's public code does it: its extra layer after pooling is trained as well.
+    """Linear evaluation as in BURN's public code: it also trains BURN's extra layer after pooling.
 
-    The backbone is frozen and in eval. BURN's layer (features -> as many, ReLU) keeps the weights of
-    its pretraining and is trained together with the classifier, so this is a classifier of two layers:
-    its accuracy is not to be set against the strict protocol's.
+    The backbone is frozen and in eval mode. BURN's layer (features -> features, ReLU) keeps its weights from
+    pretraining and is trained together with the classifier. The result is a classifier of two layers, so its accuracy
+    must not be compared with the strict protocol's.
 
     Args:
-        checkpoint, method, checkpoint_hints: as `Evaluation` has them.
-        optimizer: BURN's: SGD 0.01, momentum 0.9, a tenth of it from epoch 60 and again from 80.
+        checkpoint: the network to evaluate. It must have BURN's layer.
+        optimizer: the default is BURN's: SGD 0.01, momentum 0.9, times 0.1 at epochs 60 and 80.
+        method: how the network was trained, for the record.
+        checkpoint_hints: what a published checkpoint does not say (docs/reference/checkpoints.md).
     """
 
     protocol = "linear, BURN's fc trained"
@@ -75,27 +80,27 @@ class BurnLinearEvaluation(LinearEvaluation):
     def prepare(self, data: Images) -> None:
         found = self.backbone(data)
         assert self.found is not None  # it takes no untrained student
-        # A published file of BURN's linear evaluation has the layer and a classifier, its pretraining the layer alone.
+        # BURN's files of pretraining have the layer alone. Its files of linear evaluation also have a classifier.
         alone = len(found.config.head) == 1 and found.config.head_relu
         if not alone and not (self.found.layout == "burn" and len(found.config.head) == 2):
             raise UserError(
-                f"checkpoint {self.checkpoint} has no fc of BURN's (its head is {list(found.config.head)}); "
-                "give a checkpoint of Burn's pretraining, or use LinearEvaluation"
+                f"checkpoint {self.checkpoint} has no fc layer of BURN (its head is {list(found.config.head)}); "
+                "give a checkpoint of BURN's pretraining, or use LinearEvaluation"
             )
         self.network = with_classifier(found, len(data.labels), keep=found.config.head[:1])
         self.network.requires_grad_(False).head.requires_grad_(True)
 
 
 def with_classifier(network: Network, classes: int, keep: tuple[int, ...] = ()) -> Network:
-    """A copy of `network` whose head is a new linear layer with `classes` outputs.
+    """Returns a copy of `network` whose head ends in a new linear layer.
 
     Args:
-        network: its backbone is kept.
-        classes: outputs of the new layer; its weights start as N(0, 0.01), its bias as 0.
-        keep: widths of the first layers of the head that stay before it, with a ReLU after each.
+        network: the network. The copy has its backbone.
+        classes: number of outputs. The weights start as N(0, 0.01^2), the bias as 0.
+        keep: widths of the first layers of the old head that stay before the new layer, with a ReLU after each.
     """
     result = type(network)(replace(network.config, head=(*keep, classes), head_relu=False))
-    # Layers and ReLUs take turns in a head.
+    # Linear layers and ReLUs alternate in a head.
     new = f"head.{2 * len(keep)}."
     kept = {key for key in result.state_dict() if not key.startswith(new)}
     result.load_state_dict(

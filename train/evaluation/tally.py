@@ -1,4 +1,4 @@
-"""Counts the right answers of networks that see the same images."""
+"""Counts the correct answers of networks that see the same images."""
 
 import sys
 import time
@@ -12,12 +12,12 @@ from tqdm import tqdm
 from edgebnn.errors import UserError, check
 
 from ..data.module import Images
-from ..methods.measured import accuracies, right_answers
+from ..methods.measured import accuracies, count_correct
 from .class_order import ClassOrder
 from .classifier import Classifier
 
 LOG_SECONDS = 60.0
-"""How often progress is written where nobody watches: to a file, or under SLURM."""
+"""Seconds between two progress lines if stderr is no terminal."""
 
 
 @dataclass
@@ -27,9 +27,9 @@ class Tally:
     Attributes:
         classifier: the network.
         order: how the classes of the data were matched with its outputs.
-        counts: images whose class is ranked first, images whose class is among the first five, images, (3,).
-        first: the class of the data that was ranked first, of every image; a list of batches.
-        seconds: time spent in the network, loading aside.
+        counts: top-1 correct, top-5 correct, all images (3,).
+        first: class with the highest score of every image, as a list of batches.
+        seconds: time in the network, without loading.
     """
 
     classifier: Classifier
@@ -44,45 +44,47 @@ class Tally:
 
     @property
     def values(self) -> dict[str, float]:
-        """`top1`, and of more than 5 classes `top5`, in percent."""
+        """The accuracies in percent: `top1`, and `top5` if there are more than 5 classes."""
         return accuracies(self.counts, self.classifier.outputs)
 
     def add(self, images: Tensor, labels: Tensor) -> None:
-        """Classifies a batch and counts.
+        """Classifies a batch and adds its answers to the counts.
 
         Args:
-            images: normalised, (N, 3, resolution, resolution).
-            labels: classes of the data, (N,).
+            images: normalised images (N, 3, resolution, resolution).
+            labels: class numbers of the data (N,).
 
         Raises:
-            UserError: the network cannot run, or its scores are no numbers.
+            UserError: the network cannot run, or its scores are not finite.
         """
         begin = time.perf_counter()
-        # Class by class of the data, whatever the order of the outputs.
+        # Column c is the score of class c of the data.
         scores = self.classifier.scores(images)[:, self.order.outputs]
         self.seconds += time.perf_counter() - begin
         if not torch.isfinite(scores).all():
-            raise UserError(
-                f"{self.classifier.path} gives scores that are not finite numbers; export or train it again"
-            )
+            raise UserError(f"{self.classifier.path} returns scores that are not finite; export or train it again")
         ranked = scores.topk(min(5, scores.shape[1]), dim=1).indices
-        self.counts += right_answers(ranked, labels)
+        self.counts += count_correct(ranked, labels)
         self.first.append(ranked[:, 0])
 
     def agreement(self, other: "Tally") -> float:
-        """Percent of images on which both rank the same class first; both have seen the same images."""
+        """Returns the percentage of images on which both networks give the same answer.
+
+        Args:
+            other: the other network's answers on the same images.
+        """
         return 100 * (torch.cat(self.first) == torch.cat(other.first)).double().mean().item()
 
 
 def count_answers(tallies: Sequence[Tally], data: Images) -> None:
-    """Shows every test image to all networks once, and adds their answers to the tallies.
+    """Shows every test image to all networks once and adds their answers to the tallies.
 
     Args:
-        tallies: of networks that share a resolution and a normalisation.
-        data: set up with these.
+        tallies: tallies of networks with one resolution and normalisation.
+        data: the images with this resolution and normalisation.
 
     Raises:
-        UserError: no image can be read, or too many cannot (`train.data.loader`), or as `Tally.add` raises.
+        UserError: no image or too few images can be read (`train.data.loader`), or as `Tally.add`.
     """
     watched = sys.stderr.isatty()
     every = {} if watched else dict.fromkeys(("mininterval", "maxinterval", "delay"), LOG_SECONDS)

@@ -1,1 +1,1 @@
-"""The training methods, one a file, and the students and teachers that they train."""
+"""The training methods, one per file, with their students and teachers."""

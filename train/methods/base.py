@@ -1,4 +1,4 @@
-"""What every training method shares: a student, an optimiser, and checks before anything is written."""
+"""The base class of training methods: student, optimizer, random numbers and checkpoints."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,6 @@ from torch import nn
 
 from edgebnn.checkpoint import read_labels
 from edgebnn.errors import UserError
-from edgebnn.graph import ModelInfo
 from edgebnn.nn import Network
 from edgebnn.records import Record
 
@@ -22,23 +21,25 @@ from ..parallel.distributed import take_buffers_of_first
 
 
 class Method(LightningModule):
-    """A training method. A subclass builds `network` in `prepare`, writes `training_step`, and no loop.
+    """The base class of training methods.
 
-    Its constructor keeps values and opens no file: a configuration can be read without running it.
+    A subclass builds `network` in `prepare` and returns the loss from `training_step`. It writes no loop. Its
+    constructor stores values and opens no file, so that a configuration can be read without running it.
+
+    A step may change state in `training_step` and in the optimizer step. It must change nothing in
+    `on_train_batch_end`, because a checkpoint within an epoch is written before that hook.
 
     Attributes:
-        views: how many views of an image `training_step` gets.
-        small_views: how many small views besides, after the others (SwAV's multi-crop).
-        external: prefixes of the state that another file holds, such as a frozen teacher's: it may be many
-            times the student and stays out of `last.ckpt`.
-        takes_partial: whether `data.drop_last: false` may give it a last step of fewer images, whose weights
-            (`Images.weights`) it heeds.
-        trains: False where there is nothing to train, as in kNN: `fit` then validates and writes records, no model.
-        may_collapse: whether outputs that hardly differ between images are worth a warning (`train.engine.monitor`).
-        network: the network that leaves training.
-
-    Whatever a step changes it changes in `training_step` or the optimiser's step, not in `on_train_batch_end`: a
-    checkpoint within an epoch is written before that.
+        views: number of views of an image that `training_step` gets.
+        small_views: number of small views that come after them (SwAV's multi-crop).
+        external: prefixes of state that belongs to another file, such as a frozen teacher. A teacher may be many times
+            larger than the student, so `last.ckpt` leaves this state out.
+        takes_partial: whether the method takes a last step with fewer images (`data.drop_last: false`). It then
+            multiplies the losses of the images by `Images.weights`.
+        trains: whether there is anything to train. If False (kNN, SVM), `fit` validates, writes records and no model.
+        may_collapse: whether to warn when the outputs of different images become nearly equal
+            (`train.engine.monitor`).
+        network: the network that is saved after training.
     """
 
     views: ClassVar[int] = 1
@@ -56,27 +57,36 @@ class Method(LightningModule):
     def prepare(self, data: Images) -> None:
         """Builds the networks and checks that they fit the data.
 
-        Runs once in every process, after `data.setup()` and before the trainer writes a file. The same random numbers
-        are drawn in each, so weights, key encoders and queues start out equal.
+        It runs once in every process, after `data.setup()` and before the trainer writes a file. Every process draws
+        the same random numbers, so weights, key encoders and queues are equal at the start.
+
+        A method that loads a trained network tells the data which normalisation this network needs
+        (`Images.use_normalisation`). `load_teacher` and `load_initial_weights` do so for their networks.
+
+        Args:
+            data: the images, after `setup`.
 
         Raises:
-            UserError: a file cannot be read, or the networks do not fit.
+            UserError: a file cannot be read, or the networks do not fit the data.
         """
         raise NotImplementedError
 
     def frozen(self) -> Iterable[nn.Module]:
-        """Modules that stay in eval mode: neither their weights nor their BatchNorm statistics move."""
+        """Returns the modules that stay in eval mode: their weights and BatchNorm statistics do not change."""
         return ()
 
     def unsynchronised(self) -> Iterable[nn.Module]:
-        """Modules whose BatchNorm stays each process' own under `trainer.sync_batchnorm`.
+        """Returns the modules whose BatchNorm stays local to each process under `trainer.sync_batchnorm`.
 
-        MoCo's key encoder: it normalises random groups on purpose.
+        MoCo's key encoder is one: it normalises random groups on purpose.
         """
         return ()
 
     def synchronised(self) -> Iterable[nn.Module]:
-        """Modules whose BatchNorm is over the batch of all processes, whatever `trainer.sync_batchnorm` says."""
+        """Returns the modules whose BatchNorm always covers the batch of all processes.
+
+        `trainer.sync_batchnorm` does not change that.
+        """
         return ()
 
     def train(self, mode: bool = True) -> "Method":
@@ -86,37 +96,37 @@ class Method(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        # Lightning leaves every module in the mode it finds it in, and a network built in `prepare` is in training.
+        # Lightning does not change the mode of a module, and a frozen network built in `prepare` is in train mode.
         self.train()
 
     def on_validation_start(self) -> None:
-        # What is measured is the network that is saved.
+        # The first process saves its network, so all processes must measure that network.
         take_buffers_of_first(self.network)
 
     def configure_optimizers(self) -> Any:
-        assert self.trainer.max_epochs is not None  # `fit` sees to that
+        assert self.trainer.max_epochs is not None  # `fit` checks it
         return self.optimizer_config.build(self.trained(), self.trainer.max_epochs, self.steps_per_epoch)
 
     def trained(self) -> Iterable[nn.Parameter | Group]:
-        """The parameters to train, or groups of them with rates of their own (`OptimizerConfig.build`)."""
+        """Returns the parameters to train, or groups of them with their own rates (`OptimizerConfig.build`)."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
     def steps_per_epoch(self) -> int:
-        """The optimiser's steps in an epoch; known once the trainer is there."""
-        # Lightning counts batches when it loads the data, and asking for the steps of the run makes it load them.
-        # That number itself is cut by max_steps, which should stop a run and not bend its schedules.
+        """Number of optimizer steps in an epoch. It needs the trainer."""
+        # Lightning counts the batches when it loads the data, and this attribute makes it load them. Its value is of no
+        # use here: `max_steps` limits it, and `max_steps` must stop a run without changing its schedules.
         _ = self.trainer.estimated_stepping_batches
         return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     @property
     def progress(self) -> float:
-        """Share of the run's optimiser steps that are done, for schedules other than the learning rate's."""
+        """Share of the run's optimizer steps that are finished. Schedules of loss weights and momenta use it."""
         assert self.trainer.max_epochs is not None
         return self.global_step / (self.trainer.max_epochs * self.steps_per_epoch)
 
     def generator(self) -> torch.Generator:
-        """A generator for what this step draws: the same in every process, and in a run that was resumed."""
+        """Returns a random generator for this step. It is the same in every process and in a resumed run."""
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         seed = np.random.SeedSequence([data.seed, self.global_step]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed) >> 1)
@@ -130,14 +140,27 @@ class Method(LightningModule):
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **kept}
 
     def records(self, name: str, epochs: int) -> list[Record]:
-        """The facts that a run of so many finished epochs measured about the model `name`."""
+        """Returns the records of what the run measured.
+
+        Args:
+            name: the model's name.
+            epochs: number of finished epochs.
+        """
         return []
 
 
-def match_classes(path: str | Path, data: Images, what: str) -> None:
-    """Raises `UserError` if the classifier in one of our checkpoints has the data's classes in another order.
+def check_class_order(path: str | Path, data: Images, what: str) -> None:
+    """Checks that a classifier in one of our checkpoints numbers the classes as the data do.
 
-    Class folders named by numbers were in the order of text in older versions.
+    Older versions sorted class folders named by numbers as text.
+
+    Args:
+        path: the checkpoint.
+        data: the images, after `setup`.
+        what: the checkpoint, for the message.
+
+    Raises:
+        UserError: the classifier has the data's classes in another order.
     """
     labels = read_labels(path)
     if labels != data.labels and sorted(labels) == sorted(data.labels):
@@ -145,22 +168,4 @@ def match_classes(path: str | Path, data: Images, what: str) -> None:
         raise UserError(
             f"{what} calls class {first} {labels[first]}, the data call it {data.labels[first]}: the same classes in "
             "another order, as older versions sorted folders named by numbers; train it again"
-        )
-
-
-def match_normalisation(info: ModelInfo, data: Images, what: str) -> None:
-    """Normalises the data as the network described by `info` expects.
-
-    Data whose configuration gives no `mean` and `std` take the network's: a pretrained network so keeps its
-    normalisation on other data. Otherwise the two are compared.
-
-    Raises:
-        UserError: the configuration, or another network before this one, says otherwise.
-    """
-    if not data.normalisation_given:
-        data.mean, data.std, data.normalisation_given = tuple(info.mean), tuple(info.std), True
-    if (tuple(info.mean), tuple(info.std)) != (data.mean, data.std):
-        raise UserError(
-            f"{what} expects images normalised by mean {list(info.mean)}, std {list(info.std)}, the data gives "
-            f"mean {list(data.mean)}, std {list(data.std)}; set data.mean and data.std to the former, or leave them out"
         )

@@ -1,9 +1,11 @@
 """BURN (Kim & Choi, CVPR 2022, arXiv 2110.08851), as its abstract describes it.
 
-A randomly initialised classifier on a frozen real-valued extractor is trained jointly with the binary network. The
-network learns to predict that classifier's distribution for another view. A feature similarity loss keeps the two from
-agreeing on a constant answer. The paper's equations were not at hand, and its public code trains nothing
-(`train.methods.burn_code`). docs/reference/methods.md says which part comes from which source.
+A frozen real-valued network, the extractor, carries a classifier that starts from random weights. This target
+classifier is trained jointly with the binary network. The binary network learns to predict the target classifier's
+distribution for another view. A feature similarity loss keeps the two from agreeing on a constant answer.
+
+The paper's equations were not available, and its public code trains nothing (`train.methods.burn_code`).
+docs/reference/methods.md lists the source of each part.
 """
 
 from collections.abc import Iterable
@@ -23,42 +25,48 @@ from .heads import HeadedMethod
 from .student import Student
 from .teacher import load_teacher
 
-Initial = Literal["kaiming", "torch"]
+WeightInit = Literal["kaiming", "torch"]
 
-ADAM = OptimizerConfig(schedule="cosine", warmup=10, warmup_from=1e-4)
+ADAM = OptimizerConfig(schedule="cosine", warmup_epochs=10, warmup_start_factor=1e-4)
 
 
-class Seen(NamedTuple):
-    """What one side makes of a view: features (N, width), and the outputs (N, classes) of its classifier."""
+class ViewOutputs(NamedTuple):
+    """The outputs of the student or of the target for one view.
+
+    Attributes:
+        features: pooled features (N, width).
+        outputs: outputs of the classifier (N, classifier_dim).
+    """
 
     features: Tensor
     outputs: Tensor
 
 
 class BURN(HeadedMethod):
-    """Trains a student and, jointly, the target's classifier on a frozen extractor.
+    """Trains a student, and jointly the target's classifier on a frozen extractor.
 
-    With s(v) and t(v) the student's and the target's classifier outputs for view v, f and g the features
-    below them, M a linear map and hats for length 1, the loss is
+    s(v) and t(v) are the outputs of the student's and the target's classifier for view v. f(v) and g(v) are the
+    features below them. M is a linear map, and a hat divides a vector by its length. The loss is
 
         mean_n (1 - l) || M f(v)^ - g(w)^ ||^2 + l KL( softmax(t(w) / T) || softmax(s(v) / T) )
 
-    for both ways of taking v and w from the two views, added.
+    It is computed for both assignments of v and w to the two views, and the two losses are added.
 
     Args:
-        student: the network; a linear layer of its features' width and a ReLU follow its pooling, as in
-            BURN's code, and leave training with it.
-        teacher: checkpoint of the extractor; its pooled features are used, its head is not.
-        init: stage 1's `model.safetensors`, beside which lie its classifiers, or a file of BURN's public code, which
-            holds them; None starts at random.
-        optimizer: BURN's: Adam 3e-4, cosine by epoch, after 10 epochs of warm-up.
-        classes: width of both classifiers.
+        student: the network. A linear layer as wide as its features and a ReLU follow its pooling, as in BURN's code.
+            Both layers are saved with it.
+        teacher: checkpoint of the extractor. Its pooled features are used, and its head is not.
+        init_checkpoint: `model.safetensors` of stage 1, which has its classifiers beside it, or a file of BURN's public
+            code, which holds them. None starts from random weights.
+        optimizer: the default is BURN's: Adam 3e-4, 10 epochs of warm-up, then cosine by epoch.
+        classifier_dim: width of both classifiers.
         temperature: T of the divergence.
-        balance: l at the first and at the last step; it moves by half a cosine.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
-        initial: what convolutions and classifiers start as where `init` gives nothing: kaiming, as stage 1 of the
-            public code has them, or torch, torch's own, as its single stage has them, which skips that.
+        kl_weight: weight l of the KL divergence at the first and at the last optimizer step. It changes by half a
+            cosine.
+        teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: the same for `init_checkpoint`.
+        weight_init: how convolutions and classifiers start without `init_checkpoint`. kaiming: as in stage 1 of the
+            public code. torch: torch's own start, as in the public code's single stage.
     """
 
     views: ClassVar[int] = 2
@@ -70,93 +78,102 @@ class BURN(HeadedMethod):
         self,
         student: Student,
         teacher: str,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
-        classes: int = 2000,
+        classifier_dim: int = 2000,
         temperature: float = 0.2,
-        balance: tuple[float, float] = (0.1, 0.3),
+        kl_weight: tuple[float, float] = (0.1, 0.3),
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
-        initial: Initial = "kaiming",
+        init_checkpoint_hints: Hints | None = None,
+        weight_init: WeightInit = "kaiming",
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.teacher_path = teacher
-        self.init = init
+        self.init_checkpoint = init_checkpoint
         self.teacher_hints = teacher_hints
-        self.init_hints = init_hints
-        self.classes = classes
+        self.init_checkpoint_hints = init_checkpoint_hints
+        self.classifier_dim = classifier_dim
         self.temperature = temperature
-        self.balance = balance
-        self.initial = initial
+        self.kl_weight = kl_weight
+        self.weight_init = weight_init
 
     def prepare(self, data: Images) -> None:
-        if not (self.classes >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.balance)):
+        if not (self.classifier_dim >= 1 and self.temperature > 0 and all(0 <= share <= 1 for share in self.kl_weight)):
             raise UserError(
-                f"classes {self.classes}, temperature {self.temperature}, balance {self.balance} make no loss; "
-                "give 1 class or more, a positive temperature, and a balance from 0 to 1"
+                f"classifier_dim {self.classifier_dim}, temperature {self.temperature}, kl_weight {self.kl_weight} "
+                "are out of range; "
+                "give a classifier_dim of 1 or more, a positive temperature, and a kl_weight from 0 to 1"
             )
         self.extractor = load_teacher(self.teacher_path, data, self.teacher_hints)
         width, target_width = self.student.num_features, self.extractor.num_features
         self.network = self.student.with_head((width,), head_relu=True)
         self.network.check_resolution(data.resolution)
-        self.classifier = classifier(width, self.classes)
-        self.target_classifier = classifier(target_width, self.classes)
-        # The layer after pooling starts as torch has it in both.
+        self.classifier = build_classifier(width, self.classifier_dim)
+        self.target_classifier = build_classifier(target_width, self.classifier_dim)
+        # The linear layer after pooling keeps torch's own start under both values of `weight_init`.
         convolutions = [layer for layer in self.network.modules() if isinstance(layer, (nn.Conv2d, BinaryConv2d))]
         heads = [*self.classifier, *self.target_classifier]
-        draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.initial)
-        # From the student to the target: the other way round the map could make the target constant.
+        draw_weights([*convolutions, *(layer for layer in heads if isinstance(layer, nn.Linear))], self.weight_init)
+        # The map is applied to the student. Applied to the target, it could make the target constant.
         self.match = nn.Identity() if width == target_width else nn.Linear(width, target_width, bias=False)
-        self.start_from(self.init, data, self.init_hints)
+        self.load_initial_state(self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def synchronised(self) -> tuple[nn.Module, ...]:
-        """Modules whose BatchNorms see the whole batch, whatever the trainer's setting."""
+        """Returns both classifiers: their BatchNorms always cover the batch of all processes."""
         return (self.classifier, self.target_classifier)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         views, _ = batch
-        first, second = (self.see(view) for view in views)
-        target_first, target_second = (self.aim(view) for view in views)
-        share = half_cosine(self.progress, *self.balance)
-        loss = self.compare(first, target_second, share) + self.compare(second, target_first, share)
+        first, second = (self.student_outputs(view) for view in views)
+        target_first, target_second = (self.target_outputs(view) for view in views)
+        share = half_cosine(self.progress, *self.kl_weight)
+        loss = self.crossing_loss(first, target_second, share) + self.crossing_loss(second, target_first, share)
         self.log("train/balance", share)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def see(self, images: Tensor) -> Seen:
-        """The student's view of images (N, 3, H, W)."""
+    def student_outputs(self, images: Tensor) -> ViewOutputs:
+        """Returns the student's features and classifier outputs for images (N, 3, H, W)."""
         features = self.network(images)
-        return Seen(features, self.classifier(features))
+        return ViewOutputs(features, self.classifier(features))
 
-    def aim(self, images: Tensor) -> Seen:
-        """The target's view of images (N, 3, H, W); a gradient reaches its classifier."""
+    def target_outputs(self, images: Tensor) -> ViewOutputs:
+        """Returns the target's features and classifier outputs for images (N, 3, H, W).
+
+        A gradient reaches the classifier and not the extractor.
+        """
         features = self.extractor.features(images)
-        return Seen(features, self.target_classifier(features))
+        return ViewOutputs(features, self.target_classifier(features))
 
-    def compare(self, student: Seen, target: Seen, share: float) -> Tensor:
-        """The loss of one crossing, the divergence weighing `share` of it."""
-        similar = self.dissimilarity(student, target)
+    def crossing_loss(self, student: ViewOutputs, target: ViewOutputs, share: float) -> Tensor:
+        """Returns the loss of one assignment of the views, with `share` as the weight l of the divergence."""
+        similar = self.similarity_loss(student, target)
         return (1 - share) * similar + share * divergence(student.outputs, target.outputs, self.temperature)
 
-    def dissimilarity(self, student: Seen, target: Seen) -> Tensor:
-        """Squared distance of the features, each of length 1."""
+    def similarity_loss(self, student: ViewOutputs, target: ViewOutputs) -> Tensor:
+        """Returns the mean squared distance of the features, each divided by its length."""
         return unit_distance(self.match(student.features), target.features)
 
 
-def classifier(inputs: int, classes: int) -> nn.Sequential:
-    """BURN's classifier: linear, BatchNorm, ReLU, linear, all `classes` wide."""
+def build_classifier(inputs: int, classes: int) -> nn.Sequential:
+    """Returns BURN's classifier: linear, BatchNorm, ReLU, linear, all `classes` wide."""
     return nn.Sequential(nn.Linear(inputs, classes), nn.BatchNorm1d(classes), nn.ReLU(), nn.Linear(classes, classes))
 
 
-def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], initial: Initial) -> None:
-    """Draws the weights and biases that the layers start with; n inputs meet in an output.
+def draw_weights(layers: Iterable[nn.Conv2d | BinaryConv2d | nn.Linear], weight_init: WeightInit) -> None:
+    """Draws the start weights and biases of the layers, in place.
 
-    kaiming: weights from N(0, 2 / n), biases 0. torch: both uniform within 1 / sqrt(n).
+    n is the number of inputs of one output.
+
+    Args:
+        layers: the layers.
+        weight_init: kaiming draws weights from N(0, 2 / n) and sets biases to 0. torch draws both uniformly from
+            -1 / sqrt(n) to 1 / sqrt(n).
     """
     for layer in layers:
         biases = [tensor for name, tensor in layer.named_parameters() if name == "bias"]
-        if initial == "kaiming":
+        if weight_init == "kaiming":
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             for bias in biases:
                 nn.init.zeros_(bias)

@@ -1,7 +1,7 @@
-"""BURN as its public code is written, with the loss where a gradient can reach it.
+"""BURN as its public code is written, except that the loss is computed with gradients.
 
-The released trainer computes the loss without gradients, so nothing moves, and freezes the target's classifier;
-what is left is a student that learns the outputs of a random classifier on a frozen extractor.
+The released trainer computes the loss without gradients, so it changes no weight. It also freezes the target's
+classifier. What remains is a student that learns the outputs of a random classifier on a frozen extractor.
 """
 
 from typing import ClassVar
@@ -11,15 +11,15 @@ from torch import Tensor
 from edgebnn.ssl.losses import unit_distance
 
 from ..data.sources import Images
-from .burn import BURN, Seen
+from .burn import BURN, ViewOutputs
 
 
 class BURNCode(BURN):
-    """Trains a student to give the outputs of a random, frozen classifier on a frozen extractor.
+    """Trains a student to predict the outputs of a random, frozen classifier on a frozen extractor.
 
-    As `BURN`, but the target's classifier stays as it is drawn (or as stage 1 had it), and the similarity is
-    that of the classifiers' outputs, || s(v)^ - t(w)^ ||^2: there are no features to match. Its BatchNorm takes
-    the statistics of the batch, as in the public code, and so does not depend on what it saw before.
+    It differs from `BURN` in two points. The target's classifier keeps its random weights, or the weights of stage 1.
+    The similarity compares the outputs of the classifiers, || s(v)^ - t(w)^ ||^2, so there is no map M. The target
+    classifier's BatchNorm uses the statistics of the batch, as in the public code.
 
     The arguments are those of `BURN`.
     """
@@ -32,5 +32,5 @@ class BURNCode(BURN):
         self.target_classifier.requires_grad_(False)
         del self.match
 
-    def dissimilarity(self, student: Seen, target: Seen) -> Tensor:
+    def similarity_loss(self, student: ViewOutputs, target: ViewOutputs) -> Tensor:
         return unit_distance(student.outputs, target.outputs)

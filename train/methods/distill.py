@@ -1,7 +1,8 @@
-"""S2-BNN's distillation (Shen et al., CVPR 2021): the student imitates a real-valued teacher's outputs.
+"""S2-BNN's distillation (Shen et al., CVPR 2021): the student imitates the outputs of a real-valued teacher.
 
-Distillation only: no queue, no contrastive loss. Step 1 is a student with binary activations and real
-weights; step 2 binarises both and starts from step 1 (`init`); one-step training is step 2 without `init`.
+This is S2-BNN's method without a queue and without a contrastive loss. Stage 1 trains a student with binary activations
+and real-valued weights. Stage 2 binarises both and starts from stage 1 (`init_checkpoint`). Training in one stage is
+stage 2 without `init_checkpoint`.
 """
 
 from typing import ClassVar
@@ -15,23 +16,25 @@ from edgebnn.ssl.losses import distillation
 from ..data.sources import Images
 from ..engine.optim import OptimizerConfig
 from .base import Method
-from .student import Student, start_from
+from .student import Student, load_initial_weights
 from .teacher import load_teacher
 
 ADAM = OptimizerConfig()
 
 
 class Distill(Method):
-    """Trains a student to give the outputs of a frozen teacher for the same view.
+    """Trains a student to predict the outputs of a frozen teacher for the same view.
+
+    The loss is `edgebnn.ssl.losses.distillation` (section 3.3 of the paper).
 
     Args:
-        student: the network; its head is an MLP as MoCo v2's, with as many outputs as the teacher.
-        teacher: the teacher's checkpoint, with its projection head. It stays in eval.
-        init: checkpoint to take the student's weights from; None starts at random.
-        optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every step.
+        student: the network. Its head is MoCo v2's MLP, with as many outputs as the teacher.
+        teacher: the teacher's checkpoint, with its projection head. The teacher stays in eval mode.
+        init_checkpoint: checkpoint with the student's start weights. None starts from random weights.
+        optimizer: the default is S2-BNN's: Adam 3e-4, linear decay, no weight decay. It starts anew in every stage.
         temperature: T of the loss.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
+        teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: the same for `init_checkpoint`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -40,18 +43,18 @@ class Distill(Method):
         self,
         student: Student,
         teacher: str,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
         temperature: float = 0.2,
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.teacher_path = teacher
-        self.init = init
+        self.init_checkpoint = init_checkpoint
         self.teacher_hints = teacher_hints
-        self.init_hints = init_hints
+        self.init_checkpoint_hints = init_checkpoint_hints
         self.temperature = temperature
 
     def prepare(self, data: Images) -> None:
@@ -59,8 +62,8 @@ class Distill(Method):
         self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints, projection=True)
         self.network = self.student.with_projection(self.teacher.outputs)
         self.network.check_resolution(data.resolution)
-        if self.init is not None:
-            start_from(self.network, self.init, data, self.init_hints)
+        if self.init_checkpoint is not None:
+            load_initial_weights(self.network, self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), _ = batch

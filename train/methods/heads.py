@@ -1,6 +1,6 @@
-"""Heads that a method trains beside the network, kept for its next stage in a file of their own.
+"""Classifiers and projectors that a method trains beside the network, and their file.
 
-A published file (BURN's) holds them beside the network's weights.
+The next stage starts from this file. A published file (BURN's) holds them together with the network's weights.
 """
 
 import sys
@@ -19,47 +19,47 @@ from edgebnn.hints import Hints
 from ..data.module import Images
 from ..parallel.launch import is_first
 from .base import Method
-from .student import start_from
+from .student import load_initial_weights
 
 HEADS = "heads.safetensors"
-"""Written beside `model.safetensors`, which holds the network that leaves training."""
+"""The file of the heads, beside `model.safetensors`."""
 
 
 class HeadedMethod(Method):
-    """A method with classifiers or projections that leave with the run, but not with the network.
+    """A method with classifiers or projectors that the next stage needs and the saved network does not have.
 
     Attributes:
-        heads: names of the attributes that are such modules.
-        unpublished: those of them that published files lack and that start at random after one.
+        heads: names of the attributes that hold these modules.
+        unpublished: names of the heads that published files lack. They start from random weights after such a file.
     """
 
     heads: ClassVar[tuple[str, ...]] = ()
     unpublished: ClassVar[tuple[str, ...]] = ()
 
-    def start_from(self, init: str | None, data: Images, hints: Hints | None = None) -> None:
-        """Gives network and heads the weights of an earlier stage.
+    def load_initial_state(self, checkpoint: str | None, data: Images, hints: Hints | None = None) -> None:
+        """Loads the weights of an earlier stage into the network and the heads.
 
         Args:
-            init: that stage's `model.safetensors`, beside which lie its heads, or a published file, which holds them;
-                None leaves all at random.
-            data: what the network will see.
+            checkpoint: `model.safetensors` of the earlier stage, which has its heads beside it. Or a published file,
+                which holds them. None keeps the random weights.
+            data: the images that the network is trained on.
             hints: what the user says about a published file.
 
         Raises:
             UserError: a file is missing or damaged, or its network or heads do not fit.
         """
-        if init is None:
+        if checkpoint is None:
             return
-        found = start_from(self.network, init, data, hints)
+        found = load_initial_weights(self.network, checkpoint, data, hints)
         if found.layout == "edgebnn":
-            load_heads(Path(init).parent / HEADS, self._heads())
+            load_heads(Path(checkpoint).parent / HEADS, self._heads())
         else:
-            self._start_from_published(found.heads, f"initial checkpoint {init}")
+            self._start_from_published(found.heads, f"initial checkpoint {checkpoint}")
 
     def _start_from_published(self, tensors: Mapping[str, Tensor], what: str) -> None:
         heads = self._heads()
         fresh = [name for name in self.unpublished if heads.pop(name).state_dict()]
-        missing = [name for name in heads if not _of(name, tensors)]
+        missing = [name for name in heads if not _state_of(name, tensors)]
         if missing:
             raise UserError(
                 f"{what} holds no {' and no '.join(missing)}; give model.safetensors of this method's stage 1, or, to "
@@ -88,7 +88,15 @@ class HeadedMethod(Method):
 
 
 def save_heads(path: Path, heads: Mapping[str, nn.Module]) -> None:
-    """Writes modules by name, whole or not at all. Raises `UserError` if it cannot."""
+    """Writes the state of the heads into one file, whole or not at all.
+
+    Args:
+        path: the file.
+        heads: the modules by name.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     tensors = {
         f"{name}.{key}": tensor.detach().cpu().contiguous()
         for name, head in heads.items()
@@ -102,7 +110,11 @@ def save_heads(path: Path, heads: Mapping[str, nn.Module]) -> None:
 
 
 def load_heads(path: Path, heads: Mapping[str, nn.Module]) -> None:
-    """Gives the modules the weights that `save_heads` wrote.
+    """Loads a file that `save_heads` wrote into the heads.
+
+    Args:
+        path: the file.
+        heads: the modules by name.
 
     Raises:
         UserError: the file is missing or damaged, or its heads have other names or shapes.
@@ -116,23 +128,28 @@ def load_heads(path: Path, heads: Mapping[str, nn.Module]) -> None:
 
 
 def fill_heads(tensors: Mapping[str, Tensor], heads: Mapping[str, nn.Module], what: str) -> None:
-    """Gives the modules their weights among `tensors`, which are called by the module's name and their own.
+    """Loads tensors into the heads.
+
+    Args:
+        tensors: the tensors by `HEAD.NAME`, with their names in the head's state.
+        heads: the modules by name.
+        what: the source of the tensors, for messages.
 
     Raises:
-        UserError: the tensors, which come from `what`, have other names or shapes than the modules'.
+        UserError: the tensors have other names or shapes than the heads.
     """
     wanted = {f"{name}.{key}": tensor for name, head in heads.items() for key, tensor in head.state_dict().items()}
     for key in sorted(wanted.keys() | tensors.keys()):
         found, expected = (tuple(part[key].shape) if key in part else "absent" for part in (tensors, wanted))
         if found != expected:
             raise UserError(
-                f"{what}: {key} is {found}, this stage has it {expected}; "
+                f"{what}: {key} is {found}, this stage expects {expected}; "
                 "give both stages the same method, student, teacher and sizes"
             )
     for name, head in heads.items():
-        head.load_state_dict(_of(name, tensors))
+        head.load_state_dict(_state_of(name, tensors))
 
 
-def _of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of the head `name`."""
+def _state_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of one head, by their names in the head's state."""
     return {key[len(name) + 1 :]: tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}

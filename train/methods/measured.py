@@ -1,4 +1,4 @@
-"""Methods that measure something on held-out images: right answers counted, and what a record says about them."""
+"""Methods that measure held-out images, and the records of their results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,18 +18,18 @@ from ..data.tables import source_name
 from .base import Method
 
 
-class Measured(Method):
-    """A method whose run ends in records of what it measured on the held-out images.
+class MeasuringMethod(Method):
+    """A method that measures the held-out images and writes records of the results.
 
     Attributes:
-        kind: of its records.
+        kind: kind of its records.
     """
 
     may_collapse: ClassVar[bool] = False
     kind: ClassVar[Kind] = "accuracy"
 
     def origin(self) -> dict[str, Any]:
-        """What a record says of where the measured network comes from."""
+        """Returns the part of a record's context that says where the measured network comes from."""
         raise NotImplementedError
 
     def on_validation_end(self) -> None:
@@ -37,7 +37,15 @@ class Measured(Method):
         self.skipped = len(data.skipped())
 
     def record(self, name: str, protocol: str, values: dict[str, float], epochs: int, **more: Any) -> Record:
-        """Returns a record of the model `name`; `more` is added to its context."""
+        """Returns a record of a result.
+
+        Args:
+            name: the model's name.
+            protocol: how it was measured.
+            values: the results by name.
+            epochs: epochs of training.
+            more: further entries of the context.
+        """
         data: Images = self.trainer.datamodule  # type: ignore[attr-defined]
         context = {
             "protocol": protocol + label_share(data),
@@ -54,19 +62,22 @@ class Measured(Method):
         return Record(self.kind, name, {key: round(value, 4) for key, value in values.items()}, context | more)
 
 
-class Counted(Measured):
-    """Counts a classifier's right answers on the held-out images. A subclass builds `network` and names `protocol`."""
+class ClassifyingMethod(MeasuringMethod):
+    """Counts the correct answers of a classifier on the held-out images.
+
+    A subclass builds `network` and sets `protocol`.
+    """
 
     protocol: ClassVar[str]
 
     def on_validation_epoch_start(self) -> None:
-        # Whole numbers, so that the sum over batches and processes is exact: right, right within five, all.
+        # Integers, so that the sum over batches and processes is exact: top-1 correct, top-5 correct, images.
         self.counts = torch.zeros(3, dtype=torch.long, device=self.device)
 
     def validation_step(self, batch: Batch) -> None:
         (images,), labels = batch
         scores = self.network(images)
-        self.counts += right_answers(scores.topk(min(5, scores.shape[1]), dim=1).indices, labels)
+        self.counts += count_correct(scores.topk(min(5, scores.shape[1]), dim=1).indices, labels)
 
     def on_validation_epoch_end(self) -> None:
         self.counts = self.trainer.strategy.reduce(self.counts, reduce_op="sum")
@@ -80,21 +91,26 @@ class Counted(Measured):
         return [self.record(name, self.protocol, self.values, epochs, **more)]
 
 
-def right_answers(ranked: Tensor, labels: Tensor) -> Tensor:
-    """Counts (3,): images whose class is ranked first, images whose class is ranked at all, images.
+def count_correct(ranked: Tensor, labels: Tensor) -> Tensor:
+    """Returns three counts (3,): top-1 correct, top-5 correct, and all images.
 
     Args:
-        ranked: class numbers (N, min(5, classes)), the best first.
-        labels: the right ones, (N,).
+        ranked: class numbers (N, min(5, classes)) by descending score.
+        labels: the correct class numbers (N,).
     """
     hits = ranked == labels[:, None]
     return torch.stack([hits[:, 0].sum(), hits.any(dim=1).sum(), hits.new_tensor(len(hits), dtype=torch.long)])
 
 
 def accuracies(counts: Tensor, classes: int) -> dict[str, float]:
-    """`top1`, and of more than 5 classes `top5`, in percent, of the counts that `right_answers` gives."""
+    """Returns the accuracies in percent: `top1`, and `top5` if there are more than 5 classes.
+
+    Args:
+        counts: what `count_correct` returns (3,).
+        classes: number of classes.
+    """
     right, within_five, images = counts.tolist()
-    # Among five classes the right one is always within the first five.
+    # With five classes or fewer, top-5 is always 100%.
     return {"top1": 100 * right / images} | ({"top5": 100 * within_five / images} if classes > 5 else {})
 
 
@@ -105,23 +121,28 @@ def check_single_label(data: Images) -> None:
 
 
 def label_share(data: Images) -> str:
-    """What a protocol's name says of `data.subset`: ", 1% of labels"; nothing where all are used."""
+    """Returns the end of a protocol's name for `data.subset`, such as ", 1% of labels". Empty without a subset."""
     if data.subset is None:
         return ""
-    if data.subset.files is not None:
-        return f", labels of {Path(data.subset.files).name}"
+    if data.subset.file_list is not None:
+        return f", labels of {Path(data.subset.file_list).name}"
     each = data.subset.per_class
     return f", {each} labels a class" if each else f", {100 * (data.subset.share or 0):g}% of labels"
 
 
 def data_name(data: Images) -> str:
-    """What a record calls the data: the kind, and where the data can be anything their name."""
+    """Returns the name of the data in records: the class, and for folders and hub data sets also their own name."""
     kind = ImageFolder if isinstance(data, ImageFolder) else type(data)
-    return described_data(kind.__name__, {key: getattr(data, key, None) for key in ("root", "path")})
+    return describe_data(kind.__name__, {key: getattr(data, key, None) for key in ("root", "path")})
 
 
-def described_data(kind: str, arguments: Mapping[str, Any]) -> str:
-    """`data_name` of data of the class `kind` with those arguments."""
+def describe_data(kind: str, arguments: Mapping[str, Any]) -> str:
+    """Returns the `data_name` of data that a configuration describes.
+
+    Args:
+        kind: name of the data's class.
+        arguments: its arguments in the configuration.
+    """
     if kind == ImageFolder.__name__ and arguments.get("root"):
         return f"{kind} {Path(arguments['root']).resolve().name}"
     if kind == HuggingFace.__name__ and arguments.get("path"):

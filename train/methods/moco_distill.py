@@ -1,4 +1,4 @@
-"""S2-BNN's MoCo v2 with distillation (Shen et al., CVPR 2021): the contrastive loss and the teacher's, 1:1."""
+"""S2-BNN's MoCo v2 with distillation (Shen et al., CVPR 2021): the sum of the contrastive and the distillation loss."""
 
 from typing import ClassVar
 
@@ -17,16 +17,19 @@ ADAM = OptimizerConfig()
 
 
 class MoCoV2Distill(MoCoV2):
-    """Contrasts two views as MoCo v2, and gives a frozen teacher's outputs for the query's view.
+    """Trains by MoCo v2's loss, and by the distillation loss from a frozen teacher for the query's view.
 
     Args:
-        student: the network; its head is an MLP as MoCo v2's, with as many outputs as the teacher.
-        teacher: the teacher's checkpoint, with its projection head. It stays in eval; it has no queue.
-        init: checkpoint to take the student's weights from (step 2); None starts at random.
-        optimizer: S2-BNN's: Adam 3e-4, linear decay, no weight decay.
-        queue, momentum, temperature, key_groups: as of `MoCoV2`; both losses have the same temperature.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
+        student: the network. Its head is MoCo v2's MLP, with as many outputs as the teacher.
+        teacher: the teacher's checkpoint, with its projection head. The teacher stays in eval mode and has no queue.
+        init_checkpoint: checkpoint with the student's start weights (stage 2). None starts from random weights.
+        optimizer: the default is S2-BNN's: Adam 3e-4, linear decay, no weight decay.
+        queue_size: number of negatives K, a multiple of the batch.
+        momentum: m of the key encoder's moving average, as for `MoCoV2`.
+        temperature: T of both losses.
+        key_groups: number of random groups in which the keys of a batch are computed, as for `MoCoV2`.
+        teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: the same for `init_checkpoint`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -35,24 +38,24 @@ class MoCoV2Distill(MoCoV2):
         self,
         student: Student,
         teacher: str,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
-        queue: int = 65536,
+        queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.2,
         key_groups: int = 8,
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(
             student,
-            init=init,
+            init_checkpoint=init_checkpoint,
             optimizer=optimizer,
-            queue=queue,
+            queue_size=queue_size,
             momentum=momentum,
             temperature=temperature,
             key_groups=key_groups,
-            init_hints=init_hints,
+            init_checkpoint_hints=init_checkpoint_hints,
         )
         self.teacher_path = teacher
         self.teacher_hints = teacher_hints

@@ -1,4 +1,4 @@
-"""The networks of earlier trainings that a configuration names: ours, and published files as they are."""
+"""Loads the trained networks that a configuration names: our checkpoints and published files."""
 
 import sys
 from dataclasses import replace
@@ -17,24 +17,25 @@ from ..parallel.launch import is_first
 def load_network(
     path: str, data: Images, *, what: str, key: str, hints: Hints | None, weights_alone: bool = False
 ) -> Checkpoint:
-    """Reads the network in the file `path`, and prints on stderr what was assumed of a published file.
+    """Returns the checkpoint in a file, and prints on stderr what was assumed about a published file.
 
     Args:
         path: the file.
-        data: what the network will see: its resolution is not assumed, nor a normalisation that the data confirm.
+        data: the images that the network will see. Their resolution is used, so no assumption about it is printed. A
+            normalisation that the data already use is not printed either.
         what: what the file is to the user, for messages.
-        key: the method's argument that names the file; `KEY_hints` says more about it.
-        hints: that argument's value.
-        weights_alone: whether another network takes the weights, so that what is binary of this one does not matter.
+        key: the method's argument that names the file. `KEY_hints` says more about the file.
+        hints: the value of `KEY_hints`.
+        weights_alone: whether another network takes the weights. Then it does not matter which stage the file is of.
 
     Raises:
-        UserError: as `edgebnn.checkpoint.load` does, or the hints hold a resolution.
+        UserError: as `edgebnn.checkpoint.load_checkpoint`, or the hints have a resolution.
     """
     option = f"model.init_args.{key}_hints"
     if hints is not None and hints.resolution is not None:
         raise UserError(f"{option}.resolution: the images' resolution is the data's; set data.init_args.resolution")
-    found = checkpoints.load(path, what=what, hints=hints or NO_HINTS)
-    confirmed = data.normalisation_given and (found.info.mean, found.info.std) == (data.mean, data.std)
+    found = checkpoints.load_checkpoint(path, what=what, hints=hints or NO_HINTS)
+    confirmed = data.has_normalisation(found.info)
     known = [RESOLUTION, *([NORMALISATION] if confirmed else []), *(["stage"] if weights_alone else [])]
     assumed = not_assumed(found.assumed, *known)
     if assumed and is_first():

@@ -1,4 +1,4 @@
-"""The network to train, as a configuration chooses it, and the weights it starts from."""
+"""The network to train, as a configuration describes it, and its start weights."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -12,25 +12,33 @@ from edgebnn.nn.estimators import Gradient, WeightGradient
 from edgebnn.nn.resnet import ResNetArch
 
 from ..data.sources import Images
-from .base import match_normalisation
 from .published import load_network
 
 Arch = Literal["reactnet-a", "reactnet-18", "birealnet-18", "resnet-18", "resnet-34", "resnet-50"]
 
 PRECISION = ("binary_activations", "binary_weights", "activation_gradient", "weight_gradient")
-"""What may differ between a network and the checkpoint it starts from."""
+"""Arguments that may differ between a network and its initial checkpoint."""
 
 BINARY_ONLY = ("padding", *PRECISION)
-"""What means nothing to a real-valued ResNet."""
+"""Arguments that a real-valued ResNet does not have."""
 
 
 @dataclass(frozen=True)
 class Student:
-    """What a configuration chooses of a network; its head follows from the method.
+    """The network to train, without its head, which the method adds.
 
-    The attributes are those of the networks' configurations in `edgebnn.nn`. Step 1 is
-    `binary_weights: false`, a real-valued twin `binary_activations: false` besides. `resnet-18`,
-    `resnet-34` and `resnet-50` are real-valued as they are and take `width` and `stem_stride` alone.
+    Stage 1 has `binary_weights: false`. A real-valued twin also has `binary_activations: false`. `resnet-18`,
+    `resnet-34` and `resnet-50` are real-valued and have only `width` and `stem_stride`.
+
+    Attributes:
+        arch: architecture.
+        width: factor on the number of channels.
+        stem_stride: stride of the first convolution, 1 or 2. Stride 1 suits small images.
+        padding: value of the padding around a 3x3 binary convolution: zero (as published) or one.
+        binary_activations: whether the convolutions see signs.
+        binary_weights: whether the weights of the convolutions are signs.
+        activation_gradient: pseudo-gradient of the activations' sign (docs/reference/configurations.md).
+        weight_gradient: pseudo-gradient of the weights' sign.
     """
 
     arch: Arch = "reactnet-a"
@@ -43,10 +51,14 @@ class Student:
     weight_gradient: WeightGradient = "clipped"
 
     def config(self, head: tuple[int, ...], *, head_relu: bool = False) -> Any:
-        """The configuration of the network with linear layers of those widths after pooling.
+        """Returns the configuration of the network.
+
+        Args:
+            head: widths of the linear layers after pooling.
+            head_relu: whether a ReLU follows the last layer of the head.
 
         Raises:
-            UserError: the values make no such network.
+            UserError: the values do not fit the architecture.
         """
         common: dict[str, Any] = {"width": self.width, "stem_stride": self.stem_stride}
         common |= {"head": tuple(head), "head_relu": head_relu}
@@ -66,12 +78,12 @@ class Student:
         return ReActNetConfig(**common)
 
     def with_head(self, head: tuple[int, ...], *, head_relu: bool = False) -> Network:
-        """A new network with linear layers of those widths after pooling."""
+        """Returns a new network. The arguments are those of `config`."""
         network: Network = self.config(head, head_relu=head_relu).build()
         return network
 
     def with_projection(self, dim: int) -> Network:
-        """A new network with MoCo v2's MLP head: features -> as many -> ReLU -> dim."""
+        """Returns a new network with MoCo v2's MLP head: features -> features -> ReLU -> dim."""
         return self.with_head((self.num_features, dim))
 
     @property
@@ -81,30 +93,32 @@ class Student:
 
 
 def duplicate(network: Network) -> Network:
-    """A new network of the same configuration and weights."""
-    # By its state, since a module in training may hold what cannot be deep-copied.
+    """Returns a new network with the same configuration and weights."""
+    # The state is copied, because a module in training may hold objects that cannot be deep-copied.
     copied: Network = network.config.build()
     copied.load_state_dict(network.state_dict())
     return copied
 
 
-def start_from(network: Network, path: str, data: Images, hints: Hints | None = None) -> Checkpoint:
-    """Gives `network` the weights in the file `path`, whose network differs at most in what is binary.
+def load_initial_weights(network: Network, path: str, data: Images, hints: Hints | None = None) -> Checkpoint:
+    """Loads the weights in a file into the network, and tells the data the normalisation of these weights.
+
+    The network in the file may differ only in what is binary (`PRECISION`).
 
     Args:
-        network: the network.
+        network: the network that takes the weights.
         path: the file.
-        data: what it will see.
+        data: the images that the network is trained on.
         hints: what the user says about a published file.
 
     Returns:
-        What the file holds.
+        The checkpoint that the file holds.
 
     Raises:
-        UserError: the file cannot be read, holds a network of another shape, or was made for images
-            normalised otherwise than `data` does.
+        UserError: the file cannot be read, holds a network of another shape, or needs another normalisation than the
+            data have.
     """
-    found = load_network(path, data, what="initial checkpoint", key="init", hints=hints, weights_alone=True)
+    found = load_network(path, data, what="initial checkpoint", key="init_checkpoint", hints=hints, weights_alone=True)
     wanted, held = network.config, found.model.config
     precision = {name: getattr(wanted, name) for name in PRECISION if hasattr(wanted, name)}
     if type(held) is not type(wanted) or replace(held, **precision) != wanted:
@@ -112,6 +126,6 @@ def start_from(network: Network, path: str, data: Images, hints: Hints | None = 
             f"initial checkpoint {path} holds {held}, the student is {wanted}; "
             "give both the same width, arch, stem_stride, padding and teacher outputs"
         )
-    match_normalisation(found.info, data, f"initial checkpoint {path}")
+    data.use_normalisation(found.info, needed_by=f"initial checkpoint {path}")
     network.load_state_dict(found.model.state_dict())
     return found

@@ -1,4 +1,4 @@
-"""Supervised training, on labels, on a teacher's answers (ReActNet: Liu et al., ECCV 2020), or on both."""
+"""Supervised training on labels, on a teacher's outputs (ReActNet: Liu et al., ECCV 2020), or on both."""
 
 from typing import Any, ClassVar
 
@@ -11,28 +11,31 @@ from edgebnn.ssl.losses import float32_at_least, soft_cross_entropy
 
 from ..data.module import Images
 from ..engine.optim import OptimizerConfig
-from .base import match_classes
-from .measured import Counted, check_single_label
-from .student import Student, start_from
+from .base import check_class_order
+from .measured import ClassifyingMethod, check_single_label
+from .student import Student, load_initial_weights
 from .teacher import load_teacher
 
-ADAM = OptimizerConfig(lr=5e-4, decay="weights")
+ADAM = OptimizerConfig(lr=5e-4, decay_on="weights")
 
 
-class Supervised(Counted):
-    """Trains a network to classify, and measures its accuracy on the held-out images.
+class Supervised(ClassifyingMethod):
+    """Trains a classifier and measures its accuracy on the held-out images.
 
         (1 - share) * cross-entropy(labels) + share * cross-entropy(teacher's softmax)
 
+    The second term is `edgebnn.ssl.losses.soft_cross_entropy` (equation 6 of the paper).
+
     Args:
-        student: the network; its head is a linear classifier.
-        teacher: checkpoint of a classifier of the same classes, in eval; None trains on labels alone.
-        init: checkpoint to take the student's weights from (step 2); None starts at random.
-        optimizer: ReActNet's: Adam 5e-4, linear decay; weight decay on weights alone, 1e-5 in step 1 and 0 in step 2.
-        teacher_share: share of the teacher's answers in the loss; 1 is ReActNet's distributional loss. It counts only
-            where there is a teacher.
-        teacher_hints: what the teacher's file, if it is a published one, does not say (docs/reference/checkpoints.md).
-        init_hints: the same of `init`.
+        student: the network. Its head is a linear classifier.
+        teacher: checkpoint of a classifier of the same classes. It stays in eval mode. None trains on labels alone.
+        init_checkpoint: checkpoint with the student's start weights (stage 2). None starts from random weights.
+        optimizer: the default is ReActNet's: Adam 5e-4, linear decay. Weight decay is on weights alone: 1e-5 in stage 1
+            and 0 in stage 2.
+        teacher_share: share of the teacher's term in the loss. 1 is ReActNet's distributional loss. It has no effect
+            without a teacher.
+        teacher_hints: what a published teacher file does not say (docs/reference/checkpoints.md).
+        init_checkpoint_hints: the same for `init_checkpoint`.
     """
 
     external: ClassVar[tuple[str, ...]] = ("teacher.",)
@@ -43,19 +46,19 @@ class Supervised(Counted):
         self,
         student: Student,
         teacher: str | None = None,
-        init: str | None = None,
+        init_checkpoint: str | None = None,
         optimizer: OptimizerConfig = ADAM,
         teacher_share: float = 1.0,
         teacher_hints: Hints | None = None,
-        init_hints: Hints | None = None,
+        init_checkpoint_hints: Hints | None = None,
     ) -> None:
         super().__init__(optimizer)
         self.student = student
         self.method = "supervised"
         self.teacher_path = teacher
-        self.init = init
+        self.init_checkpoint = init_checkpoint
         self.teacher_hints = teacher_hints
-        self.init_hints = init_hints
+        self.init_checkpoint_hints = init_checkpoint_hints
         self.teacher_share = teacher_share
 
     def prepare(self, data: Images) -> None:
@@ -64,21 +67,21 @@ class Supervised(Counted):
         if not 0 <= self.teacher_share <= 1:
             raise UserError(f"a teacher_share of {self.teacher_share} is not from 0 to 1; ReActNet has 1")
         if self.teacher_path is not None:
-            # Records of other shares are of other methods.
+            # Another share is another method in records.
             self.method = f"supervised, {self.teacher_share:.0%} teacher's answers"
             self.teacher = load_teacher(self.teacher_path, data, self.teacher_hints)
             if self.teacher.outputs != classes:
                 raise UserError(
-                    f"teacher {self.teacher_path} gives {self.teacher.outputs} outputs, the data have {classes} "
+                    f"teacher {self.teacher_path} has {self.teacher.outputs} outputs, the data have {classes} "
                     "classes; give a classifier trained on them"
                 )
-        for path, what in ((self.teacher_path, "teacher"), (self.init, "initial checkpoint")):
+        for path, what in ((self.teacher_path, "teacher"), (self.init_checkpoint, "initial checkpoint")):
             if path is not None:
-                match_classes(path, data, f"{what} {path}")
+                check_class_order(path, data, f"{what} {path}")
         self.network = self.student.with_head((classes,))
         self.network.check_resolution(data.resolution)
-        if self.init is not None:
-            start_from(self.network, self.init, data, self.init_hints)
+        if self.init_checkpoint is not None:
+            load_initial_weights(self.network, self.init_checkpoint, data, self.init_checkpoint_hints)
 
     def training_step(self, batch: tuple[list[Tensor], Tensor]) -> Tensor:
         (images,), labels = batch
@@ -93,5 +96,5 @@ class Supervised(Counted):
         return loss
 
     def origin(self) -> dict[str, Any]:
-        """What a record says of the network: it was trained here, and comes from no checkpoint."""
+        """Returns the origin of the network in records: this run trained it, and it comes from no checkpoint."""
         return {"method": self.method, "checkpoint": None, "sha256": None, "pretrained_on": None}

@@ -1,4 +1,4 @@
-"""A teacher: a network that has finished learning, in the form in which it answers fastest."""
+"""A frozen teacher: a trained network, prepared for fast inference."""
 
 from copy import deepcopy
 
@@ -12,25 +12,24 @@ from edgebnn.hints import Hints
 from edgebnn.nn import Network
 
 from ..data.sources import Images
-from .base import match_normalisation
 from .published import load_network
 
 
 class FrozenTeacher(nn.Module):
     """A frozen copy of a network: always in eval mode, without gradients, in channels_last.
 
-    BatchNorms that follow a plain convolution are folded into it, and it runs in inference mode. What it
-    gives are ordinary tensors all the same, which a loss may save for its backward pass.
+    BatchNorms after a plain convolution are folded into it, and the network runs in inference mode. The outputs are
+    ordinary tensors, so a loss may save them for its backward pass.
 
-    Its state is another file's, so a method lists it in `external`.
+    The state belongs to another file, so a method lists it in `external`.
 
     Args:
         network: any network.
-        resolution: side of an image the network can take, in pixels.
+        resolution: side of an image that the network can take, in pixels.
 
     Attributes:
-        outputs: width of what `forward` gives.
-        num_features: width of what `features` gives.
+        outputs: width of the outputs of `forward`.
+        num_features: width of the outputs of `features`.
     """
 
     def __init__(self, network: Network, resolution: int) -> None:
@@ -40,41 +39,40 @@ class FrozenTeacher(nn.Module):
         self.outputs = network.outputs
         self.num_features = network.num_features
         some = next(self.network.parameters())
-        fold_norms(self.network, some.new_zeros(1, 3, resolution, resolution))
+        fold_batchnorms(self.network, some.new_zeros(1, 3, resolution, resolution))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Outputs of the head, (N, outputs), of normalised images (N, 3, H, W)."""
+        """Returns the outputs of the head (N, outputs) for normalised images (N, 3, H, W)."""
         with torch.inference_mode():
             outputs = self.network(images.contiguous(memory_format=torch.channels_last))
-        # Autograd refuses to save a tensor made in inference mode; its copy is an ordinary one.
+        # Autograd refuses to save a tensor made in inference mode. A copy is an ordinary tensor.
         return outputs.clone()
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled features, (N, num_features), of normalised images (N, 3, H, W)."""
+        """Returns the pooled features (N, num_features) of normalised images (N, 3, H, W)."""
         with torch.inference_mode():
             features = self.network.features(images.contiguous(memory_format=torch.channels_last))
         return features.clone()
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
-        """Stays in eval mode, whatever the method around it does."""
+        """Keeps the teacher in eval mode when the method changes to train mode."""
         return super().train(False)
 
 
 def load_teacher(path: str, data: Images, hints: Hints | None = None, *, projection: bool = False) -> FrozenTeacher:
-    """The teacher in the file `path`.
+    """Returns the teacher in a file, and tells the data the normalisation that the teacher needs.
 
     Args:
         path: a checkpoint of any network and layout that `edgebnn.checkpoint` reads.
-        data: what it will see.
+        data: the images that the teacher will see.
         hints: what the user says about a published file.
-        projection: whether its head must be a projection (linear layers with ReLU between), as pretraining
-            leaves it.
+        projection: whether the head must be a projection, as pretraining leaves it: linear layers with ReLU between.
 
     Raises:
         UserError: the file cannot be read, or its network does not fit the data or lacks the head.
     """
     found = load_network(path, data, what="teacher", key="teacher", hints=hints)
-    match_normalisation(found.info, data, "the teacher")
+    data.use_normalisation(found.info, needed_by="the teacher")
     if projection and (len(found.model.config.head) < 2 or found.model.config.head_relu):
         other = next((key for key, why in found.ignored.items() if why == PROJECTOR), None)
         if other:
@@ -90,14 +88,14 @@ def load_teacher(path: str, data: Images, hints: Hints | None = None, *, project
 
 
 @torch.no_grad()
-def fold_norms(network: nn.Module, example: Tensor) -> None:
+def fold_batchnorms(network: nn.Module, example: Tensor) -> None:
     """Folds every BatchNorm that takes the output of an `nn.Conv2d` into that convolution, in place.
 
-    W' = W * g and b' = beta + (b - mean) * g, with g = gamma / sqrt(var + eps): eval mode only.
+    W' = W * g and b' = beta + (b - mean) * g, with g = gamma / sqrt(var + eps). This holds in eval mode only.
 
     Args:
-        network: a network in eval mode in which nothing but the BatchNorm reads such a convolution.
-        example: an input, by which is seen what follows what.
+        network: a network in eval mode. Only the BatchNorm may read the output of such a convolution.
+        example: an input. A forward pass with it shows which BatchNorm follows which convolution.
     """
     last: tuple[nn.Conv2d, Tensor] | None = None
     pairs: dict[nn.Module, nn.Conv2d] = {}

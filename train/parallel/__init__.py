@@ -1,1 +1,1 @@
-"""Several processes: how they start, where they run, what they share."""
+"""Training in several processes: how they start, where they run, what they exchange."""

@@ -1,4 +1,4 @@
-"""What a method needs of its sister processes; in a single process all of it is trivial."""
+"""What a method needs from the other processes. With one process, each function returns its input or a constant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,42 +6,50 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
-_alone = False
+_as_single = False
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Returns the number of training processes."""
     return distributed.get_world_size() if _together() else 1
 
 
 def rank() -> int:
-    """This process' number among them."""
+    """Returns the number of this process, from 0."""
     return distributed.get_rank() if _together() else 0
 
 
 def _together() -> bool:
-    return not _alone and distributed.is_available() and distributed.is_initialized()
+    return not _as_single and distributed.is_available() and distributed.is_initialized()
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Within it a process is by itself: `Method.prepare` does the same whole work in each of them.
+def as_single_process() -> Iterator[None]:
+    """Makes `world_size()` 1 and `rank()` 0 in its block.
 
-    In the second stage of a recipe the processes know each other before `prepare`, in the first not yet.
+    `Method.prepare` runs in it, because every process does the same whole work there. In the first stage of a recipe
+    the processes are not connected yet, and in the second stage they are.
     """
-    global _alone
-    before, _alone = _alone, True
+    global _as_single
+    before, _as_single = _as_single, True
     try:
         yield
     finally:
-        _alone = before
+        _as_single = before
 
 
 @torch.no_grad()
 def gather(rows: Tensor) -> Tensor:
-    """The rows (N, ...) of all processes, in the order of the ranks, (N * world_size, ...). No gradient.
+    """Returns the rows of all processes in the order of their ranks, without gradient.
 
-    Process r holds the r-th part of a step's batch (`train.data.sources`), so the rows come in the batch's order.
+    Process r holds part r of a step's batch (`train.data.order.training_batches`), so the rows are in the order of the
+    batch.
+
+    Args:
+        rows: the rows (N, ...) of this process. N is the same in all processes.
+
+    Returns:
+        All rows (N * world_size, ...).
     """
     if world_size() == 1:
         return rows.detach()
@@ -50,8 +58,8 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def union(names: set[str]) -> set[str]:
-    """The names that any of the processes has. All of them have to ask."""
+def union_of_names(names: set[str]) -> set[str]:
+    """Returns the names that at least one process has. All processes must call it together."""
     if world_size() == 1:
         return names
     found: list[set[str]] = [set()] * world_size()
@@ -60,7 +68,10 @@ def union(names: set[str]) -> set[str]:
 
 
 def take_buffers_of_first(module: nn.Module) -> None:
-    """Gives `module` the buffers of the first process: BatchNorm's running statistics, where each has its own."""
+    """Replaces the buffers of `module` by those of the first process.
+
+    These are BatchNorm's running statistics, which differ between processes unless BatchNorm is synchronised.
+    """
     if world_size() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, src=0)

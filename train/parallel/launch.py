@@ -1,7 +1,7 @@
-"""Processes that train together: how they are started, and how all of them end when one fails.
+"""Starts training processes, and reports an error of several processes once.
 
-torchrun and SLURM's srun start the processes themselves. Without either, a configuration that asks for several
-devices makes `python -m train` the launcher: it starts one process a device with torchrun's own agent.
+torchrun and SLURM's srun start the processes themselves. Without them, `python -m train` is the launcher if the
+configuration asks for several devices. It starts one process per device with torchrun's own agent.
 """
 
 import logging
@@ -17,21 +17,21 @@ from uuid import uuid4
 
 from edgebnn.errors import UserError
 
-PATIENCE = 10.0
-"""Seconds for which a process waits to be ended by its launcher, after another one has failed."""
+WAIT_SECONDS = 10.0
+"""Seconds that a process waits for its launcher to end it, after another process has failed."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends the processes together with their launcher."""
+"""Signals that end the launcher and its processes together."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a launcher has put this process.
+class ProcessPlace:
+    """The place of this process among all processes, as its launcher says it.
 
     Attributes:
-        rank: its number among all processes.
+        rank: number of this process among all processes.
         world_size: number of all processes.
-        local_size: number of processes on this machine, as on every other.
+        local_size: number of processes on this machine. It is the same on every machine.
         nodes: number of machines.
         launcher: torchrun or srun.
     """
@@ -43,44 +43,49 @@ class Place:
     launcher: str
 
 
-def place() -> Place | None:
-    """This process' place, if a launcher has started it.
+def process_place() -> ProcessPlace | None:
+    """Returns the place of this process, or None if no launcher has started it.
 
     Raises:
-        UserError: the launcher says it in a way that does not add up.
+        UserError: the launcher's environment variables are missing or contradict each other.
     """
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             rank, size, local = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-            found = Place(rank, size, local, size // local, "torchrun")
-        # Only srun gives a step's number: a batch script that starts Python by itself is one process.
+            found = ProcessPlace(rank, size, local, size // local, "torchrun")
+        # Only srun sets SLURM_STEP_ID. A batch script that starts Python without srun is one process.
         elif "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             size, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_NNODES"])
-            found = Place(int(os.environ["SLURM_PROCID"]), size, size // nodes, nodes, "srun")
+            found = ProcessPlace(int(os.environ["SLURM_PROCID"]), size, size // nodes, nodes, "srun")
         else:
             return None
     except (KeyError, ValueError) as error:
-        raise UserError(f"the launcher's environment is not whole ({error}); start with torchrun or srun") from None
+        raise UserError(f"the launcher's environment is incomplete ({error}); start with torchrun or srun") from None
     if found.local_size * found.nodes != found.world_size:
         raise UserError(
-            f"{found.world_size} processes do not spread evenly over the machines; give each as many "
+            f"{found.world_size} processes do not divide evenly over the machines; start equally many on each "
             "(torchrun --nproc_per_node, srun --ntasks-per-node)"
         )
     return found
 
 
 def is_first() -> bool:
-    """Returns whether this process is the one that prints and writes, also before the processes know each other."""
-    here = place()
+    """Returns whether this process prints and writes. It works before the processes are connected."""
+    here = process_place()
     return here is None or here.rank == 0
 
 
-def start(processes: int, arguments: list[str]) -> None:
-    """Runs `edgebnn train ARGUMENTS` in so many processes on this machine and waits for them.
+def start_processes(processes: int, arguments: list[str]) -> None:
+    """Runs `edgebnn train ARGUMENTS` in several processes on this machine and waits for them.
+
+    Args:
+        processes: number of processes.
+        arguments: the arguments of the command.
 
     Raises:
         UserError: a process was killed.
-        SystemExit: a process ended with an error, which it has told itself.
+        SystemExit: a process ended with an error, which it has printed itself.
+        KeyboardInterrupt: the launcher got a signal.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -90,7 +95,7 @@ def start(processes: int, arguments: list[str]) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
-        # The agent otherwise leaves a folder of (empty) logs in the system's temporary one.
+        # Otherwise the agent leaves a folder of empty logs in the system's temporary folder.
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
         signals_to_handle=",".join(number.name for number in SIGNALS),
         run_id=uuid4().hex,
@@ -98,12 +103,13 @@ def start(processes: int, arguments: list[str]) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    # As torchrun does, but with all cores in use: every process would otherwise start a thread for each of them.
+    # Otherwise every process would start one thread per core. torchrun sets one thread. Here the processes divide the
+    # cores.
     threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = threads or str(max(1, cores() // processes))
-    # The agent keeps signals to itself, even when it is done.
+    os.environ["OMP_NUM_THREADS"] = threads or str(max(1, usable_cores() // processes))
+    # The agent replaces the signal handlers and does not restore them.
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # It reports every process that it stops; the one that failed has said why.
+    # The agent logs every process that it stops. The process that failed has already printed its error.
     logging.disable(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "edgebnn.train", *arguments)
@@ -112,7 +118,7 @@ def start(processes: int, arguments: list[str]) -> None:
         if failure.exitcode < 0:
             raise UserError(
                 f"process {rank} of {processes} was killed by signal {-failure.exitcode}; if memory ran out, lower "
-                "data.batch_size or data.workers, then go on with --ckpt_path RUN/last.ckpt"
+                "data.batch_size or data.workers, then resume with --ckpt_path RUN/last.ckpt"
             ) from None
         raise SystemExit(failure.exitcode) from None
     except SignalException:
@@ -125,24 +131,29 @@ def start(processes: int, arguments: list[str]) -> None:
             del os.environ["OMP_NUM_THREADS"]
 
 
-def cores() -> int:
-    """Processors that this process may use, which under SLURM or in a container are fewer than the machine has."""
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use. SLURM and containers may allow fewer than all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class SisterError(UserError):
-    """Another process of the run has ended, and said why."""
+class OtherProcessError(UserError):
+    """Another process of the run has ended and has printed why."""
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
-    """Lets an error that several processes meet be told once, by the first that meets it."""
-    here = place()
+def print_error_once() -> Iterator[None]:
+    """Lets only the first process that meets an error print it, if several processes meet it.
+
+    Raises:
+        UserError: this process is the first, or the only one.
+        SystemExit: another process has printed the error.
+    """
+    here = process_place()
     try:
         yield
-    except SisterError:
-        # The launcher ends this process presently, and says so if the other was killed.
-        time.sleep(PATIENCE)
+    except OtherProcessError:
+        # The launcher soon ends this process. If the other process was killed, the launcher says so.
+        time.sleep(WAIT_SECONDS)
         raise
     except UserError as error:
         if here is None:
@@ -152,7 +163,7 @@ def one_voice() -> Iterator[None]:
         raise UserError(f"process {here.rank}: {error}" if here.rank else str(error)) from None
     except KeyboardInterrupt:
         if here is not None:
-            # The launcher was told, too.
+            # The launcher got the signal too and reports it.
             raise SystemExit(130) from None
         raise
     except Exception:
@@ -161,19 +172,19 @@ def one_voice() -> Iterator[None]:
         raise
 
 
-def _is_first(here: Place) -> bool:
-    """Whether no other process has told its error yet."""
+def _is_first(here: ProcessPlace) -> bool:
+    """Returns whether no other process has printed its error yet."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         from torch.distributed import TCPStore
 
         try:
-            # The agent's own store outlives the processes.
+            # The store of the agent outlives the processes.
             address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=PATIENCE))
+            store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=WAIT_SECONDS))
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             return store.add(f"edgebnn/errors/{attempt}", 1) == 1
-        except Exception:  # whatever became of the store, silence would be worse
+        except Exception:  # without the store, a repeated message is better than none
             return True
     if here.rank > 0:
-        time.sleep(PATIENCE)
+        time.sleep(WAIT_SECONDS)
     return True

@@ -1,4 +1,4 @@
-"""The trainer's arguments that say in how many processes it trains, taken from whoever started them."""
+"""The trainer's arguments for several processes, taken from the launcher or the configuration."""
 
 import signal
 from inspect import signature
@@ -16,24 +16,28 @@ from torch.nn.parallel import DistributedDataParallel
 
 from edgebnn.errors import UserError
 
-from .launch import place
+from .launch import process_place
 
 
 def devices_and_nodes(devices: Any, nodes: int) -> tuple[Any, int]:
-    """Devices of this machine and number of machines: the launcher's, or the configuration's `devices`, `nodes`.
+    """Returns the trainer's `devices` and `num_nodes`: the launcher's, or without a launcher the configuration's.
+
+    Args:
+        devices: `trainer.devices` of the configuration.
+        nodes: `trainer.num_nodes` of the configuration.
 
     Raises:
-        UserError: the two contradict each other.
+        UserError: the launcher and the configuration contradict each other, or several machines have no launcher.
     """
-    here = place()
+    here = process_place()
     if here is None:
         if nodes > 1:
             raise UserError(
-                f"trainer.num_nodes {nodes} takes a launcher on each machine; start with torchrun or srun "
+                f"trainer.num_nodes {nodes} needs a launcher on each machine; start with torchrun or srun "
                 "(docs/how-to/distributed.md)"
             )
         return devices, nodes
-    # A list, or "2,3", says which devices; Lightning gives this process its one of them.
+    # A list, or "2,3", names the devices. Lightning assigns one of them to this process.
     named = devices.strip(",").split(",") if isinstance(devices, str) and "," in devices else devices
     which = isinstance(named, list)
     count = len(named) if which else named
@@ -45,42 +49,53 @@ def devices_and_nodes(devices: Any, nodes: int) -> tuple[Any, int]:
     return devices if which else here.local_size, here.nodes
 
 
-def cluster() -> ClusterEnvironment:
-    """How Lightning learns of the other processes. Raises `UserError` if srun was given too little."""
-    here = place()
+def cluster_environment() -> ClusterEnvironment:
+    """Returns the object from which Lightning learns about the other processes.
+
+    Raises:
+        UserError: an option of srun is missing.
+    """
+    here = process_place()
     if here is None:
         return LightningEnvironment()
     if here.launcher == "torchrun":
         return TorchElasticEnvironment()
     try:
-        # A job that SLURM starts again goes on by the recipe, or by its script's --ckpt_path.
+        # A job that SLURM starts again resumes by its recipe, or by --ckpt_path in its script.
         return SLURMEnvironment(auto_requeue=False)
     except RuntimeError:
-        raise UserError("srun needs to know the tasks of a machine; give it --ntasks-per-node") from None
+        raise UserError("srun was started without the number of tasks per machine; give it --ntasks-per-node") from None
 
 
-def strategy(chosen: Any) -> Any:
-    """DistributedDataParallel where there are several processes. Raises `UserError` for anything else."""
+def choose_strategy(chosen: Any) -> Any:
+    """Returns the trainer's strategy: DistributedDataParallel if there are several processes.
+
+    Args:
+        chosen: `trainer.strategy` of the configuration.
+
+    Raises:
+        UserError: the configuration names another strategy than auto or ddp.
+    """
     if chosen not in ("auto", "ddp"):
-        raise UserError(f"trainer.strategy {chosen} is none that training knows; leave it out (auto), or give ddp")
-    here = place()
+        raise UserError(f"trainer.strategy {chosen} is not supported; leave it out (auto), or give ddp")
+    here = process_place()
     if here is None or here.world_size == 1:
         return "auto"
-    # Buffers are not sent around before every step: running statistics of BatchNorm are those of the first process or
-    # synchronised, queues are filled with all processes' keys in each. Every parameter trained has a gradient in every
-    # step, so none needs to be looked for.
+    # Buffers are not exchanged before every step. BatchNorm's running statistics are those of the first process, or are
+    # synchronised. Queues get the keys of all processes in every process. Every trained parameter has a gradient in
+    # every step, so DDP need not search for unused parameters.
     names = signature(DistributedDataParallel).parameters
-    # torch has renamed it.
+    # Newer versions of torch have renamed this argument.
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False}
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **options)
 
 
 class EndAtOnce(Callback):
-    """Lets SIGTERM end a process that a launcher started: another one has failed, or all are to end.
+    """Lets SIGTERM end a process that a launcher started, at once.
 
-    Lightning would finish the batch, and tell the others by a broadcast: that fails where one of them is gone, in the
-    middle of whatever this process does.
+    The launcher sends SIGTERM when another process has failed, or to end all processes. Lightning would finish the
+    batch and tell the other processes by a broadcast. This broadcast fails if one of them is gone.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,6 +105,6 @@ class EndAtOnce(Callback):
         self.end_at_once()
 
     def end_at_once(self) -> None:
-        """After Lightning has put its handler in place, which is before the first of these hooks."""
-        if place() is not None:
+        """Restores the default handler of SIGTERM. Lightning sets its own before the first of these hooks."""
+        if process_place() is not None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

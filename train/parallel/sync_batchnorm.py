@@ -1,7 +1,8 @@
-"""BatchNorm over the batch of all processes, on CPUs as on GPUs.
+"""BatchNorm over the batch of all processes, on CPUs and on GPUs.
 
-torch's own takes tensors on GPUs only. The one here computes the same for any device through two all-reduces: first
-the mean, then the variance around it (a sum of squares less the mean's square would lose digits).
+torch's SyncBatchNorm takes tensors on GPUs only. This one computes the same function on any device, with two
+all-reduces: first the mean, then the variance around it. The difference of the mean square and the squared mean would
+lose digits.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from .distributed import world_size
 
 
 class SyncBatchNorm(_BatchNorm):
-    """`nn.BatchNorm1d`, `2d` or `3d` whose statistics in training are those of all processes' rows together."""
+    """`nn.BatchNorm1d`, `2d` or `3d` whose training statistics cover the batch of all processes."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -27,7 +28,7 @@ class SyncBatchNorm(_BatchNorm):
         self._check_input_dim(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        # Under autocast x may have 8 bits of mantissa, too few for sums.
+        # Under autocast, x may have a mantissa of 8 bits, which is too few for sums.
         values = x if x.dtype == torch.float64 else x.float()
         count = values.new_tensor([values.numel() / values.shape[1]])
         total = _AllReduce.apply(torch.cat([values.sum(axes), count]))
@@ -42,7 +43,7 @@ class SyncBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, unbiased: Tensor) -> None:
-        """Moves the running statistics, as `nn.BatchNorm2d` does."""
+        """Updates the running statistics, as `nn.BatchNorm2d` does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -52,7 +53,7 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class _AllReduce(torch.autograd.Function):
-    """The sum over all processes. Each of them uses it, so its gradient is the sum of theirs."""
+    """The sum over all processes. Every process uses this sum, so its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -68,10 +69,11 @@ class _AllReduce(torch.autograd.Function):
 
 
 class BatchNormSync(LayerSync):
-    """Lightning's plugin that exchanges BatchNorm layers while several processes train, and puts them back.
+    """Lightning's plugin that replaces BatchNorm layers while several processes train, and restores them afterwards.
 
     Args:
-        everywhere: synchronise every layer but the method's `unsynchronised()`; otherwise only its `synchronised()`.
+        everywhere: if True, all layers except those in the method's `unsynchronised()` are replaced. If False, only
+            those in its `synchronised()` are.
     """
 
     def __init__(self, everywhere: bool) -> None:
@@ -86,13 +88,13 @@ class BatchNormSync(LayerSync):
         for parent, name, layer in list(_layers(model)):
             if layer in together or (self.everywhere and layer not in apart):
                 self.exchanged.append((parent, name, layer))
-                setattr(parent, name, synchronised(layer))
+                setattr(parent, name, synchronised_copy(layer))
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
         for parent, name, layer in self.exchanged:
             now = getattr(parent, name)
-            # Parameters are the same objects, buffers may have been moved to another device.
+            # The parameters are the same objects. The buffers may be on another device now.
             layer._buffers, layer.training = now._buffers, now.training
             setattr(parent, name, layer)
         self.exchanged = []
@@ -106,9 +108,9 @@ def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, _BatchNorm]]:
                 yield parent, name, layer
 
 
-def synchronised(layer: _BatchNorm) -> _BatchNorm:
-    """The layer that does the same over all processes, with the same parameters and buffers."""
-    # The layer itself is still on the CPU when Lightning asks.
+def synchronised_copy(layer: _BatchNorm) -> _BatchNorm:
+    """Returns a layer that normalises over all processes, with the parameters and buffers of `layer`."""
+    # The layer is still on the CPU when Lightning calls this, so its device does not tell the backend.
     if distributed.is_initialized() and distributed.get_backend() == "nccl":
         return nn.SyncBatchNorm.convert_sync_batchnorm(layer)
     with torch.device("meta"):

@@ -1,1 +1,1 @@
-"""Recipes: stages in order, resumed where they stopped."""
+"""Recipes: run stages in order, skip finished ones and resume interrupted ones."""

@@ -1,4 +1,4 @@
-"""The files that a stage learns from: whether they still are what they were."""
+"""The input files of a stage, and whether they have changed since it ran."""
 
 import os
 from pathlib import Path
@@ -8,16 +8,19 @@ from edgebnn.files import sha256
 
 from ..engine.callbacks import LAST, MODEL
 
-Facts = dict[str, Any]
-"""Of a file: `sha256`, and `bytes` and `modified` (ns), which spare the reading of one that was not touched."""
+FileFacts = dict[str, Any]
+"""A file's `sha256`, `bytes` and `modified` (ns). A file with the same size and time is not read again."""
 
 
-def find(config: dict[str, Any], root: Path) -> dict[str, Path]:
-    """Files that a configuration names, by their names: STAGE/FILE in the recipe's folder `root`, else the path.
+def find_inputs(config: dict[str, Any], root: Path) -> dict[str, Path]:
+    """Returns the files that a configuration names under `model`.
 
     Args:
-        config: leaves by their dotted keys.
-        root: the recipe's folder; what its stages leave counts before it is there.
+        config: values by dotted key.
+        root: the recipe's folder. Files that its stages will write are found before they exist.
+
+    Returns:
+        The paths by name: STAGE/FILE for files of the recipe's stages, and the path for all others.
     """
     found = {}
     for key, value in config.items():
@@ -26,23 +29,28 @@ def find(config: dict[str, Any], root: Path) -> dict[str, Path]:
         path = Path(value)
         if path.parent.parent == root and path.name in (MODEL, LAST):
             found[f"{path.parent.name}/{path.name}"] = path
-        elif os.path.isfile(value):  # a value may be too long for a path, at which Path.is_file raises
+        elif os.path.isfile(value):  # Path.is_file raises if a value is too long for a path
             found[value] = path
     return found
 
 
-def facts(path: Path) -> Facts:
-    """What tells the file from another."""
+def file_facts(path: Path) -> FileFacts:
+    """Returns the facts by which a changed file is recognised."""
     state = path.stat()
     return {"sha256": sha256(path), "bytes": state.st_size, "modified": state.st_mtime_ns}
 
 
-def changed(was: dict[str, Facts], files: dict[str, Path]) -> list[str]:
-    """Names of files that are others than they were. One that is gone is none: the stage may be done with it."""
+def changed_inputs(was: dict[str, FileFacts], files: dict[str, Path]) -> list[str]:
+    """Returns the names of the files that have changed. A missing file has not, because a finished stage needs none.
+
+    Args:
+        was: facts of the files when the stage started.
+        files: the files now.
+    """
     return [name for name, path in files.items() if path.is_file() and not _same(was.get(name), path)]
 
 
-def _same(was: Facts | None, path: Path) -> bool:
+def _same(was: FileFacts | None, path: Path) -> bool:
     if was is None:
         return False
     state = path.stat()

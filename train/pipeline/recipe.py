@@ -1,4 +1,4 @@
-"""`python -m train recipe`: stages in order, each a configuration with a few values changed.
+"""`python -m train recipe`: runs stages in order. Each stage is a configuration with some values changed.
 
     stages:
       teacher:
@@ -9,13 +9,14 @@
           model.init_args.teacher: ${run}/teacher/model.safetensors
 
 `${run}` is the recipe's folder, and a stage writes into `${run}/STAGE`. The folder is RUNS/NAME for the recipe
-NAME.yaml, or RUNS/FOLDER where the recipe has a key `folder`. Any other `${NAME}` is given with `--set NAME=VALUE`, or
-by the recipe's own defaults under the key `values`.
-A finished stage is skipped, an interrupted one goes on from its `last.ckpt`. A stage whose configuration or
-input files (of earlier stages, and any other that `model` names) have changed since it ran is refused: its results
-would not be what the recipe says.
+NAME.yaml, or RUNS/FOLDER if the recipe has a key `folder`. Other `${NAME}`s get their values from
+`--set NAME=VALUE`, or from the recipe's key `values`.
 
-Started by torchrun or srun, all processes walk through the stages in step, and the first one writes.
+A finished stage is skipped. An interrupted stage resumes from its `last.ckpt`. The command refuses a stage whose
+configuration or input files have changed since it ran, because its results would not belong to the recipe. Input files
+are files of earlier stages and all other files that `model` names.
+
+Under torchrun or srun, all processes run the stages together, and the first process writes.
 """
 
 import json
@@ -31,41 +32,44 @@ from edgebnn.text import columns
 
 from ..cli import fit
 from ..engine.callbacks import CONFIG, LAST, MODEL
-from ..engine.resume import differences
+from ..engine.resume import config_differences
 from ..parallel.launch import is_first
-from . import inputs
-from .stages import Stage, check_order, read, relative, resolve
+from .inputs import changed_inputs, file_facts
+from .stages import Stage, check_stage_order, portable_config, read_recipe, resolve_stage
 
 INPUTS = "inputs.json"
-"""Written before a stage starts: what tells the files that it learns from from others."""
+"""Size, time and SHA-256 of a stage's input files. It is written before the stage starts."""
 
 FINISHED = "finished"
-"""Written, empty, when a stage has ended."""
+"""An empty file that is written when a stage has finished."""
 
 
 def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> None:
-    """Runs what is left to do of a recipe and prints what its stages measured.
+    """Runs the unfinished stages of a recipe and prints the accuracies of all stages.
 
     Args:
         path: the recipe.
-        runs: the folder that its own lies in.
-        values: what each ${NAME} besides ${run} stands for.
+        runs: the folder in which the recipe's own folder lies.
+        values: the values of the recipe's ${NAME}s, except ${run}.
 
     Raises:
-        UserError: the recipe, a configuration, or what an earlier run left does not allow it.
+        UserError: the recipe or a configuration is wrong, a stage fails, or the files of an earlier run do not fit.
     """
-    # Every configuration is read first: a mistake in the last stage should not wait for the first to train.
-    stages = [resolve(stage) for stage in read(path, runs, values or {})]
-    check_order(stages)
+    # All configurations are read first, so that a mistake in the last stage is found before the first one trains.
+    stages = [resolve_stage(stage) for stage in read_recipe(path, runs, values or {})]
+    check_stage_order(stages)
     rows = []
     for number, stage in enumerate(stages, start=1):
         start = time.monotonic()
         done = is_finished(stage)
         if is_first():
-            print(f"[{number}/{len(stages)}] {stage.name}: {'finished before' if done else 'running'}", flush=True)
+            print(
+                f"[{number}/{len(stages)}] {stage.name}: {'skipped, already finished' if done else 'running'}",
+                flush=True,
+            )
         if not done:
-            train(stage)
-        first, *others = accuracies(stage.folder) or [""]
+            run_stage(stage)
+        first, *others = describe_accuracies(stage.folder) or [""]
         rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", first))
         rows += [("", "", other) for other in others]
     if is_first():
@@ -73,10 +77,10 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
 
 
 def is_finished(stage: Stage) -> bool:
-    """Whether the stage ran to its end, as the recipe now has it.
+    """Returns whether the stage has finished with its present configuration and input files.
 
     Raises:
-        UserError: it ran, to its end or not, with another configuration or from other files.
+        UserError: it ran, to its end or not, with another configuration or other input files.
     """
     remedy = f"delete {stage.folder} to train it again, or give another folder with --runs"
     finished = stage.folder / FINISHED
@@ -84,11 +88,11 @@ def is_finished(stage: Stage) -> bool:
         return False
     try:
         config = yaml.safe_load((stage.folder / CONFIG).read_text(encoding="utf-8"))
-        was = relative(config, Path(config["run"]).parent)
-        others = inputs.changed(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
+        was = portable_config(config, Path(config["run"]).parent)
+        others = changed_inputs(json.loads((stage.folder / INPUTS).read_text(encoding="utf-8")), stage.inputs)
     except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"stage {stage.name}: what it left is damaged ({error}); {remedy}") from None
-    changed = differences(was, stage.config)
+        raise UserError(f"stage {stage.name}: its files are damaged ({error}); {remedy}") from None
+    changed = config_differences(was, stage.config)
     if changed:
         shown = ", ".join(changed.values())
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
@@ -99,12 +103,16 @@ def is_finished(stage: Stage) -> bool:
     return finished.exists()
 
 
-def train(stage: Stage) -> None:
-    """Runs the stage, from its last checkpoint if it has one, and marks it as finished."""
+def run_stage(stage: Stage) -> None:
+    """Runs the stage and marks it as finished. It resumes from `last.ckpt` if this file exists.
+
+    Raises:
+        UserError: the stage fails. The message starts with its name.
+    """
     last = stage.folder / LAST
     if is_first():
-        # A file that is not there is for the stage itself to tell.
-        found = {name: inputs.facts(path) for name, path in stage.inputs.items() if path.is_file()}
+        # The stage itself reports a missing file.
+        found = {name: file_facts(path) for name, path in stage.inputs.items() if path.is_file()}
         write_bytes(stage.folder / INPUTS, json.dumps(found).encode())
     try:
         fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
@@ -114,10 +122,10 @@ def train(stage: Stage) -> None:
         write_bytes(stage.folder / FINISHED, b"")
 
 
-def accuracies(folder: Path) -> list[str]:
-    """The accuracies measured in a run folder, the newest of each model and protocol, with both."""
+def describe_accuracies(folder: Path) -> list[str]:
+    """Returns one line per model and protocol with the newest accuracy in a run folder."""
     measured = {"accuracy": ("top1", "%"), "map": ("map", "% mAP")}
-    found = [record for record in records.read_all(folder) if record.kind in measured]
+    found = [record for record in records.read_records(folder) if record.kind in measured]
     newest = {(record.model, record.context.get("protocol")): record for record in found}
     shown = {who: (record.values[measured[record.kind][0]], measured[record.kind][1]) for who, record in newest.items()}
     return [f"{value:.1f} {unit}  {model}: {protocol}" for (model, protocol), (value, unit) in shown.items()]

@@ -1,1 +1,1 @@
-"""What a network computes: the values that tensors take, its convolutions and their padding."""
+"""Infers what a file's network computes: the values of its tensors, its convolutions, and their padding."""

@@ -1,23 +1,24 @@
-"""Every convolution of a file: whether it is binary, its padding and its work."""
+"""Lists the convolutions of a file: whether each is binary, its padding and its work."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgebnn.doctor.analysis import borders, fallback
-from edgebnn.doctor.analysis.levels import Levels, of_network
-from edgebnn.doctor.network import OPERATORS, Network, Node
+from edgebnn.doctor.analysis.fallback import Candidate, fallback_reason, holds_bits, is_binary
+from edgebnn.doctor.analysis.levels import Levels, infer_levels
+from edgebnn.doctor.analysis.padding import Padding, find_padding, first_integer, same_padding
+from edgebnn.doctor.file_graph import OPERATORS, FileGraph, Node
 
 BINARY = {"LceBconv2d", "BinaryUnit"}
 CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "Conv", "FusedConv", "ImageConv", "ConvInteger", "QLinearConv"}
 PRODUCTS = {"FULLY_CONNECTED", "BATCH_MATMUL", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QGemm"}
 INTEGERS = {"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul", "QGemm"}
-WEIGHT = dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), 3)
-"""Which input holds the weights, where it is not the second."""
+WEIGHT_INPUT = dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm"), 3)
+"""The index of the input that holds the weights, if it is not 1."""
 
-SAME_VALUES = {"Identity", "Cast", "CAST", "DequantizeLinear", "DEQUANTIZE"}
-"""Operators behind which weights are of one size where they were before."""
+SAME_MAGNITUDES = {"Identity", "Cast", "CAST", "DequantizeLinear", "DEQUANTIZE"}
+"""Operators behind which weights have equal magnitudes if they had equal magnitudes before."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,18 @@ class Convolution:
     """One convolution or linear layer.
 
     Attributes:
-        name: of its output.
-        kind: "binary" as XNOR and popcount, "integer" as whole numbers, "float"; "linear" for a linear layer in floats.
-        kernel, stride: pixels; the kernel of a product of matrices is 0.
-        inputs, outputs: channels; of grouped convolutions the inputs of one group.
-        padding: "none", or what lies beyond the border and on which sides, in words.
+        name: name of the operator.
+        kind: "binary" (XNOR and popcount), "integer" (products of whole numbers), "float", or "linear" for a linear
+            layer in floats.
+        kernel, stride: in pixels. The kernel of a matrix product is 0.
+        inputs, outputs: channels. For a grouped convolution, `inputs` are the input channels of one group.
+        padding: the padding value and the padded sides, or "none".
         macs: multiply-accumulates for one image.
-        weight: key of the constant that its weights are kept as.
-        fell_back: why it is not binary though its input is: a key of `findings.FELL_BACK`; "" where it should not be.
+        weight: key of the constant that holds the weights.
+        fell_back: why the convolution is not binary although its input is: a key of `findings.FELL_BACK`. "" if it is
+            binary or is not expected to be.
         lopsided: whether it pads one side more than the other.
-        side: height of its input, None where that is unknown.
+        side: height of its input, or None if it is not known.
     """
 
     name: str
@@ -51,140 +54,158 @@ class Convolution:
     side: int | None = None
 
 
-def find(network: Network) -> Iterator[Convolution]:
-    """All convolutions and linear layers of the file in the order they run."""
-    levels = of_network(network)
-    for node in network.nodes:
+def find_convolutions(graph: FileGraph) -> Iterator[Convolution]:
+    """Yields all convolutions and linear layers of the file in the order in which they run."""
+    levels = infer_levels(graph)
+    for node in graph.nodes:
         if node.kind == "BinaryUnit":
-            yield _unit(network, node)
+            yield _packed_unit(graph, node)
         elif node.kind == "LceBconv2d":
-            yield _lce(network, node)
-        elif node.kind in CONVOLUTIONS and _weight(node):
-            yield _convolution(network, node, levels)
-        elif node.kind in PRODUCTS and _weight(node):
-            yield from _product(network, node, levels)
+            yield _lce_convolution(graph, node)
+        elif node.kind in CONVOLUTIONS and _weight_key(node):
+            yield _convolution(graph, node, levels)
+        elif node.kind in PRODUCTS and _weight_key(node):
+            yield from _product(graph, node, levels)
 
 
-def _unit(network: Network, node: Node) -> Convolution:
-    threshold = network.tensor(node, 2)
-    outputs, kernel, *_ = _shape(network, _key(node, 1), 4)
+def _packed_unit(graph: FileGraph, node: Node) -> Convolution:
+    """Returns the convolution of a `BinaryUnit`."""
+    threshold, weight = graph.tensor(node, 2), _input_key(node, 1)
+    outputs, kernel, *_ = _shape(graph, weight, 4)
     inputs = threshold.size if threshold else 0
-    padding = str(node.attributes.get("padding")) if kernel > 1 else "none"
-    # Of a unit that gives averages alone, they are the map that is known: a quarter of its pixels.
-    pixels = _pixels(network, node) * (1 if any(node.outputs[:2]) else 4)
-    work = pixels * kernel**2 * inputs * outputs
-    stride = borders.whole(node.attributes.get("stride"), 1)
-    return Convolution(node.name, "binary", kernel, stride, inputs, outputs, padding, work, _key(node, 1))
-
-
-def _lce(network: Network, node: Node) -> Convolution:
-    outputs, kernel, width, words = _shape(network, _key(node, 1), 4)
-    inputs = node.attributes.get("channels") or 32 * words
-    side = _shape(network, _key(node, 0), 4)[1] or None
-    stride = node.attributes["stride"]
-    before, after = borders.same(side, kernel, stride) if node.attributes["same"] else (0, 0)
+    # Some units write a 2x2 average alone. It has a quarter of the pixels of the unit's output map.
+    writes_output = any(node.outputs[:2])
+    pixels = _pixels(graph, node) * (1 if writes_output else 4)
     return Convolution(
-        node.name,
-        "binary",
-        kernel,
-        stride,
-        inputs,
-        outputs,
-        borders.words("one" if node.attributes["ones"] else "zero", before, after),
-        _pixels(network, node) * kernel * width * inputs * outputs,
-        _key(node, 1),
+        name=node.name,
+        kind="binary",
+        kernel=kernel,
+        stride=first_integer(node.attributes.get("stride"), 1),
+        inputs=inputs,
+        outputs=outputs,
+        padding=str(node.attributes.get("padding")) if kernel > 1 else "none",
+        macs=pixels * kernel**2 * inputs * outputs,
+        weight=weight,
+    )
+
+
+def _lce_convolution(graph: FileGraph, node: Node) -> Convolution:
+    """Returns the convolution of an `LceBconv2d`."""
+    weight = _input_key(node, 1)
+    outputs, kernel, width, words = _shape(graph, weight, 4)
+    inputs = node.attributes.get("channels") or 32 * words
+    side = _shape(graph, _input_key(node, 0), 4)[1] or None
+    stride = node.attributes["stride"]
+    before, after = same_padding(side, kernel, stride) if node.attributes["same"] else (0, 0)
+    padding = Padding(stride, before, after, "one" if node.attributes["ones"] else "zero")
+    return Convolution(
+        name=node.name,
+        kind="binary",
+        kernel=kernel,
+        stride=stride,
+        inputs=inputs,
+        outputs=outputs,
+        padding=padding.to_text(),
+        macs=_pixels(graph, node) * kernel * width * inputs * outputs,
+        weight=weight,
         lopsided=before != after,
         side=side,
     )
 
 
-def _convolution(network: Network, node: Node, levels: Levels) -> Convolution:
-    key = _weight(node)
-    shape = _shape(network, key, 4)
-    outputs, kernel, width, inputs = shape if network.channels_last else (shape[0], *shape[2:], shape[1])
+def _convolution(graph: FileGraph, node: Node, levels: Levels) -> Convolution:
+    """Returns a convolution that is not binary."""
+    key = _weight_key(node)
+    shape = _shape(graph, key, 4)
+    outputs, kernel, width, inputs = shape if graph.channels_last else (shape[0], *shape[2:], shape[1])
     if node.kind == "DEPTHWISE_CONV_2D":
         outputs, inputs = shape[3], 1
-    side = _shape(network, node.inputs[0], 4)[1 if network.channels_last else 2] or None
-    border = borders.find(network, node, side, kernel)
-    weight = _held(network, key)
-    integer = _integer(network, node, weight)
+    side = _shape(graph, node.inputs[0], 4)[1 if graph.channels_last else 2] or None
+    padding = find_padding(graph, node, side=side, kernel=kernel)
+    weight = _stored_values(graph, key)
+    integer = _is_integer(graph, node, weight)
     return Convolution(
-        node.name,
-        "integer" if integer else "float",
-        kernel,
-        border.stride,
-        inputs,
-        outputs,
-        borders.words(border.fill, border.before, border.after),
-        _pixels(network, node) * kernel * width * inputs * outputs,
-        network.source(key),
-        fell_back=fallback.why(network, node, key, weight, levels, integer=integer),
-        lopsided=border.before != border.after,
+        name=node.name,
+        kind="integer" if integer else "float",
+        kernel=kernel,
+        stride=padding.stride,
+        inputs=inputs,
+        outputs=outputs,
+        padding=padding.to_text(),
+        macs=_pixels(graph, node) * kernel * width * inputs * outputs,
+        weight=graph.source(key),
+        fell_back=fallback_reason(graph, Candidate(node, key, weight, integer), levels),
+        lopsided=padding.before != padding.after,
         side=side,
     )
 
 
-def _product(network: Network, node: Node, levels: Levels) -> Iterator[Convolution]:
-    """A product with constant weights: a linear layer, or a convolution written as one."""
-    key, made = _weight(node), network.output(node)
-    shape = network.tensors[key].shape
-    if key not in network.fixed or shape is None or len(shape) < 2:
+def _product(graph: FileGraph, node: Node, levels: Levels) -> Iterator[Convolution]:
+    """Yields a matrix product with constant weights: a linear layer, or a convolution that is written as a product."""
+    key, output = _weight_key(node), graph.output(node)
+    shape = graph.tensors[key].shape
+    if key not in graph.fixed or shape is None or len(shape) < 2:
         return
     transposed = node.kind == "FULLY_CONNECTED" or (node.kind in ("Gemm", "QGemm") and node.attributes.get("transB"))
     *_, inputs, outputs = shape[::-1] if transposed else shape
-    of_map = made is not None and made.shape is not None and len(made.shape) == 4
-    weight = _held(network, key)
-    of_bits = node.kind == "MatMulInteger" and fallback.sees_bits(node.inputs[0], levels)
+    integer = node.kind in INTEGERS
+    is_map = output is not None and output.shape is not None and len(output.shape) == 4
+    weight = _stored_values(graph, key)
+    bit_products = node.kind == "MatMulInteger" and holds_bits(node.inputs[0], levels)
     yield Convolution(
-        node.name,
-        "integer" if node.kind in INTEGERS else "float" if of_map else "linear",
-        1 if of_map and node.kind not in INTEGERS else 0,
-        1,
-        inputs,
-        outputs,
-        "none",
-        (made.size if made is not None else 0) * inputs,
-        network.source(key),
-        fell_back="int8" if of_bits and weight is not None and fallback.binary(weight.T) else "",
+        name=node.name,
+        kind="integer" if integer else "float" if is_map else "linear",
+        kernel=1 if is_map and not integer else 0,
+        stride=1,
+        inputs=inputs,
+        outputs=outputs,
+        padding="none",
+        macs=(output.size if output is not None else 0) * inputs,
+        weight=graph.source(key),
+        fell_back="int8" if bit_products and weight is not None and is_binary(weight.T) else "",
     )
 
 
-def _integer(network: Network, node: Node, weight: np.ndarray | None) -> bool:
-    """Whether a convolution is computed with whole numbers; int8 weights alone are made floats again."""
+def _is_integer(graph: FileGraph, node: Node, weight: np.ndarray | None) -> bool:
+    """Returns whether a convolution multiplies whole numbers. Int8 weights alone do not suffice.
+
+    Some files store weights as int8 and convert them to floats before a float convolution.
+    """
     if node.kind in INTEGERS:
         return True
     if weight is None or weight.dtype.kind not in "iu":
         return False
-    if network.channels_last:
-        return _weight(node) not in network.makers
-    maker = network.makers.get(node.inputs[0])
+    if graph.channels_last:
+        return _weight_key(node) not in graph.makers
+    maker = graph.makers.get(node.inputs[0])
     return maker is not None and maker.kind == "DequantizeLinear"
 
 
-def _held(network: Network, key: str) -> np.ndarray | None:
-    """The values that weights are kept as, scaled or not."""
-    tensor = network.tensors.get(network.source(key, SAME_VALUES))
+def _stored_values(graph: FileGraph, key: str) -> np.ndarray | None:
+    """Returns the values of the constant that holds the weights. A scale may be applied to them later."""
+    tensor = graph.tensors.get(graph.source(key, SAME_MAGNITUDES))
     return None if tensor is None else tensor.data
 
 
-def _pixels(network: Network, node: Node) -> int:
-    """Pixels of a node's output map."""
-    made = network.output(node)
-    if made is None or made.shape is None or len(made.shape) != 4:
+def _pixels(graph: FileGraph, node: Node) -> int:
+    """Returns the number of pixels of a node's output map."""
+    output = graph.output(node)
+    if output is None or output.shape is None or len(output.shape) != 4:
         return 0
-    last = network.channels_last or node.kind in OPERATORS
-    return made.shape[1] * made.shape[2] if last else made.shape[2] * made.shape[3]
+    channels_last = graph.channels_last or node.kind in OPERATORS
+    return output.shape[1] * output.shape[2] if channels_last else output.shape[2] * output.shape[3]
 
 
-def _shape(network: Network, key: str, rank: int) -> tuple[int, ...]:
-    tensor = network.tensors.get(key)
+def _shape(graph: FileGraph, key: str, rank: int) -> tuple[int, ...]:
+    """Returns the shape of a tensor, or zeros if it is not known or has another rank."""
+    tensor = graph.tensors.get(key)
     shape = tensor.shape if tensor is not None else None
     return shape if shape is not None and len(shape) == rank else (0,) * rank
 
 
-def _weight(node: Node) -> str:
-    return _key(node, WEIGHT.get(node.kind, 1))
+def _weight_key(node: Node) -> str:
+    return _input_key(node, WEIGHT_INPUT.get(node.kind, 1))
 
 
-def _key(node: Node, place: int) -> str:
-    return node.inputs[place] if place < len(node.inputs) else ""
+def _input_key(node: Node, index: int) -> str:
+    return node.inputs[index] if index < len(node.inputs) else ""

@@ -1,68 +1,104 @@
-"""Why a convolution that could be binary is not."""
+"""Finds the reason why a convolution that could be binary is not."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgebnn.doctor.analysis.borders import whole
-from edgebnn.doctor.analysis.levels import PADS, Levels, fill
-from edgebnn.doctor.network import Network, Node
+from edgebnn.doctor.analysis.levels import PADS, Levels, pad_value
+from edgebnn.doctor.analysis.padding import first_integer
+from edgebnn.doctor.file_graph import FileGraph, Node
 
 FEWEST_WEIGHTS = 8
-"""An output's weights of which fewer than these are alike in size may be so by chance."""
+"""With fewer weights than these per output channel, their magnitudes may be equal by chance."""
 
 
-def why(network: Network, node: Node, key: str, weight: np.ndarray | None, levels: Levels, *, integer: bool) -> str:
-    """A key of `findings.FELL_BACK`, or "" for a convolution that should not be binary.
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A convolution that is not binary, as far as its fallback reason needs it.
 
-    Args:
-        network: the file.
-        node: a convolution that is not binary.
-        key: of its weights.
-        weight: their values, outputs first, if they are constant.
-        levels: the few values of each tensor that has no more.
+    Attributes:
+        node: the convolution.
+        weight_key: key of its weights.
+        weight: the values of the weights, output channels first; None if they are not constant.
         integer: whether it is computed with whole numbers.
     """
-    given = node.inputs[0]
+
+    node: Node
+    weight_key: str
+    weight: np.ndarray | None
+    integer: bool
+
+    @property
+    def input(self) -> str:
+        """Key of the convolution's input."""
+        return self.node.inputs[0]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether an output channel sees only a part of the input channels."""
+        return self.node.kind == "DEPTHWISE_CONV_2D" or first_integer(self.node.attributes.get("group"), 1) > 1
+
+
+def fallback_reason(graph: FileGraph, candidate: Candidate, levels: Levels) -> str:
+    """Returns a key of `findings.FELL_BACK`, or "" if the convolution is not expected to be binary.
+
+    Args:
+        graph: the file.
+        candidate: the convolution.
+        levels: the values of each tensor that can take only a few.
+    """
+    reads_bits, weight = holds_bits(candidate.input, levels), candidate.weight
     if weight is None:
-        return "weights not constant" if sees_bits(given, levels) or key in levels else ""
-    if not sees_bits(given, levels):
+        return "weights not constant" if reads_bits or candidate.weight_key in levels else ""
+    if not reads_bits:
         return ""
-    if node.kind == "DEPTHWISE_CONV_2D" or whole(node.attributes.get("group"), 1) > 1:
+    if candidate.grouped:
         return "channels"
-    if not binary(weight):
+    if not is_binary(weight):
         return "weights not binary"
-    if integer:
+    if candidate.integer:
         return "int8"
-    return _why_in_tflite(network, node, weight, levels) if network.channels_last else "floats"
+    return _tflite_reason(graph, candidate.node, weight, levels) if graph.channels_last else "floats"
 
 
-def sees_bits(key: str, levels: Levels) -> bool:
-    """Whether a tensor holds bits, and perhaps the 0 of a border."""
+def holds_bits(key: str, levels: Levels) -> bool:
+    """Returns whether a tensor holds bits, and perhaps the zeros of padding."""
     return bool(levels.get(key, frozenset()) - {0.0})
 
 
-def binary(weight: np.ndarray) -> bool:
-    """Whether all weights of an output (first axis) are of one size and none is 0."""
-    each = np.abs(weight.reshape(len(weight), -1)) if weight.size else weight
-    if weight.size == 0 or each.shape[1] < FEWEST_WEIGHTS:
+def is_binary(weight: np.ndarray) -> bool:
+    """Returns whether all weights of an output channel (first axis) have the same magnitude, and none is 0."""
+    magnitudes = np.abs(weight.reshape(len(weight), -1)) if weight.size else weight
+    if weight.size == 0 or magnitudes.shape[1] < FEWEST_WEIGHTS:
         return False
-    return bool(each.min() > 0 and np.allclose(each, each[:, :1], rtol=1e-5, atol=0))
+    return bool(magnitudes.min() > 0 and np.allclose(magnitudes, magnitudes[:, :1], rtol=1e-5, atol=0))
 
 
-def _why_in_tflite(network: Network, node: Node, weight: np.ndarray, levels: Levels) -> str:
-    """Of a float convolution of bits by binary weights."""
-    given = node.inputs[0]
-    pad = network.makers.get(given)
-    pad = pad if pad is not None and pad.kind in PADS else None
-    made = network.makers.get(pad.inputs[0]) if pad is not None and pad.inputs else network.makers.get(given)
-    if made is not None and made.kind == "SIGN" and 0.0 in levels.get(made.outputs[0], ()):
+def _tflite_reason(graph: FileGraph, node: Node, weight: np.ndarray, levels: Levels) -> str:
+    """Returns the reason for a float convolution of bits and binary weights in a TFLite file."""
+    pad = _pad_before(graph, node)
+    if _is_sign(graph, node, pad, levels):
         return "tf.sign"
-    tensor = network.tensors.get(given)
-    if tensor is not None and tensor.shape and tensor.shape[-1] != weight.shape[-1]:
+    bits = graph.tensors.get(node.inputs[0])
+    if bits is not None and bits.shape and bits.shape[-1] != weight.shape[-1]:
         return "channels"
-    if network.format != "lce":
+    if graph.format != "lce":
         return "floats"
     if pad is not None:
-        return "explicit zero pad" if fill(network, pad) == 0 else "explicit pad"
+        return "explicit zero pad" if pad_value(graph, pad) == 0 else "explicit pad"
     if node.attributes.get("same") and weight.ndim == 4 and weight.shape[1] > 1:
         return "activation" if node.attributes.get("activation") else "explicit zero pad"
     return "pattern"
+
+
+def _pad_before(graph: FileGraph, node: Node) -> Node | None:
+    """Returns the pad operator that produces a convolution's input, or None."""
+    maker = graph.makers.get(node.inputs[0])
+    return maker if maker is not None and maker.kind in PADS else None
+
+
+def _is_sign(graph: FileGraph, node: Node, pad: Node | None, levels: Levels) -> bool:
+    """Returns whether a SIGN that can return 0 produces the bits, before the pad if there is one."""
+    key = node.inputs[0] if pad is None or not pad.inputs else pad.inputs[0]
+    maker = graph.makers.get(key)
+    return maker is not None and maker.kind == "SIGN" and 0.0 in levels.get(maker.outputs[0], ())

@@ -1,1 +1,1 @@
-"""Readers of model files: ONNX and TFLite, anybody's."""
+"""Readers of ONNX and TFLite files, from edgebnn or from other tools."""

@@ -1,18 +1,21 @@
-"""Reads the whole numbers in a flexbuffer's map, in which LCE keeps its operators' settings.
+"""Reads the whole numbers of a flexbuffer's map. LCE stores the settings of its operators in such a map.
 
-A flexbuffer is read from its end (https://flatbuffers.dev/flexbuffers and flexbuffers.h): the last byte is the width
-of the root, the one before its type, and before that lies the root, a distance backwards to the map's values. Before
-the values stand the distance to the keys, the width of those, and the number of both; after them a byte a value for
-its type. The low two bits of a type are the logarithm of a width, the rest the kind.
+A flexbuffer is read from its end (https://flatbuffers.dev/flexbuffers and flexbuffers.h):
+
+    ... keys, values ...   root   type of the root   width of the root
+
+The root is a distance backwards to the map's values. Three numbers stand before the values: the distance to the keys,
+the width of the keys, and the number of entries. One byte per value stands after them, for its type. The low two bits
+of a type are the logarithm of a width, and the other bits are the kind.
 """
 
 MAP, INT, UINT, BOOL = 9, 1, 2, 26
 MOST = 1024
-"""Entries; LCE's operators have nine."""
+"""The largest number of entries. LCE's operators have nine."""
 
 
 def read_map(data: bytes) -> dict[str, int]:
-    """The map's entries that are whole numbers; none of what is damaged or no map."""
+    """Returns the entries that are whole numbers. The result is empty if the data is damaged or no map."""
     try:
         return _map(data)
     except (IndexError, ValueError):
@@ -33,8 +36,8 @@ def _map(data: bytes) -> dict[str, int]:
         return {}
     found = {}
     for index in range(count):
-        place = keys + index * key_width
-        start = place - _number(data, place, key_width)
+        position = keys + index * key_width
+        start = position - _number(data, position, key_width)
         key = data[_inside(data, start) : data.index(0, start)].decode(errors="replace")
         kind = data[_inside(data, values + count * width + index)]
         if kind >> 2 in (INT, UINT, BOOL):
@@ -42,14 +45,14 @@ def _map(data: bytes) -> dict[str, int]:
     return found
 
 
-def _number(data: bytes, place: int, width: int, *, signed: bool = False) -> int:
+def _number(data: bytes, position: int, width: int, *, signed: bool = False) -> int:
     if width not in (1, 2, 4, 8):
         raise ValueError
-    _inside(data, place + width - 1)
-    return int.from_bytes(data[_inside(data, place) : place + width], "little", signed=signed)
+    _inside(data, position + width - 1)
+    return int.from_bytes(data[_inside(data, position) : position + width], "little", signed=signed)
 
 
-def _inside(data: bytes, place: int) -> int:
-    if not 0 <= place < len(data):
+def _inside(data: bytes, position: int) -> int:
+    if not 0 <= position < len(data):
         raise IndexError
-    return place
+    return position

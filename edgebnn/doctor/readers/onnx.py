@@ -1,15 +1,19 @@
-"""An ONNX file's nodes and constants, read without the onnx package. Field numbers are those of onnx.proto."""
+"""Reads the nodes and constants of an ONNX file without the onnx package.
 
-from dataclasses import replace
+The field numbers are those of onnx.proto.
+"""
+
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgebnn.doctor.network import OPERATORS, Network, Node, Tensor
+from edgebnn.doctor.file_graph import OPERATORS, FileGraph, Node, Tensor
 from edgebnn.doctor.readers import onnx_shapes, onnx_tensors
 from edgebnn.doctor.readers.onnx_shapes import Shapes
+from edgebnn.doctor.readers.protobuf import Message
 from edgebnn.errors import UserError
 from edgebnn.runtime.formats.onnx_file import fields, spans
 
@@ -20,89 +24,125 @@ ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INTEGER, ATTRIBUTE_TEXT, ATTRIBUTE_TE
 ATTRIBUTE_FLOATS, ATTRIBUTE_INTEGERS = 7, 8
 VALUE_NAME = 1
 
-CONSTANTS: dict[str, Any] = {
+CONSTANT = "Constant"
+CONSTANT_TYPES: dict[str, Any] = {
     "value": None,
     "value_float": np.float32,
     "value_floats": np.float32,
     "value_int": np.int64,
     "value_ints": np.int64,
 }
-"""The attributes that may hold what a Constant gives, and the type of numbers in them."""
+"""The attributes that can hold the value of a Constant node, with the type of its numbers."""
 
 
-def read(path: Path) -> Network:
-    """The file's main graph, with what ONNX Runtime finds of shapes.
+@dataclass
+class _GraphMessage:
+    """A GraphProto: its nodes with their Constant nodes, its initializers, and the names of its inputs."""
+
+    nodes: list[Node] = field(default_factory=list)
+    initializers: list[Tensor] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+
+
+def read_onnx(path: Path) -> FileGraph:
+    """Reads the main graph of an ONNX file, with the shapes that ONNX Runtime computes.
 
     Raises:
-        UserError: it is damaged, or ONNX Runtime cannot run it.
+        UserError: the file is damaged, or ONNX Runtime cannot run it.
     """
-    shapes = onnx_shapes.find(path)
-    return parse(path.read_bytes(), shapes, f"model {path}", path.parent)
+    shapes = onnx_shapes.measure_shapes(path)
+    return parse_onnx(path.read_bytes(), shapes, f"model {path}", folder=path.parent)
 
 
-def parse(data: bytes, shapes: Shapes, what: str, folder: Path | None = None) -> Network:
-    """A file's nodes and constants.
+def parse_onnx(data: bytes, shapes: Shapes, what: str, *, folder: Path | None = None) -> FileGraph:
+    """Returns the nodes and constants of an ONNX file.
 
     Args:
         data: the whole file.
-        shapes: of what each node gives first, by the node's name or, if it has none, by its number.
-        what: what the file is, for messages.
-        folder: where files that hold its constants lie; None to leave them alone.
+        shapes: the shape of each node's first output, by the node's name, or by its number if it has no name.
+        what: the name of the file in messages.
+        folder: the folder of external files with constants; None to leave them unread.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
-        return _network(data, shapes, folder)
+        return _build(_decode_graph(data, folder), shapes, size=len(data))
     except (ValueError, OverflowError, OSError):
         raise UserError(f"{what} is damaged, or a file beside it is; export or copy it again") from None
 
 
-def _network(data: bytes, shapes: Shapes, folder: Path | None) -> Network:
-    file = BytesIO(data)
+def _decode_graph(data: bytes, folder: Path | None) -> _GraphMessage:
+    file, found = BytesIO(data), _GraphMessage()
     graphs = [place for number, place in spans(file) if number == MODEL_GRAPH and isinstance(place, range)]
-    tensors: dict[str, Tensor] = {}
-    nodes: list[Node] = []
-    inputs: list[str] = []
-    for number, content in (field for graph in graphs for field in fields(file, graph)):
+    for number, content in (each for graph in graphs for each in fields(file, graph)):
         if not isinstance(content, bytes):
             continue
-        if number == GRAPH_INITIALIZER:
-            tensor = onnx_tensors.read(content, folder)
-            tensors[tensor.name] = tensor
+        if number == GRAPH_NODE:
+            found.nodes.append(_decode_node(content, folder))
+        elif number == GRAPH_INITIALIZER:
+            found.initializers.append(onnx_tensors.read_tensor(content, folder))
         elif number == GRAPH_INPUT:
-            inputs += [name.decode(errors="replace") for name in _parts(content, VALUE_NAME)]
-        elif number == GRAPH_NODE:
-            node = _node(content, folder)
-            # ONNX Runtime numbers nodes as they stand, less the Constants.
-            made = _constant(node) if node.kind == "Constant" else Tensor("", shapes.get(node.name or len(nodes)))
-            if node.output:
-                tensors[node.output] = replace(made, name=node.output)
-            if node.kind != "Constant":
-                nodes.append(replace(node, name=node.name or node.output or node.kind))
+            found.inputs += Message(content).texts(VALUE_NAME)
+    return found
+
+
+def _decode_node(content: bytes, folder: Path | None) -> Node:
+    message = Message(content)
+    return Node(
+        kind=message.text(NODE_KIND),
+        name=message.text(NODE_NAME),
+        inputs=tuple(message.texts(NODE_INPUT)),
+        outputs=tuple(message.texts(NODE_OUTPUT)),
+        attributes=dict(_decode_attribute(Message(part), folder) for part in message.parts(NODE_ATTRIBUTE)),
+    )
+
+
+def _decode_attribute(message: Message, folder: Path | None) -> tuple[str, Any]:
+    """Returns the name and the value of an AttributeProto. A sound attribute has one value only."""
+    numbers = [*message.floats(ATTRIBUTE_FLOATS), *message.integers(ATTRIBUTE_INTEGERS)]
+    tensors = [onnx_tensors.read_tensor(part, folder) for part in message.parts(ATTRIBUTE_TENSOR)]
+    texts = message.texts(ATTRIBUTE_TEXT)
+    integers = message.integers(ATTRIBUTE_INTEGER)
+    floats = message.floats(ATTRIBUTE_FLOAT)
+    value = next((found[-1] for found in (tensors, texts, integers, floats) if found), None)
+    return message.text(ATTRIBUTE_NAME), numbers or value
+
+
+def _build(graph: _GraphMessage, shapes: Shapes, *, size: int) -> FileGraph:
+    tensors, nodes = _outputs(graph.nodes, shapes), _named(graph.nodes)
+    tensors |= {tensor.name: tensor for tensor in graph.initializers}
     for key in (key for node in nodes for key in (*node.inputs, *node.outputs) if key):
         tensors.setdefault(key, Tensor(key, None))
     packed = any(node.kind in OPERATORS for node in nodes)
-    given = tuple(key for key in inputs if tensors.get(key, Tensor(key, None)).data is None)
-    beside = {tensor.buffer: tensor.stored for tensor in tensors.values() if isinstance(tensor.buffer, tuple)}
-    size = len(data) + sum(beside.values())
-    return Network("onnx-packed" if packed else "onnx", size, tuple(nodes), tensors, given)
+    # Old files list their initializers among the inputs too.
+    inputs = tuple(key for key in graph.inputs if tensors.get(key, Tensor(key, None)).data is None)
+    external = {tensor.buffer: tensor.stored for tensor in tensors.values() if isinstance(tensor.buffer, tuple)}
+    format_ = "onnx-packed" if packed else "onnx"
+    return FileGraph(format_, size + sum(external.values()), tuple(nodes), tensors, inputs)
 
 
-def _node(content: bytes, folder: Path | None) -> Node:
-    found: dict[int, list[bytes]] = {}
-    for number, part in fields(BytesIO(content)):
-        if isinstance(part, bytes):
-            found.setdefault(number, []).append(part)
-    names = {place: tuple(part.decode(errors="replace") for part in found.get(place, [])) for place in range(1, 5)}
-    attributes = dict(_attribute(part, folder) for part in found.get(NODE_ATTRIBUTE, []))
-    name, kind = ("".join(names[place][-1:]) for place in (NODE_NAME, NODE_KIND))
-    return Node(kind, name, names[NODE_INPUT], names[NODE_OUTPUT], attributes)
+def _outputs(nodes: list[Node], shapes: Shapes) -> dict[str, Tensor]:
+    """Returns the first output of each node, by its name."""
+    tensors: dict[str, Tensor] = {}
+    # ONNX Runtime numbers the nodes in file order, without the Constant nodes.
+    number = 0
+    for node in nodes:
+        tensor = _constant(node) if node.kind == CONSTANT else Tensor("", shapes.get(node.name or number))
+        if node.output:
+            tensors[node.output] = replace(tensor, name=node.output)
+        number += node.kind != CONSTANT
+    return tensors
+
+
+def _named(nodes: list[Node]) -> list[Node]:
+    """Returns the nodes without the Constant nodes. A node without a name is named by its output."""
+    return [replace(node, name=node.name or node.output or node.kind) for node in nodes if node.kind != CONSTANT]
 
 
 def _constant(node: Node) -> Tensor:
-    """What a Constant gives, without its name."""
-    for name, dtype in CONSTANTS.items():
+    """Returns the value of a Constant node, as a tensor without a name."""
+    for name, dtype in CONSTANT_TYPES.items():
         value = node.attributes.get(name)
         if isinstance(value, Tensor):
             return value
@@ -110,32 +150,3 @@ def _constant(node: Node) -> Tensor:
             array = np.array(value, dtype)
             return Tensor("", array.shape, array, array.nbytes, object())
     return Tensor("", None)
-
-
-def _attribute(content: bytes, folder: Path | None) -> tuple[str, Any]:
-    name = ""
-    numbers: list[float] = []
-    value: Any = None
-    for number, part in fields(BytesIO(content)):
-        if number == ATTRIBUTE_INTEGER and isinstance(part, int):
-            value = part
-        elif number == ATTRIBUTE_INTEGERS:
-            numbers += onnx_tensors.whole_numbers(part)
-        elif isinstance(part, int):
-            continue
-        elif number == ATTRIBUTE_NAME:
-            name = part.decode(errors="replace")
-        elif number == ATTRIBUTE_FLOAT:
-            value = float(np.frombuffer(part, "<f4", 1)[0])
-        elif number == ATTRIBUTE_FLOATS and part:
-            numbers += np.frombuffer(part, "<f4").tolist()
-        elif number == ATTRIBUTE_TEXT:
-            value = part.decode(errors="replace")
-        elif number == ATTRIBUTE_TENSOR:
-            value = onnx_tensors.read(part, folder)
-    return name, numbers or value
-
-
-def _parts(content: bytes, place: int) -> list[bytes]:
-    """The contents of one field."""
-    return [part for number, part in fields(BytesIO(content)) if number == place and isinstance(part, bytes)]

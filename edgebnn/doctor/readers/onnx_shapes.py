@@ -1,6 +1,7 @@
-"""The shapes between an ONNX file's nodes, which the file does not hold.
+"""Measures the shapes between the nodes of an ONNX file. The file itself does not hold them.
 
-One image of zeros is sent through it, with every optimisation off, and ONNX Runtime's profile names each node's.
+ONNX Runtime runs the file once on an image of zeros, without optimisations. Its profile lists the output shape of each
+node.
 """
 
 import json
@@ -12,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from edgebnn.errors import UserError, check
-from edgebnn.runtime.ort import FATAL, reason, register_kernels
+from edgebnn.runtime.ort import FATAL, error_reason, register_kernels
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -25,14 +26,17 @@ TYPES = {
     "tensor(bool)": np.bool_,
 }
 LARGEST_INPUT = 1 << 28
-"""Values; more than any image has."""
+"""The largest number of values of an input. No image has more."""
 
 TIME = "_kernel_time"
+"""The profile's event for a run of a node is named after the node, with this suffix."""
+
 Shapes = dict[str | int, tuple[int, ...]]
+"""The shape of each node's first output, by the node's name and by its number."""
 
 
-def find(path: Path) -> Shapes:
-    """The shape of what each node gives first, by the node's name and by its number, for one image.
+def measure_shapes(path: Path) -> Shapes:
+    """Returns the shape of each node's first output for one image.
 
     Raises:
         UserError: ONNX Runtime cannot run the file.
@@ -51,26 +55,28 @@ def find(path: Path) -> Shapes:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         except UserError:
             raise
-        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            version = onnxruntime.__version__
             raise UserError(
-                f"onnxruntime {onnxruntime.__version__} cannot run model {path} ({reason(error)}); export it again"
+                f"onnxruntime {version} cannot run model {path} ({error_reason(error)}); export it again"
             ) from None
     found: Shapes = {}
     for event in events:
-        told = event.get("args", {})
-        for shapes in told.get("output_type_shape", [])[:1]:
+        arguments = event.get("args", {})
+        for shapes in arguments.get("output_type_shape", [])[:1]:
             if event["name"].endswith(TIME):
                 shape = tuple(next(iter(shapes.values()), ()))
-                found[event["name"].removesuffix(TIME)] = found[int(told["node_index"])] = shape
+                found[event["name"].removesuffix(TIME)] = found[int(arguments["node_index"])] = shape
     return found
 
 
-def _zeros(given: Any, path: Path) -> np.ndarray:
-    # One image of 3 x 224 x 224, where sizes are free.
-    free = (1, 3, 224, 224) if len(given.shape) == 4 else (1,) * len(given.shape)
-    sizes = [size if isinstance(size, int) and size > 0 else usual for size, usual in zip(given.shape, free)]
+def _zeros(model_input: Any, path: Path) -> np.ndarray:
+    """Returns zeros for an input. If its sizes are free, they are those of one image of 3 x 224 x 224."""
+    shape = model_input.shape
+    usual_sizes = (1, 3, 224, 224) if len(shape) == 4 else (1,) * len(shape)
+    sizes = [size if isinstance(size, int) and size > 0 else usual for size, usual in zip(shape, usual_sizes)]
     check(
         int(np.prod(sizes, dtype=object)) <= LARGEST_INPUT,
-        f"model {path} takes an input '{given.name}' of {sizes}, more than any image; export it again",
+        f"model {path} takes an input '{model_input.name}' of {sizes}, more than any image; export it again",
     )
-    return np.zeros(sizes, TYPES.get(given.type, np.float32))
+    return np.zeros(sizes, TYPES.get(model_input.type, np.float32))

@@ -1,15 +1,18 @@
-"""The constants of an ONNX file, which lie in it or in a file beside it (as torch.onnx writes them)."""
+"""Reads the constants of an ONNX file. They lie in the file, or in an external file (as torch.onnx writes them).
 
-from io import BytesIO
+The field numbers are those of TensorProto in onnx.proto.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
-from edgebnn.doctor.network import Tensor
-from edgebnn.runtime.formats.onnx_file import fields
+from edgebnn.doctor.file_graph import Tensor
+from edgebnn.doctor.readers.protobuf import Message, whole_numbers
 
-DIMS, TYPE, FLOATS, INT32, INT64, NAME, RAW, ELSEWHERE = 1, 2, 4, 5, 7, 8, 9, 13
+DIMS, DATA_TYPE, FLOAT_DATA, INT32_DATA, INT64_DATA, NAME, RAW_DATA, EXTERNAL_DATA = 1, 2, 4, 5, 7, 8, 9, 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 TYPES: dict[int, Any] = {
@@ -28,73 +31,84 @@ TYPES: dict[int, Any] = {
 }
 
 
-def read(content: bytes, folder: Path | None) -> Tensor:
+@dataclass(frozen=True)
+class _TensorMessage:
     """A TensorProto.
 
+    Attributes:
+        name: the tensor's name.
+        shape: its sizes.
+        dtype: the type of its values, or None for a type that the doctor does not read.
+        values: the fields that hold values, each with its number. A sound tensor has at most one.
+        external: the entries of `external_data`, such as "location" and "offset"; empty if the values are in the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype | None
+    values: list[tuple[int, bytes]]
+    external: dict[str, str]
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=object))
+
+
+def read_tensor(content: bytes, folder: Path | None) -> Tensor:
+    """Reads a TensorProto.
+
     Args:
-        content: its bytes.
-        folder: where files that it names lie; None to leave them alone.
+        content: the bytes of the message.
+        folder: the folder of the external files; None to leave external files unread.
 
     Raises:
-        ValueError, OverflowError, OSError: it is damaged, or such a file is missing or too short.
+        ValueError, OverflowError, OSError: the message is damaged, or an external file is missing or too short.
     """
-    shape: list[int] = []
-    kind, name = 0, ""
-    held: list[tuple[int, bytes]] = []
-    elsewhere: dict[str, str] = {}
-    for number, part in fields(BytesIO(content)):
-        if number == DIMS:
-            shape += whole_numbers(part)
-        elif number == TYPE and isinstance(part, int):
-            kind = part
-        elif number == NAME and isinstance(part, bytes):
-            name = part.decode(errors="replace")
-        elif number in (FLOATS, INT32, INT64, RAW) and isinstance(part, bytes):
-            held.append((number, part))
-        elif number == ELSEWHERE and isinstance(part, bytes):
-            entry = dict(fields(BytesIO(part)))
-            key, value = (entry.get(place) for place in (ENTRY_KEY, ENTRY_VALUE))
-            if isinstance(key, bytes) and isinstance(value, bytes):
-                elsewhere[key.decode(errors="replace")] = value.decode(errors="replace")
+    message = _decode(content)
+    stored = sum(len(part) for _, part in message.values)
+    if message.dtype is None:
+        return Tensor(message.name, message.shape, None, stored, object())
+    if message.external and folder is not None:
+        return _read_external(message, message.dtype, folder)
+    values = _parse_values(*message.values[0], message.dtype, message.count) if len(message.values) == 1 else None
+    return Tensor(
+        message.name, message.shape, None if values is None else values.reshape(message.shape), stored, object()
+    )
+
+
+def _decode(content: bytes) -> _TensorMessage:
+    message = Message(content)
+    shape = tuple(message.integers(DIMS))
     if any(size < 0 for size in shape):
         raise ValueError("a size is negative")
-    count = int(np.prod(shape, dtype=object))
-    dtype = np.dtype(TYPES[kind]) if kind in TYPES else None
-    array, stored, buffer = None, sum(len(part) for _, part in held), object()
-    if elsewhere and folder is not None and dtype is not None:
-        place = (elsewhere.get("location", ""), int(elsewhere.get("offset", 0)))
-        array, stored, buffer = _beside(folder, *place, dtype, count), count * dtype.itemsize, place
-    elif dtype is not None and len(held) == 1:
-        array = _array(*held[0], dtype, count)
-    return Tensor(name, tuple(shape), None if array is None else array.reshape(shape), stored, buffer)
+    data_type = message.integer(DATA_TYPE)
+    entries = [Message(part) for part in message.parts(EXTERNAL_DATA)]
+    entries = [entry for entry in entries if entry.parts(ENTRY_KEY) and entry.parts(ENTRY_VALUE)]
+    return _TensorMessage(
+        name=message.text(NAME),
+        shape=shape,
+        dtype=np.dtype(TYPES[data_type]) if data_type in TYPES else None,
+        values=[
+            (field, part) for field in (FLOAT_DATA, INT32_DATA, INT64_DATA, RAW_DATA) for part in message.parts(field)
+        ],
+        external={entry.text(ENTRY_KEY): entry.text(ENTRY_VALUE) for entry in entries},
+    )
 
 
-def whole_numbers(part: int | bytes) -> list[int]:
-    """Whole numbers, given one by one or packed, each in groups of 7 bits."""
-    if isinstance(part, int):
-        return [part]
-    values, value, shift = [], 0, 0
-    for byte in part:
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            values.append(value - (1 << 64) if value >> 63 else value)
-            value = shift = 0
-        elif shift > 63:
-            raise ValueError("a number of more than 64 bits")
-    return values
-
-
-def _beside(folder: Path, name: str, offset: int, dtype: np.dtype, count: int) -> np.ndarray:
-    """Values in a file beside the model, mapped, not read."""
+def _read_external(message: _TensorMessage, dtype: np.dtype, folder: Path) -> Tensor:
+    """Maps the values from an external file into memory, without reading them."""
+    name, offset = message.external.get("location", ""), int(message.external.get("offset", 0))
     if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-        raise ValueError("the file lies elsewhere")
-    return np.memmap(folder / name, dtype, "r", offset, (count,)) if count else np.zeros(0, dtype)
+        raise ValueError("the external file lies outside the model's folder")
+    count = message.count
+    values = np.memmap(folder / name, dtype, "r", offset, (count,)) if count else np.zeros(0, dtype)
+    return Tensor(message.name, message.shape, values.reshape(message.shape), count * dtype.itemsize, (name, offset))
 
 
-def _array(place: int, part: bytes, dtype: np.dtype, count: int) -> np.ndarray | None:
-    """A constant's values; None for a form that is read nowhere here (half floats as integers)."""
-    if place == RAW or (place == FLOATS and dtype == np.float32):
+def _parse_values(field: int, part: bytes, dtype: np.dtype, count: int) -> np.ndarray | None:
+    """Returns the values of a field, or None for a form that the doctor does not read (half floats as integers)."""
+    if field == RAW_DATA or (field == FLOAT_DATA and dtype == np.float32):
         if count * dtype.itemsize != len(part):
             return None
         return np.frombuffer(part, dtype) if part else np.zeros(0, dtype)

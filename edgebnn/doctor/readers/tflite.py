@@ -1,14 +1,14 @@
-"""A TFLite file's operators and tensors, read without TensorFlow, trusting none of its bytes.
+"""Reads the operators and tensors of a TFLite file without TensorFlow. Every offset and size is checked.
 
-Field numbers and operator numbers are those of TensorFlow's `schema.fbs`. Operators with numbers that stand not here
-are called "operator 123".
+The field numbers and operator numbers are those of TensorFlow's `schema.fbs`. An operator whose number is missing here
+is called "operator 123".
 """
 
 from typing import Any
 
 import numpy as np
 
-from edgebnn.doctor.network import Network, Node, Tensor
+from edgebnn.doctor.file_graph import FileGraph, Node, Tensor
 from edgebnn.doctor.readers.flexbuffer import read_map
 from edgebnn.errors import UserError
 from edgebnn.runtime.formats.flatbuffer import DamagedError, contents, field, forward, integer, integers, tables, text
@@ -93,30 +93,35 @@ KINDS = {
     150: "GELU",
     158: "SIGN",
 }
-STRIDED = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "AVERAGE_POOL_2D": 1, "MAX_POOL_2D": 1}
+STRIDED = {"CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
 ACTIVATION = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 4}
-"""Where an operator's options hold its fused activation, 0 for none; its padding is field 0, its strides 1 and 2."""
+"""The field of an operator's options that holds its fused activation (0 for none). Field 0 is the padding, and fields 1
+and 2 are the strides."""
 
 
-def read(data: bytes, what: str) -> Network:
-    """The first subgraph of a TFLite file.
+def parse_tflite(data: bytes, what: str) -> FileGraph:
+    """Returns the first subgraph of a TFLite file.
+
+    Args:
+        data: the whole file.
+        what: the name of the file in messages.
 
     Raises:
-        UserError: it is no TFLite file, or is damaged.
+        UserError: the data is no TFLite file, or it is damaged.
     """
     if data[4:8] != MAGIC:
         raise UserError(f"{what} is no TFLite file; export it again")
     try:
-        return _network(data)
+        return _parse(data)
     except (DamagedError, IndexError, OverflowError, ValueError):
         raise UserError(f"{what} is cut off or damaged; export or copy it again") from None
 
 
-def _network(data: bytes) -> Network:
+def _parse(data: bytes) -> FileGraph:
     model = forward(data, 0)
     kinds = [_kind(data, code) for code in tables(data, model, MODEL_OPERATOR_CODES)]
     buffers = [contents(data, field(data, table, BUFFER_DATA)) for table in tables(data, model, MODEL_BUFFERS)]
-    # No two overlap in a sound file; in one made to tire its reader thousands might.
+    # In a sound file no two buffers overlap. A malicious file could have thousands that do, and take minutes to read.
     if sum(map(len, buffers)) > len(data):
         raise DamagedError
     graph = tables(data, model, MODEL_SUBGRAPHS)[0]
@@ -128,11 +133,11 @@ def _network(data: bytes) -> Network:
     nodes = tuple(_node(data, table, kinds, tensors) for table in tables(data, graph, GRAPH_OPERATORS))
     inputs = tuple(map(str, integers(data, graph, GRAPH_INPUTS)))
     binary = any(node.kind.startswith("Lce") for node in nodes)
-    return Network("lce" if binary else "tflite", len(data), nodes, tensors, inputs)
+    return FileGraph("lce" if binary else "tflite", len(data), nodes, tensors, inputs)
 
 
 def _kind(data: bytes, code: int) -> str:
-    # Files before schema 3a keep the number in the field that is now called deprecated.
+    # Files older than schema 3a store the number in the field that is now called deprecated.
     number = max(integer(data, code, CODE_BUILTIN, "<i"), integer(data, code, CODE_DEPRECATED, "<b"))
     if number == CUSTOM:
         return text(data, contents(data, field(data, code, CODE_CUSTOM))).decode(errors="replace")
@@ -155,7 +160,7 @@ def _tensor(
 
 
 def _array(data: bytes, held: range, kind: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The constant; None for what is packed in some other way (four bits, text, sparse)."""
+    """Returns a constant, or None for one that is stored in another form (four bits, text, sparse)."""
     dtype = np.dtype(TYPES.get(kind, np.void))
     count = int(np.prod(shape, dtype=object))
     if kind not in TYPES or count * dtype.itemsize != len(held):
@@ -165,30 +170,34 @@ def _array(data: bytes, held: range, kind: int, shape: tuple[int, ...]) -> np.nd
 
 def _node(data: bytes, table: int, kinds: list[str], tensors: dict[str, Tensor]) -> Node:
     kind = kinds[integer(data, table, OPERATOR_CODE, "<I")]
-    # -1 is an input left out.
+    # -1 stands for an optional input that is left out.
     inputs, outputs = (
         tuple("" if number == -1 else str(number) for number in integers(data, table, place))
         for place in (OPERATOR_INPUTS, OPERATOR_OUTPUTS)
     )
     if any(key not in tensors for key in (*inputs, *outputs) if key):
         raise DamagedError
-    attributes: dict[str, Any] = {}
-    if kind in STRIDED and (place := field(data, table, OPERATOR_OPTIONS)) is not None:
-        options = forward(data, place)
-        attributes = {
+    attributes = _attributes(data, table, kind)
+    # The converter joins the names of the operators that it merged into one. The first name is enough.
+    name = tensors[outputs[0]].name.split(";")[0] if outputs and outputs[0] else kind
+    return Node(kind, name, inputs, outputs, attributes)
+
+
+def _attributes(data: bytes, table: int, kind: str) -> dict[str, Any]:
+    """Returns the settings of a convolution or a pool; empty for other operators."""
+    if kind in STRIDED and (options_field := field(data, table, OPERATOR_OPTIONS)) is not None:
+        options = forward(data, options_field)
+        return {
             "same": integer(data, options, 0, "<b") == 0,
             "stride": integer(data, options, 2, "<i"),
             "activation": integer(data, options, ACTIVATION[kind], "<b") if kind in ACTIVATION else 0,
         }
-    elif kind == "LceBconv2d":
-        options_bytes = text(data, contents(data, field(data, table, OPERATOR_CUSTOM)))
-        found = read_map(options_bytes)
-        attributes = {
+    if kind == "LceBconv2d":
+        found = read_map(text(data, contents(data, field(data, table, OPERATOR_CUSTOM))))
+        return {
             "same": found.get("padding") == 0,
             "stride": found.get("stride_height", 1),
             "ones": found.get("pad_values") == 1,
             "channels": found.get("channels_in", 0),
         }
-    # The converter joins the names of what it merged.
-    name = tensors[outputs[0]].name.split(";")[0] if outputs and outputs[0] else kind
-    return Node(kind, name, inputs, outputs, attributes)
+    return {}

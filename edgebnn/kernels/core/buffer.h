@@ -1,5 +1,5 @@
-// Aligned memory: `Buffer` for packed activations between two passes, `Constant` for constants. Not to be included by
-// the paths' files (see path.h).
+// Aligned memory: `Buffer` for packed activations between two passes, `Constant` for constants. A path's file must not
+// include this header (see path.h).
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include <new>
 #include <utility>
 
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 namespace edgebnn {
 
@@ -18,7 +18,7 @@ inline std::size_t rounded_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Aligned memory that only grows.
+// Aligned memory that only grows. Growing discards the content.
 template <class T>
 class Buffer {
  public:
@@ -51,7 +51,7 @@ class Buffer {
   std::size_t count_ = 0;
 };
 
-// An array that is filled once, when its unit is created.
+// An array that is filled once, when a unit is created.
 template <class T>
 class Constant {
  public:
@@ -65,7 +65,7 @@ class Constant {
   std::shared_ptr<void> memory_;
 };
 
-// `count` values, then zeros up to `padded`; or nothing.
+// Copies `count` values, then zeros up to `padded`. Does nothing if `values` is null.
 inline void copy_padded(const float* values, std::size_t count, std::size_t padded, Constant<float>& to) {
   if (!values) return;
   float* copy = to.reserve(padded);

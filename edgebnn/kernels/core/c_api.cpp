@@ -19,10 +19,11 @@ namespace {
 
 thread_local std::string error;
 
-// The available path of that name, or the chosen one for null. Null with `error` set.
-const Isa* find(const char* wanted) {
+// Returns the available path of that name, or the chosen path for null. Returns null, and sets `error`, if there is
+// none.
+const Isa* find_path(const char* wanted) {
   if (!wanted) {
-    if (!chosen_isa()) error = isa_complaint();
+    if (!chosen_isa()) error = isa_error();
     return chosen_isa();
   }
   for (const Isa& isa : kFastestFirst) {
@@ -32,7 +33,7 @@ const Isa* find(const char* wanted) {
   return nullptr;
 }
 
-bool read(const char* padding, const char* shortcut, UnitShape& shape) {
+bool parse(const char* padding, const char* shortcut, UnitShape& shape) {
   if (std::strcmp(padding, "zero") == 0) shape.padding = Padding::kZero;
   else if (std::strcmp(padding, "one") == 0) shape.padding = Padding::kOne;
   else return false;
@@ -52,7 +53,7 @@ void run_on_threads(void* context, std::size_t count, Parallel::Task task, void*
   const auto work = [&] {
     try {
       for (std::size_t i = next++; i < count; i = next++) task(state, i);
-    } catch (...) {  // would end the process if it left a thread
+    } catch (...) {  // an exception that leaves a thread ends the process
       failed = true;
     }
   };
@@ -60,14 +61,15 @@ void run_on_threads(void* context, std::size_t count, Parallel::Task task, void*
   try {
     for (std::size_t i = 1; i < threads; ++i) others.emplace_back(work);
   } catch (const std::exception&) {
-    // No more threads are to be had; those there are do all the work.
+    // The system gives no more threads. The existing ones do all the work.
   }
   work();
   for (std::thread& other : others) other.join();
   if (failed) throw std::runtime_error("a task failed; there may be too little memory");
 }
 
-// A call's images, some or each by itself: with as many images as threads, those need be started only once.
+// The images of a call. If there are at least as many images as threads, each image is a task by itself, so that
+// threads are started only once.
 struct Call {
   const Unit& unit;
   UnitArrays arrays;
@@ -79,13 +81,13 @@ struct Call {
     const std::size_t outputs = static_cast<std::size_t>(shape.outputs);
     const std::size_t before = first * height * width;
     const std::size_t after = before / static_cast<std::size_t>(shape.stride * shape.stride);
-    UnitArrays own = arrays;
-    own.x += (shape.shortcut == Shortcut::kPooled ? before / 4 : before) * inputs;
-    if (own.bits) own.bits += before * ((inputs + 7) / 8);
-    if (own.y) own.y += after * outputs;
-    if (own.pooled) own.pooled += after / 4 * outputs;
-    if (own.next_bits) own.next_bits += after * ((outputs + 7) / 8);
-    unit.run(own, count, height, width, parallel);
+    UnitArrays part = arrays;
+    part.x += (shape.shortcut == Shortcut::kPooled ? before / 4 : before) * inputs;
+    if (part.bits) part.bits += before * ((inputs + 7) / 8);
+    if (part.y) part.y += after * outputs;
+    if (part.pooled) part.pooled += after / 4 * outputs;
+    if (part.next_bits) part.next_bits += after * ((outputs + 7) / 8);
+    unit.run(part, count, height, width, parallel);
   }
 
   static void run_image(void* call, std::size_t index) {
@@ -102,7 +104,7 @@ struct Call {
 using namespace edgebnn;
 
 const char* edgebnn_isa() {
-  const Isa* isa = find(nullptr);
+  const Isa* isa = find_path(nullptr);
   return isa ? name(*isa) : nullptr;
 }
 
@@ -110,7 +112,9 @@ const char* edgebnn_isas() {
   static const std::string names = [] {
     std::string text;
     for (const Isa isa : kFastestFirst) {
-      if (available(isa)) text += (text.empty() ? "" : " ") + std::string(name(isa));
+      if (!available(isa)) continue;
+      if (!text.empty()) text += ' ';
+      text += name(isa);
     }
     return text;
   }();
@@ -123,16 +127,16 @@ void* edgebnn_unit_create(const char* isa, int inputs, int outputs, int kernel, 
                           const char* shortcut, const std::uint8_t* weight, const float* threshold, const float* scale,
                           const float* bias, const float* slope, const float* next_threshold) try {
   UnitShape shape{inputs, outputs, kernel, stride, Padding::kZero, Shortcut::kIdentity};
-  if (!read(padding, shortcut, shape)) {
+  if (!parse(padding, shortcut, shape)) {
     error = std::string("padding is '") + padding + "', shortcut '" + shortcut +
             "'; valid are zero and one, and identity, pool, repeat, none and pooled";
     return nullptr;
   }
-  if (const char* complaint = Unit::complaint(shape)) {
-    error = complaint;
+  if (const char* problem = Unit::shape_error(shape)) {
+    error = problem;
     return nullptr;
   }
-  const Isa* found = find(isa);
+  const Isa* found = find_path(isa);
   return found ? Unit::make(shape, {weight, threshold, scale, bias, slope, next_threshold}, *found).release() : nullptr;
 } catch (const std::exception& failure) {
   error = failure.what();
@@ -145,12 +149,12 @@ int edgebnn_unit_run(const void* handle, const float* x, const std::uint8_t* bit
                      std::int64_t height, std::int64_t width, float* y, float* pooled, std::uint8_t* next_bits,
                      int threads) try {
   const Unit& unit = *static_cast<const Unit*>(handle);
-  const char* complaint = unit.complaint(batch, height, width, pooled != nullptr);
-  if (next_bits && !unit.writes_bits()) complaint = "next_bits for a unit that was made without next_threshold";
-  if (!bits && unit.shape().shortcut == Shortcut::kPooled) complaint = "the pooled shortcut needs the bits of x";
-  if (!y && !pooled) complaint = "there is neither y nor pooled to write";
-  if (complaint) {
-    error = complaint;
+  const char* problem = unit.input_error(batch, height, width, pooled != nullptr);
+  if (next_bits && !unit.writes_bits()) problem = "next_bits for a unit that was made without next_threshold";
+  if (!bits && unit.shape().shortcut == Shortcut::kPooled) problem = "the pooled shortcut needs the bits of x";
+  if (!y && !pooled) problem = "there is neither y nor pooled to write";
+  if (problem) {
+    error = problem;
     return -1;
   }
   Call call{unit, {x, bits, y, pooled, next_bits}, static_cast<std::size_t>(height), static_cast<std::size_t>(width)};
@@ -171,11 +175,11 @@ void edgebnn_unit_destroy(void* unit) { delete static_cast<Unit*>(unit); }
 void* edgebnn_image_conv_create(const char* isa, int channels, int outputs, int stride, const float* weight,
                                 const float* bias, const float* next_threshold) try {
   const ImageConvShape shape{channels, outputs, stride};
-  if (const char* complaint = ImageConv::complaint(shape)) {
-    error = complaint;
+  if (const char* problem = ImageConv::shape_error(shape)) {
+    error = problem;
     return nullptr;
   }
-  const Isa* found = find(isa);
+  const Isa* found = find_path(isa);
   return found ? ImageConv::make(shape, {weight, bias, next_threshold}, *found).release() : nullptr;
 } catch (const std::exception& failure) {
   error = failure.what();
@@ -187,8 +191,8 @@ const char* edgebnn_image_conv_isa(const void* conv) { return name(static_cast<c
 int edgebnn_image_conv_run(const void* conv, const float* image, std::int64_t batch, std::int64_t height,
                            std::int64_t width, float* y, std::uint8_t* next_bits, int threads) try {
   const ImageConv& self = *static_cast<const ImageConv*>(conv);
-  if (const char* complaint = self.complaint(batch, height, width)) {
-    error = complaint;
+  if (const char* problem = self.input_error(batch, height, width)) {
+    error = problem;
     return -1;
   }
   if (next_bits && !self.writes_bits()) {
@@ -207,11 +211,11 @@ int edgebnn_image_conv_run(const void* conv, const float* image, std::int64_t ba
 void edgebnn_image_conv_destroy(void* conv) { delete static_cast<ImageConv*>(conv); }
 
 double edgebnn_popcount_ceiling(const char* isa) {
-  const Isa* found = find(isa);
+  const Isa* found = find_path(isa);
   if (!found) return -1;
   using Clock = std::chrono::steady_clock;
   double best = 0;
-  for (int i = 0; i < 5; ++i) {  // about a millisecond each
+  for (int i = 0; i < 5; ++i) {  // each takes about a millisecond
     const auto start = Clock::now();
     const std::uint64_t macs = path(*found)->ceiling(200000);
     best = std::max(best, static_cast<double>(macs) / std::chrono::duration<double>(Clock::now() - start).count());

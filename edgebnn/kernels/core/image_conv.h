@@ -32,11 +32,11 @@ class ImageConv {
  public:
   virtual ~ImageConv() = default;
 
-  // Returns the problem with a shape, or null. `make` and `run` require a shape without one.
-  static const char* complaint(const ImageConvShape& shape);
+  // Returns the problem with a shape, or null. `make` requires a shape without a problem.
+  static const char* shape_error(const ImageConvShape& shape);
 
   // Returns the problem with images of this size, or null.
-  const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width) const;
+  const char* input_error(std::int64_t batch, std::int64_t height, std::int64_t width) const;
 
   // Copies and rearranges the constants for an instruction set, which must be available.
   static std::unique_ptr<ImageConv> make(const ImageConvShape& shape, const ImageConvConstants& constants, Isa isa);
@@ -45,7 +45,7 @@ class ImageConv {
 
   virtual bool writes_bits() const = 0;
 
-  // The instruction set it was made for.
+  // The instruction set that the convolution was created for.
   virtual Isa isa() const = 0;
 
   // image:     (batch, channels, height, width)

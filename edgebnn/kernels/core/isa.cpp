@@ -14,7 +14,7 @@ namespace edgebnn {
 namespace {
 
 #if defined(__x86_64__)
-// Extended state that the operating system saves: bits of XCR0.
+// Returns the extended state that the operating system saves, as bits of XCR0.
 unsigned long long saved_state() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & (1u << 27))) return 0;  // OSXSAVE
@@ -36,30 +36,9 @@ bool processor_has(Isa isa) {
 }
 #endif
 
-struct Choice {
-  const Isa* isa = nullptr;
-  std::string complaint;
-};
-
-Choice choose() {
-  const char* forced = std::getenv("EDGEBNN_ISA");
-  Choice choice;
-  std::string names;
-  for (const Isa& isa : kFastestFirst) {
-    if (!available(isa)) continue;
-    names += names.empty() ? "" : ", ";
-    names += name(isa);
-    if (!choice.isa && (!forced || !*forced || std::strcmp(forced, name(isa)) == 0)) choice.isa = &isa;
-  }
-  if (!choice.isa) {
-    choice.complaint = "EDGEBNN_ISA is '" + std::string(forced) + "'; on this machine it may be " + names;
-  }
+const IsaChoice& environment_choice() {
+  static const IsaChoice choice = choose_isa(std::getenv("EDGEBNN_ISA"));
   return choice;
-}
-
-const Choice& choice() {
-  static const Choice chosen = choose();
-  return chosen;
 }
 
 }  // namespace
@@ -93,7 +72,7 @@ bool available(Isa isa) {
   if (!path(isa)) return false;
   if (isa == Isa::kScalar || isa == Isa::kNeon) return true;  // every 64-bit ARM processor has NEON
 #if defined(EDGEBNN_EMULATED)
-  return true;  // tests of a path whose instructions are computed by others
+  return true;  // tests whose instructions are emulated
 #elif defined(__x86_64__)
   return processor_has(isa);
 #else
@@ -101,7 +80,23 @@ bool available(Isa isa) {
 #endif
 }
 
-const Isa* chosen_isa() { return choice().isa; }
-const char* isa_complaint() { return choice().complaint.c_str(); }
+IsaChoice choose_isa(const char* forced) {
+  const bool any = !forced || !*forced;
+  IsaChoice choice;
+  std::string names;
+  for (const Isa& isa : kFastestFirst) {
+    if (!available(isa)) continue;
+    names += names.empty() ? "" : ", ";
+    names += name(isa);
+    if (!choice.isa && (any || std::strcmp(forced, name(isa)) == 0)) choice.isa = &isa;
+  }
+  if (!choice.isa) {
+    choice.error = "EDGEBNN_ISA is '" + std::string(forced) + "'; on this machine it may be " + names;
+  }
+  return choice;
+}
+
+const Isa* chosen_isa() { return environment_choice().isa; }
+const char* isa_error() { return environment_choice().error.c_str(); }
 
 }  // namespace edgebnn

@@ -50,12 +50,12 @@ struct Parallel {
 };
 
 // Returns the problem with maps of this size, or null.
-const char* complaint_of_size(int stride, std::int64_t batch, std::int64_t height, std::int64_t width);
+const char* size_error(int stride, std::int64_t batch, std::int64_t height, std::int64_t width);
 
-// The arrays that a unit reads and writes, one image after the other. It writes y, its averages, or both.
+// The arrays that a unit reads and writes, one image after the other. A unit writes y, the averages of y, or both.
 struct UnitArrays {
   const float* x = nullptr;            // (batch, height, width, inputs); pooled: (batch, height / 2, width / 2, inputs)
-  const std::uint8_t* bits = nullptr;  // x's, (batch, height, width, ceil(inputs / 8)); or null, and x is compared
+  const std::uint8_t* bits = nullptr;  // of x, (batch, height, width, ceil(inputs / 8)); if null, x is compared
   float* y = nullptr;                  // (batch, height / stride, width / stride, outputs); or null
   // The 2x2 average of y, ((y00 + y01) + y10) + y11) * 0.25, of half its height and width; or null.
   float* pooled = nullptr;
@@ -67,20 +67,20 @@ class Unit {
  public:
   virtual ~Unit() = default;
 
-  // Returns the problem with a shape, or null. `make` and `run` require a shape without one.
-  static const char* complaint(const UnitShape& shape);
+  // Returns the problem with a shape, or null. `make` requires a shape without a problem.
+  static const char* shape_error(const UnitShape& shape);
 
-  // Returns the problem with an input of this size, or null. `pooled`: whether y's average is computed.
-  const char* complaint(std::int64_t batch, std::int64_t height, std::int64_t width, bool pooled) const;
+  // Returns the problem with an input of this size, or null. `pooled` says whether y's average is computed.
+  const char* input_error(std::int64_t batch, std::int64_t height, std::int64_t width, bool pooled) const;
 
   virtual bool writes_bits() const = 0;
 
-  // Copies and rearranges the constants for an instruction set, which must be among `isas()`.
+  // Copies and rearranges the constants for an instruction set, which must be available (isa.h).
   static std::unique_ptr<Unit> make(const UnitShape& shape, const UnitConstants& constants, Isa isa);
 
   const UnitShape& shape() const { return shape_; }
 
-  // The instruction set it was made for.
+  // The instruction set that the unit was created for.
   virtual Isa isa() const = 0;
 
   // The pooled shortcut requires `bits`. `next_bits` must be null for a unit without next_threshold (`writes_bits`). y

@@ -1,7 +1,7 @@
 // The part of ONNX Runtime's C interface that a custom operator needs.
 //
 // ONNX Runtime provides a table of function pointers. New versions only append to it, so the place of a published
-// function never changes. The Python package has no headers. The places and signatures below are those of
+// function never changes. The Python package has no headers. The places and signatures below follow
 // include/onnxruntime/core/session/onnxruntime_c_api.h, version 1.17, the first with `KernelContext_ParallelFor`. The
 // last four entries of `Op` are of version 1.18.
 // Names are ONNX Runtime's, so that they can be looked up there. Unused functions are skipped by their number.

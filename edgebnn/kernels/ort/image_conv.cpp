@@ -32,7 +32,7 @@ ImageConvShape read_shape(const Node& node, const Shape& weight) {
                              std::to_string(kMaxChannels));
   }
   const ImageConvShape shape{static_cast<int>(weight[1]), static_cast<int>(weight[0]), node.stride()};
-  if (const char* complaint = ImageConv::complaint(shape)) throw std::runtime_error(complaint);
+  if (const char* problem = ImageConv::shape_error(shape)) throw std::runtime_error(problem);
   return shape;
 }
 
@@ -43,7 +43,7 @@ class ImageConvKernel {
 
   explicit ImageConvKernel(const Node& node) {
     const Isa* isa = chosen_isa();
-    if (!isa) throw std::runtime_error(isa_complaint());
+    if (!isa) throw std::runtime_error(isa_error());
     const Tensor weight = node.constant(kWeight);
     shape_ = read_shape(node, weight.shape);
     ImageConvConstants constants{weight.floats(), node.channels(kBias, shape_.outputs).floats(), nullptr};
@@ -60,8 +60,8 @@ class ImageConvKernel {
                                std::to_string(shape_.channels) + ", H, W)");
     }
     const std::int64_t batch = image.shape[0], height = image.shape[2], width = image.shape[3];
-    if (const char* complaint = conv_->complaint(batch, height, width)) {
-      throw std::runtime_error(std::string(complaint) + "; image has shape " + text(image.shape));
+    if (const char* problem = conv_->input_error(batch, height, width)) {
+      throw std::runtime_error(std::string(problem) + "; image has shape " + text(image.shape));
     }
     Shape sizes{batch, height / shape_.stride, width / shape_.stride, shape_.outputs};
     float* y = static_cast<float*>(run.output(kY, sizes));

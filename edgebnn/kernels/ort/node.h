@@ -27,7 +27,7 @@ inline std::string text(const Shape& shape) {
   return "(" + list + ")";
 }
 
-// Throws the error of a status, if it is one.
+// Throws the error of a status, if there is one.
 inline void check(const Api& api, Status* status) {
   if (!status) return;
   const std::string message = api.GetErrorMessage(status);
@@ -74,7 +74,7 @@ class Node {
     check(api, api.KernelInfo_GetOutputCount(info, &outputs_));
   }
 
-  // For messages: printable, and not longer than a line.
+  // Returns the name for messages: printable, and not longer than a line.
   static std::string name(const Api& api, const KernelInfo* info) {
     std::size_t size = 0;
     check(api, api.KernelInfo_GetNodeName(info, nullptr, &size));
@@ -85,23 +85,23 @@ class Node {
     return name;
   }
 
-  bool has_input(std::size_t place) const { return named(api_.KernelInfo_GetInputName, place, inputs_); }
-  bool has_output(std::size_t place) const { return named(api_.KernelInfo_GetOutputName, place, outputs_); }
+  bool has_input(std::size_t index) const { return named(api_.KernelInfo_GetInputName, index, inputs_); }
+  bool has_output(std::size_t index) const { return named(api_.KernelInfo_GetOutputName, index, outputs_); }
 
-  // An initializer.
-  Tensor constant(std::size_t place) const {
+  // Returns the value of an initializer.
+  Tensor constant(std::size_t index) const {
     const Value* value = nullptr;
     int is_constant = 0;
-    check(api_, api_.KernelInfoGetConstantInput_tensor(info_, place, &is_constant, &value));
-    const Argument& argument = arguments_[place];
+    check(api_, api_.KernelInfoGetConstantInput_tensor(info_, index, &is_constant, &value));
+    const Argument& argument = arguments_[index];
     if (!is_constant || !value) throw std::runtime_error(std::string(argument.name) + " must be an initializer");
     return Tensor(api_, value, argument);
   }
 
-  // An initializer of one float for each of so many channels.
-  Tensor channels(std::size_t place, std::int64_t count) const {
-    Tensor tensor = constant(place);
-    check_shape(arguments_[place].name, tensor.shape, {count});
+  // Returns an initializer of one float for each of `count` channels.
+  Tensor channels(std::size_t index, std::int64_t count) const {
+    Tensor tensor = constant(index);
+    check_shape(arguments_[index].name, tensor.shape, {count});
     return tensor;
   }
 
@@ -115,9 +115,9 @@ class Node {
     return static_cast<int>(value);
   }
 
-  // The place of an attribute's text among `words`.
+  // Returns the index of an attribute's text in `words`.
   std::size_t choice(const char* attribute, const std::vector<std::string>& words) const {
-    char buffer[16];  // longer texts are none of the words
+    char buffer[16];  // a longer text is none of the words
     std::size_t size = sizeof buffer;
     Status* status = api_.KernelInfoGetAttribute_string(info_, attribute, buffer, &size);
     if (!status) {

@@ -1,8 +1,8 @@
 // Code that the operators for ONNX Runtime share: a node while it runs, and the table that declares an operator.
 //
-// Constants are read once, when a session is created, and kept in the kernels' own order. Sizes and attributes that do
-// not fit are refused then, with a message that names the node and the input. Errors that depend on the image are
-// refused in the run. No exception leaves an operator: `guarded` turns it into a status.
+// Constants are read once, when a session is created, and packed. Wrong sizes and attributes are refused then, with a
+// message that names the node and the input. An input of a wrong size is refused in the run. No exception leaves an
+// operator: `guarded` turns it into a status.
 //
 // There are no functions for shape inference. ONNX Runtime 1.17 dereferences a null pointer before it calls one, if a
 // node leaves out an optional input and has a later one. A unit that compares by itself is such a node (it has no
@@ -59,33 +59,33 @@ class Run {
   Run(const Api& api, KernelContext* context, const Operator& declared)
       : api_(api), context_(context), declared_(declared) {}
 
-  // Null where it is absent.
-  const Value* input(std::size_t place) const {
+  // Returns null if the input is absent.
+  const Value* input(std::size_t index) const {
     std::size_t count = 0;
     check(api_, api_.KernelContext_GetInputCount(context_, &count));
     const Value* value = nullptr;
-    if (place < count) check(api_, api_.KernelContext_GetInput(context_, place, &value));
+    if (index < count) check(api_, api_.KernelContext_GetInput(context_, index, &value));
     return value;
   }
 
-  // A value of an input's type.
-  Tensor tensor(const Value* value, std::size_t place) const {
-    const Argument& argument = declared_.inputs[place];
+  // Returns the tensor of a value, and checks its type against the declared input.
+  Tensor tensor(const Value* value, std::size_t index) const {
+    const Argument& argument = declared_.inputs[index];
     if (!value) throw std::runtime_error(std::string(argument.name) + " is missing");
     return Tensor(api_, value, argument);
   }
 
-  // Room for an output of that shape.
-  void* output(std::size_t place, const Shape& sizes) const {
+  // Allocates an output of that shape.
+  void* output(std::size_t index, const Shape& sizes) const {
     Value* value = nullptr;
-    check(api_, api_.KernelContext_GetOutput(context_, place, sizes.data(), sizes.size(), &value));
-    if (!value) throw std::runtime_error(std::string(declared_.outputs[place].name) + " is missing");
+    check(api_, api_.KernelContext_GetOutput(context_, index, sizes.data(), sizes.size(), &value));
+    if (!value) throw std::runtime_error(std::string(declared_.outputs[index].name) + " is missing");
     void* data = nullptr;
     check(api_, api_.GetTensorMutableData(value, &data));
     return data;
   }
 
-  // The threads of the session, for as long as this lives.
+  // The threads of the session. Valid as long as this Run.
   Parallel parallel() { return {this, run_on_pool}; }
 
  private:
@@ -117,14 +117,15 @@ class Run {
   const Operator& declared_;
 };
 
-// A node's kernel and its guard. A `Kernel` is constructed from a Node, runs with a Run, and declares `kOperator`.
+// A node's kernel, with what its errors need. A `Kernel` is constructed from a Node, runs with a Run, and declares
+// `kOperator`.
 template <class Kernel>
-struct Held {
+struct NodeKernel {
   const Api& api;
   const std::string name;
   const Kernel kernel;
 
-  Held(const Api& given, const KernelInfo* info)
+  NodeKernel(const Api& given, const KernelInfo* info)
       : api(given), name(Node::name(given, info)), kernel(Node(given, info, Kernel::kOperator.inputs)) {}
 };
 
@@ -133,16 +134,16 @@ Status* create_kernel(const Op*, const Api* api, const KernelInfo* info, void** 
   std::string name = "?";
   return guarded(*api, Kernel::kOperator.name, name, [&] {
     name = Node::name(*api, info);
-    *kernel = new Held<Kernel>(*api, info);
+    *kernel = new NodeKernel<Kernel>(*api, info);
   });
 }
 
 template <class Kernel>
 Status* run_kernel(void* kernel, KernelContext* context) {
-  const Held<Kernel>& held = *static_cast<Held<Kernel>*>(kernel);
-  return guarded(held.api, Kernel::kOperator.name, held.name, [&] {
-    Run run(held.api, context, Kernel::kOperator);
-    held.kernel.run(run);
+  const NodeKernel<Kernel>& self = *static_cast<NodeKernel<Kernel>*>(kernel);
+  return guarded(self.api, Kernel::kOperator.name, self.name, [&] {
+    Run run(self.api, context, Kernel::kOperator);
+    self.kernel.run(run);
   });
 }
 
@@ -153,17 +154,17 @@ Op make_op(std::uint32_t version) {
   op.GetName = [](const Op*) { return Kernel::kOperator.name; };
   op.GetExecutionProviderType = [](const Op*) -> const char* { return nullptr; };  // the processor
   op.GetInputTypeCount = [](const Op*) -> std::size_t { return Kernel::kOperator.input_count; };
-  op.GetInputType = [](const Op*, std::size_t place) { return Kernel::kOperator.inputs[place].type; };
-  op.GetInputCharacteristic = [](const Op*, std::size_t place) { return Kernel::kOperator.inputs[place].presence; };
+  op.GetInputType = [](const Op*, std::size_t index) { return Kernel::kOperator.inputs[index].type; };
+  op.GetInputCharacteristic = [](const Op*, std::size_t index) { return Kernel::kOperator.inputs[index].presence; };
   op.GetInputMemoryType = [](const Op*, std::size_t) { return 0; };
   op.GetOutputTypeCount = [](const Op*) -> std::size_t { return Kernel::kOperator.output_count; };
-  op.GetOutputType = [](const Op*, std::size_t place) { return Kernel::kOperator.outputs[place].type; };
-  op.GetOutputCharacteristic = [](const Op*, std::size_t place) { return Kernel::kOperator.outputs[place].presence; };
+  op.GetOutputType = [](const Op*, std::size_t index) { return Kernel::kOperator.outputs[index].type; };
+  op.GetOutputCharacteristic = [](const Op*, std::size_t index) { return Kernel::kOperator.outputs[index].presence; };
   op.GetStartVersion = [](const Op*) { return Kernel::kOperator.first_version; };
   op.GetEndVersion = [](const Op*) { return Kernel::kOperator.last_version; };
   op.CreateKernelV2 = create_kernel<Kernel>;
   op.KernelComputeV2 = run_kernel<Kernel>;
-  op.KernelDestroy = [](void* kernel) { delete static_cast<Held<Kernel>*>(kernel); };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<NodeKernel<Kernel>*>(kernel); };
   return op;
 }
 

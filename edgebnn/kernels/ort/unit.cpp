@@ -51,14 +51,14 @@ UnitShape read_shape(const Node& node, const Shape& weight, const Shape& thresho
   constexpr Shortcut kShortcuts[] = {Shortcut::kIdentity, Shortcut::kPool, Shortcut::kRepeat, Shortcut::kNone,
                                      Shortcut::kPooled};
   shape.shortcut = kShortcuts[node.choice("shortcut", {"identity", "pool", "repeat", "none", "pooled"})];
-  if (const char* complaint = Unit::complaint(shape)) {
-    throw std::runtime_error(std::string(complaint) + "; found " + std::to_string(inputs) + " inputs, " +
+  if (const char* problem = Unit::shape_error(shape)) {
+    throw std::runtime_error(std::string(problem) + "; found " + std::to_string(inputs) + " inputs, " +
                              std::to_string(weight[0]) + " outputs, stride " + std::to_string(shape.stride));
   }
   return shape;
 }
 
-// Bits beyond the last input would be counted.
+// Refuses weights with bits after the last input, because they would be counted.
 void check_tail(const UnitShape& shape, const Tensor& weight) {
   const std::size_t bytes = static_cast<std::size_t>(weight.shape[3]);
   const std::size_t rows = static_cast<std::size_t>(shape.outputs * shape.kernel * shape.kernel);
@@ -77,7 +77,7 @@ class UnitKernel {
 
   explicit UnitKernel(const Node& node) {
     const Isa* isa = chosen_isa();
-    if (!isa) throw std::runtime_error(isa_complaint());
+    if (!isa) throw std::runtime_error(isa_error());
     const Tensor weight = node.constant(kWeight), threshold = node.constant(kThreshold);
     shape_ = read_shape(node, weight.shape, threshold.shape);
     check_tail(shape_, weight);
@@ -93,8 +93,7 @@ class UnitKernel {
     if (writes_bits_ != node.has_output(kNextBits)) {
       throw std::runtime_error("next_threshold and next_bits go together");
     }
-    UnitConstants constants{weight.bytes(),  threshold.floats(), scale.floats(),
-                            bias.floats(),   slope.floats(),     nullptr};
+    UnitConstants constants{weight.bytes(), threshold.floats(), scale.floats(), bias.floats(), slope.floats(), nullptr};
     if (writes_bits_) constants.next_threshold = node.channels(kNextThreshold, shape_.outputs).floats();
     unit_ = Unit::make(shape_, constants, *isa);
   }
@@ -106,10 +105,10 @@ class UnitKernel {
                                ")");
     }
     const std::int64_t batch = x.shape[0], times = shape_.shortcut == Shortcut::kPooled ? 2 : 1;
-    const char* complaint = complaint_of_size(1, batch, x.shape[1], x.shape[2]);  // before sides are doubled
-    const std::int64_t height = complaint ? 0 : times * x.shape[1], width = complaint ? 0 : times * x.shape[2];
-    if (!complaint) complaint = unit_->complaint(batch, height, width, writes_pooled_);
-    if (complaint) throw std::runtime_error(std::string(complaint) + "; x has shape " + text(x.shape));
+    const char* problem = size_error(1, batch, x.shape[1], x.shape[2]);  // before sides are doubled
+    const std::int64_t height = problem ? 0 : times * x.shape[1], width = problem ? 0 : times * x.shape[2];
+    if (!problem) problem = unit_->input_error(batch, height, width, writes_pooled_);
+    if (problem) throw std::runtime_error(std::string(problem) + "; x has shape " + text(x.shape));
     UnitArrays arrays;
     arrays.x = x.floats();
     const Value* given = run.input(kBits);

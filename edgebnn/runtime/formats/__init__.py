@@ -1,1 +1,1 @@
-"""The file formats that a device reads."""
+"""Readers of the file formats that a device needs: ONNX, TFLite and flatbuffers."""

@@ -1,7 +1,7 @@
-"""What an ONNX file says of itself, read without the onnx package and without its weights.
+"""Reads the operator sets of an ONNX file without the onnx package, and without reading its weights.
 
-Protocol buffers: a file is a list of fields, each a number and a type, then its content
-(https://protobuf.dev/programming-guides/encoding). The numbers are those of onnx.proto.
+An ONNX file is a protocol-buffer message (https://protobuf.dev/programming-guides/encoding): a list of fields. Each
+field has a number, a type and its content. The field numbers are those of onnx.proto.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,15 @@ from typing import BinaryIO
 MODEL_GRAPH, MODEL_OPERATOR_SETS = 7, 8
 SET_DOMAIN, SET_VERSION = 1, 2
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
-NODE_DOMAIN, TENSOR_ELSEWHERE = 7, 13
+NODE_DOMAIN, TENSOR_EXTERNAL = 7, 13
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def operator_sets(path: Path) -> dict[str, int]:
-    """The operator domains that a file's nodes are of, and the versions it asks for; of a damaged file, what is left.
+    """Returns the version of each operator domain that the nodes of a file use.
 
-    What no node is of is left out: into any file that it writes, ONNX Runtime puts every domain it knows at the time.
+    Domains that no node uses are left out, because ONNX Runtime lists every domain it knows in any file it writes. Of a
+    damaged file, the part before the damage is read.
     """
     versions: dict[str, int] = {}
     used: set[str] = set()
@@ -35,13 +36,13 @@ def operator_sets(path: Path) -> dict[str, int]:
     return {name: version for name, version in versions.items() if name in used}
 
 
-def keeps_weights_elsewhere(path: Path) -> bool:
-    """Whether constants of the file lie in another one."""
+def has_external_weights(path: Path) -> bool:
+    """Returns whether constants of the file are stored in an external file."""
     with path.open("rb") as file:
         graphs = [content for number, content in spans(file) if number == MODEL_GRAPH]
         tensors = (each for graph in graphs if isinstance(graph, range) for each in spans(file, graph))
         return any(
-            place == TENSOR_ELSEWHERE
+            place == TENSOR_EXTERNAL
             for number, tensor in tensors
             if number == GRAPH_INITIALIZER and isinstance(tensor, range)
             for place, _ in spans(file, tensor)
@@ -49,23 +50,23 @@ def keeps_weights_elsewhere(path: Path) -> bool:
 
 
 def fields(file: BinaryIO, within: range | None = None) -> Iterator[tuple[int, int | bytes]]:
-    """Number and content of each field, up to the first that cannot be; as `spans`, but read."""
+    """Yields the number and the content of each field. Works like `spans`, but reads the bytes."""
     for number, content in spans(file, within):
         yield number, content if isinstance(content, int) else _read(file, content)
 
 
 def spans(file: BinaryIO, within: range | None = None) -> Iterator[tuple[int, int | range]]:
-    """Number of each field and its whole number, or where its bytes lie, up to the first that cannot be.
+    """Yields the number of each field, with its whole number or the range of its bytes. Stops at the first bad field.
 
     Args:
-        file: the file, read wherever one likes between two fields.
-        within: where in it the fields lie; None for all of it.
+        file: the file. The caller may move its position between two fields.
+        within: the range of the file that holds the fields; None for the whole file.
     """
     place, end = (0, file.seek(0, 2)) if within is None else (within.start, within.stop)
     while place < end:
         file.seek(place)
         key = _varint(file)
-        # No field has the number 0, and a file of zeros would be read for minutes.
+        # No field has the number 0. Without this check a large file of zeros would be read for minutes.
         if key is None or key >> 3 < 1:
             return
         value = _varint(file) if key & 7 in (VARINT, BYTES) else {FIXED32: 4, FIXED64: 8}.get(key & 7)
@@ -82,7 +83,7 @@ def spans(file: BinaryIO, within: range | None = None) -> Iterator[tuple[int, in
 
 
 def _domains(file: BinaryIO, graph: range) -> Iterator[str]:
-    """The domain of each node's operator."""
+    """Yields the operator domain of each node."""
     for number, node in spans(file, graph):
         if number == GRAPH_NODE and isinstance(node, range):
             names = [place for number, place in spans(file, node) if number == NODE_DOMAIN]
@@ -95,7 +96,7 @@ def _read(file: BinaryIO, place: range) -> bytes:
 
 
 def _varint(file: BinaryIO) -> int | None:
-    """The next number, signed, in groups of 7 bits, the lowest first; None at the end."""
+    """Reads a signed number, stored in groups of 7 bits with the lowest first. Returns None at the file's end."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)

@@ -1,6 +1,6 @@
-"""Reads a TFLite file's metadata, trusting none of its bytes. No TensorFlow.
+"""Reads the metadata of a TFLite file without TensorFlow. Every offset is checked.
 
-A TFLite file is a flatbuffer; the field numbers are those of TensorFlow's `schema.fbs`.
+A TFLite file is a flatbuffer. The field numbers are those of TensorFlow's `schema.fbs`.
 """
 
 from pathlib import Path
@@ -15,27 +15,31 @@ METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
 
 
-def read(path: Path) -> bytes:
-    """The whole of a TFLite file. Raises `UserError` if it is none, from its first bytes: it may be huge."""
+def read_tflite_file(path: Path) -> bytes:
+    """Returns the content of a TFLite file. The first bytes are checked first, because another file may be huge.
+
+    Raises:
+        UserError: the file is no TFLite file.
+    """
     with path.open("rb") as file:
         check(file.read(8)[4:] == MAGIC, f"model {path} is no TFLite file; export it again")
         file.seek(0)
         return file.read()
 
 
-def metadata(data: bytes, name: str, what: str) -> bytes | None:
-    """The metadata buffer `name` of a TFLite file, None where it has none of that name.
+def read_metadata(data: bytes, name: str, what: str) -> bytes | None:
+    """Returns the metadata buffer with a name, or None if the file has no such buffer.
 
-    Every buffer of the file, weights too, is checked to lie in the file, so that one which was cut off
-    while copying is found here and not by the interpreter.
+    Every buffer of the file, weights included, is checked to lie within the file. So this function, and not the
+    interpreter, finds a file that was cut off while it was copied.
 
     Args:
-        data: the whole file.
+        data: the whole TFLite file.
         name: the buffer's name.
-        what: what the file is, for messages.
+        what: the name of the file in messages.
 
     Raises:
-        UserError: `data` is no TFLite file, or is cut off or damaged.
+        UserError: `data` is no TFLite file, or it is cut off or damaged.
     """
     if data[4:8] != MAGIC:
         raise UserError(f"{what} is no TFLite file; export it again")
@@ -51,7 +55,11 @@ def metadata(data: bytes, name: str, what: str) -> bytes | None:
 
 
 def custom_operators(data: bytes, what: str) -> set[str]:
-    """Names of the operators of a TFLite file that are not TensorFlow Lite's own. Raises `UserError` as `metadata`."""
+    """Returns the names of a TFLite file's custom operators. Its arguments are those of `read_metadata`.
+
+    Raises:
+        UserError: `data` is no TFLite file, or it is cut off or damaged.
+    """
     check(data[4:8] == MAGIC, f"{what} is no TFLite file; export it again")
     try:
         codes = tables(data, forward(data, 0), MODEL_OPERATOR_CODES)

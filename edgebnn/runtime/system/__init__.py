@@ -1,1 +1,1 @@
-"""What the machine is, and what state it is in."""
+"""Describes a machine: its hardware, its software and its current state."""

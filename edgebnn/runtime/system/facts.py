@@ -1,7 +1,7 @@
-"""What Linux says of the machine, as text: read here, or by a shell script on a device that has no Python.
+"""Collects Linux's texts about a machine: on this machine in Python, or on a device with a shell script.
 
-`FILES` are the files that are read, by their paths. `SCRIPT` prints the same, and what only programs tell, for
-`parse`. It is POSIX sh with the programs that BusyBox and Android's toybox have too.
+The script serves devices without Python. It prints the files of `FILES` and the output of `COMMANDS`, and `parse_facts`
+reads what it printed. It is POSIX sh, and needs only programs that BusyBox and Android's toybox have too.
 """
 
 import glob
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 Facts = Mapping[str, str]
-"""Texts by the path of a file, or by a name of `COMMANDS`."""
+"""The texts: each file's by its path, and each command's output by its name in `COMMANDS`."""
 
 FILES = (
     "/proc/cpuinfo",
@@ -32,7 +32,7 @@ FILES = (
 COMMANDS = {
     "system": "uname -s -r",
     "architecture": "uname -m",
-    # The fifth byte of the program that runs this: 1 of 32 bits, 2 of 64 (elf(5)). A kernel may be of 64, they of 32.
+    # The fifth byte of the shell's program file: 1 means 32 bits, 2 means 64 (elf(5)). `uname` would tell the kernel's.
     "elf_class": "head -c 5 /proc/self/exe | od -A n -t u1",
     "cores": "nproc || getconf _NPROCESSORS_ONLN",
     "firmware": "vcgencmd get_throttled",
@@ -50,8 +50,8 @@ SCRIPT = "\n".join(
 )
 
 
-def read() -> dict[str, str]:
-    """This machine's facts. `bits` is of this process, `cores` what it may use."""
+def read_facts() -> dict[str, str]:
+    """Returns the facts about this machine. `elf_class` is that of this process."""
     facts = {
         path: text for pattern in FILES for path in sorted(glob.glob(pattern)) if (text := read_file(path)) is not None
     }
@@ -61,17 +61,17 @@ def read() -> dict[str, str]:
 
 
 def read_file(path: str) -> str | None:
-    """The text of a file without its last newlines and NULs, None where it cannot be read."""
+    """Returns the text of a file without trailing newlines and NULs, or None if the file cannot be read."""
     try:
         return Path(path).read_bytes().decode(errors="replace").replace("\0", "").rstrip()
     except OSError:
         return None
 
 
-def parse(output: str) -> dict[str, str] | None:
-    """What `SCRIPT` printed, texts that are empty left out; None if it did not get to its end.
+def parse_facts(output: str) -> dict[str, str] | None:
+    """Returns the facts that `SCRIPT` printed, without empty texts. Returns None if the script did not reach its end.
 
-    What stands before the first fact is passed over: a login shell may greet.
+    Text before the first fact is skipped: a login shell may print a greeting.
     """
     texts: dict[str, list[str]] = {}
     name = ""

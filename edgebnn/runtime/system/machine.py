@@ -1,4 +1,4 @@
-"""What a latency depends on besides the model: the machine and the versions."""
+"""Describes the machine and the software versions that a latency depends on."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from edgebnn.runtime.system import facts
 from edgebnn.runtime.system.facts import Facts
 
 FEATURES = {
-    # By the names of Linux, x86 and ARM; 32-bit ARM says neon, 64-bit asimd.
+    # Linux's name on the left. For the same unit, 32-bit ARM reports neon and 64-bit ARM reports asimd.
     "avx2": "avx2",
     "avx512f": "avx512f",
     "avx512_vpopcntdq": "avx512_vpopcntdq",
@@ -23,7 +23,7 @@ FEATURES = {
     "asimddp": "dotprod",
     "i8mm": "i8mm",
 }
-"""Linux's names of the instruction sets that make a difference to binary networks, and ours."""
+"""The instruction sets that matter to binary networks: Linux's name for each, and edgebnn's name."""
 
 ARM_PARTS = {
     0xD03: "Cortex-A53",
@@ -49,16 +49,16 @@ ARM_PARTS = {
     0xD81: "Cortex-A720",
     0xD82: "Cortex-X4",
 }
-"""Arm's own cores by their part number in MIDR_EL1, as Linux lists them (arch/arm64/include/asm/cputype.h)."""
+"""Arm's own cores by their part number in MIDR_EL1 (Linux: arch/arm64/include/asm/cputype.h)."""
 
 
 def describe() -> dict[str, Any]:
-    """The machine as plain JSON.
+    """Returns a description of this machine as JSON data.
 
-    Keys: those of `hardware`, with the cores that this process may use, and the versions of python,
-    numpy and onnxruntime.
+    The keys are those of `hardware`, and "python", "numpy" and "onnxruntime" for their versions. "cores" is the number
+    of cores that this process may use.
     """
-    described = hardware(facts.read())
+    described = hardware(facts.read_facts())
     return described | {
         "cpu": described["cpu"] or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -70,16 +70,23 @@ def describe() -> dict[str, Any]:
 
 
 def hardware(found: Facts) -> dict[str, Any]:
-    """What the facts of `edgebnn.runtime.system.facts` say of any machine, as plain JSON.
+    """Returns a description of a machine as JSON data, from its facts (`edgebnn.runtime.system.facts`).
 
-    Keys: cpu ("" where nothing names it), cores, features (see `FEATURES`), core_types (numbers of cores by
-    name; empty where the processor does not tell), architecture, bits (of the programs, which may be 32 on a
-    kernel of 64; None if unknown), governor (None where the system does not tell), os.
+    Keys:
+
+    - cpu: name of the processor or the board; "" if none is known
+    - cores: number of cores
+    - features: instruction sets, see `FEATURES`
+    - core_types: number of cores by the core's name; empty if the processor does not report it
+    - architecture: as `uname -m` prints it
+    - bits: 32 or 64, of the programs; a 64-bit kernel can run 32-bit programs. None if unknown
+    - governor: the clock's governor; None if the system does not report it
+    - os: name of the operating system
     """
     text = found.get("/proc/cpuinfo", "")
     cpu, features = parse_cpuinfo(text)
     hardware_line = re.search(r"^Hardware\s*:\s*(.+?)\s*$", text, re.MULTILINE)
-    # The device tree names a board ("Raspberry Pi 4 Model B Rev 1.4") where the processor has no name.
+    # The device tree names the board ("Raspberry Pi 4 Model B Rev 1.4") if the processor has no name.
     named = [" ".join(found.get("product", "").split()), cpu, found.get("/proc/device-tree/model", "").strip()]
     cores = re.fullmatch(r"[1-9][0-9]{0,5}", found.get("cores", ""))
     governors = {value for path, value in sorted(found.items()) if path.endswith("/scaling_governor")}
@@ -98,7 +105,7 @@ def hardware(found: Facts) -> dict[str, Any]:
 
 
 def one_line(machine: dict[str, Any]) -> str:
-    """The dict of `describe` or `hardware` for people."""
+    """Returns the result of `describe` or `hardware` as one line of text."""
     types = machine.get("core_types") or {}
     parts = [
         str(machine["cpu"]),
@@ -113,16 +120,16 @@ def one_line(machine: dict[str, Any]) -> str:
 
 
 def parse_cpuinfo(text: str) -> tuple[str, list[str]]:
-    """The processor's name ("" where it has none) and its features, from the text of /proc/cpuinfo."""
+    """Returns the processor's name ("" if it has none) and its features, from the text of /proc/cpuinfo."""
     fields = dict(re.findall(r"^([^:\n]+?)[ \t]*:[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     features = list(dict.fromkeys(ours for name, ours in FEATURES.items() if name in flags))
-    # A Raspberry Pi's file ends with "Model", the board; "model name" is the processor on x86.
+    # On a Raspberry Pi "Model" names the board. On x86 "model name" names the processor.
     return fields.get("Model") or fields.get("model name") or "", features
 
 
 def core_types(text: str) -> dict[str, int]:
-    """How many cores of each of Arm's designs /proc/cpuinfo lists; those of other makers are left out."""
+    """Returns the number of cores of each Arm design in the text of /proc/cpuinfo. Other makers' cores are left out."""
     found: Counter[str] = Counter()
     for block in re.split(r"\n\s*\n", text):
         fields = dict(re.findall(r"^([^:\n]+?)[ \t]*:[ \t]*(.*?)[ \t]*$", block, re.MULTILINE))

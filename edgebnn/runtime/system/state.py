@@ -1,4 +1,4 @@
-"""How hot and how fast a machine is at one moment, and whether it was throttled between two."""
+"""Reads a machine's temperature and clock, and tells whether the machine was throttled between two moments."""
 
 import math
 import re
@@ -8,27 +8,30 @@ from dataclasses import dataclass
 from edgebnn.runtime.system.facts import Facts
 
 FIRMWARE_FLAGS = ("voltage too low", "frequency capped", "throttled", "soft temperature limit")
-"""Bits 0 to 3 of what a Raspberry Pi's firmware says; 16 to 19: it happened since it was switched on
-(https://www.raspberrypi.com/documentation/computers/os.html#get_throttled)."""
+"""The meaning of bits 0 to 3 of a Raspberry Pi's firmware flags, for the present. Bits 16 to 19 have the same meaning
+for the whole time since the board was switched on.
+Source: https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+"""
 
 BUSY_SCRIPT = "head -n 1 /proc/stat; sleep 2; head -n 1 /proc/stat"
-"""sh: the processors' time before and after two seconds of doing nothing, for `busy_share`."""
+"""Shell commands that print the processors' times before and after two idle seconds, for `busy_share`."""
 
 FIRMWARE_FILE = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 
 
 @dataclass(frozen=True)
 class State:
-    """A machine at one moment; what the system does not tell is None, or empty.
+    """The state of a machine at one moment. A value that the system does not report is None or empty.
 
     Attributes:
-        mhz: each processor's clock.
-        limit_mhz: the highest clock each may be given now; falls when the system cools by slowing down.
-        temperature_c: of the hottest zone of the processor, or of all where none is named so.
-        load: processes that wanted to run, over the last minute.
-        cooling: sum of the states of cooling devices that slow the processor; 0 is none.
-        throttle_count: times the processors (x86) say they were throttled since they were switched on.
-        firmware: a Raspberry Pi's flags, see `FIRMWARE_FLAGS`.
+        mhz: the clock of each processor.
+        limit_mhz: the highest clock that each processor may have now. It falls when the system slows down to cool.
+        temperature_c: temperature of the processor's hottest zone. If no zone is named after the processor, of the
+            hottest zone.
+        load: average number of processes that wanted to run, over the last minute.
+        cooling: sum of the states of the cooling devices that slow the processor; 0 means that none does.
+        throttle_count: how often x86 processors were throttled since they were switched on.
+        firmware: a Raspberry Pi's firmware flags, see `FIRMWARE_FLAGS`.
     """
 
     mhz: tuple[float, ...] = ()
@@ -40,13 +43,13 @@ class State:
     firmware: int | None = None
 
     @property
-    def telling(self) -> bool:
-        """Whether this machine gives any sign of throttling."""
+    def reports_throttling(self) -> bool:
+        """Whether this machine reports anything that would show throttling."""
         return bool(self.limit_mhz) or not self.cooling == self.throttle_count == self.firmware is None
 
 
-def state(facts: Facts) -> State:
-    """The state that the facts tell."""
+def read_state(facts: Facts) -> State:
+    """Returns the machine's state according to its facts."""
     return State(
         mhz=_frequencies(facts, "scaling_cur_freq"),
         limit_mhz=_frequencies(facts, "scaling_max_freq"),
@@ -59,14 +62,17 @@ def state(facts: Facts) -> State:
 
 
 def throttling(states: Sequence[State]) -> str | None:
-    """Signs that the machine was throttled between the first and the last state: "" for none, None if it gives none."""
+    """Returns the signs that the machine was throttled between the first and the last state, joined by semicolons.
+
+    "" means that there is no sign. None means that the machine reports nothing that would show throttling.
+    """
     first = states[0]
-    if not any(each.telling for each in states):
+    if not any(each.reports_throttling for each in states):
         return None
     signs = []
     for each in states[1:]:
         if each.firmware is not None:
-            # What is now, and what has been since `first` and had not been before.
+            # What is true now, and what has happened since `first` but not before it.
             happened = each.firmware & 15 | (each.firmware & ~(first.firmware or 0)) >> 16 & 15
             signs += [f"firmware: {flag}" for bit, flag in enumerate(FIRMWARE_FLAGS) if happened >> bit & 1]
         if each.cooling:
@@ -79,19 +85,20 @@ def throttling(states: Sequence[State]) -> str | None:
 
 
 def happened_before(first: State) -> list[str]:
-    """What a Raspberry Pi's firmware has noted since it was switched on, and would not note a second time."""
+    """Returns the flags that a Raspberry Pi's firmware has set since it was switched on. It does not set them twice."""
     return [flag for bit, flag in enumerate(FIRMWARE_FLAGS) if (first.firmware or 0) >> 16 >> bit & 1]
 
 
 def busy_share(text: str) -> float | None:
-    """What `BUSY_SCRIPT` printed: the share of all processors' time that was not idle between; None if it is not that.
+    """Returns the share of all processors' time that was busy, from the output of `BUSY_SCRIPT`.
 
-    The line "cpu" of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, guests (proc(5)).
+    Returns None if the text is not such an output. The numbers in the "cpu" line of /proc/stat are user, nice, system,
+    idle, iowait, irq, softirq, steal and guests (proc(5)).
     """
     lines = re.findall(r"^cpu ((?: +\d{1,19}){5,})", text, re.MULTILINE)
     if len(lines) != 2:
         return None
-    # Guests' time is in user's already.
+    # The time of guests is already part of the user time.
     first, last = ([int(each) for each in line.split()[:8]] for line in lines)
     spent = [after - before for before, after in zip(first, last)]
     return min(1, max(0, 1 - (spent[3] + spent[4]) / sum(spent))) if sum(spent) > 0 else None
@@ -111,7 +118,7 @@ def _sum(texts: Iterable[str]) -> int | None:
 
 
 def _frequencies(facts: Facts, file: str) -> tuple[float, ...]:
-    """MHz of each processor, by its number; Linux gives kHz."""
+    """Returns the clock of each processor in MHz, ordered by its number. Linux reports kHz."""
     found = {}
     for path, text in facts.items():
         place = re.fullmatch(rf"/sys/devices/system/cpu/cpu(\d+)/cpufreq/{file}", path)
@@ -121,7 +128,7 @@ def _frequencies(facts: Facts, file: str) -> tuple[float, ...]:
 
 
 def _pairs(facts: Facts, folder: str, file: str) -> list[tuple[str, str]]:
-    """The type of each thermal `folder`, and the text of its `file`."""
+    """Returns the type of each thermal folder of a kind, with the text of one of its files."""
     return [
         (facts.get(path.rpartition("/")[0] + "/type", ""), text)
         for path, text in facts.items()
@@ -139,7 +146,7 @@ def _temperature(facts: Facts) -> float | None:
         value = _number(text)
         if value is None:
             continue
-        # By the kernel's documentation thousandths; not everywhere.
+        # The kernel documents thousandths of a degree, but some drivers report degrees.
         value = value / 1000 if abs(value) > 1000 else value
         if 0 < value < 150:
             of_processor = re.search(r"cpu|soc|x86_pkg|core", name, re.IGNORECASE) is not None
@@ -148,6 +155,6 @@ def _temperature(facts: Facts) -> float | None:
 
 
 def _firmware(*texts: str) -> int | None:
-    """The flags from the first text that holds them: `vcgencmd` prints what is wrong where a user may not ask."""
+    """Returns the flags from the first text that holds them. `vcgencmd` prints an error if the user has no access."""
     found = (re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]{1,8})", text.strip()) for text in texts)
     return next((int(each[1], 16) for each in found if each), None)

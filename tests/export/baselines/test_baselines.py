@@ -12,7 +12,7 @@ from edgebnn.errors import UserError
 from edgebnn.export.baselines import onnx as baselines
 from edgebnn.export.baselines.random_networks import reactnet
 from edgebnn.nn import ReActNetConfig, RSign
-from edgebnn.runtime import load
+from edgebnn.runtime import load_model
 from tests.networks import noise
 
 SIDE = 64
@@ -22,7 +22,7 @@ SIDE = 64
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("baselines")
     for name in baselines.NETWORKS:
-        baselines.write(name, folder, SIDE)
+        baselines.write_onnx(name, folder, SIDE)
         baselines.write_int8(name, folder, SIDE)
     return folder
 
@@ -44,8 +44,8 @@ def executed(path: Path, tmp_path: Path) -> Counter[str]:
 def test_float_file_is_the_torch_network(folder: Path, name: str) -> None:
     images = noise(5, 3, SIDE)
     with torch.inference_mode():
-        wanted = baselines.network(name, SIDE)(torch.from_numpy(images)).numpy()
-    model = load(folder / f"{name}.onnx")
+        wanted = baselines.build_network(name, SIDE)(torch.from_numpy(images)).numpy()
+    model = load_model(folder / f"{name}.onnx")
     assert (model.info.name, model.described, model.batch) == (name, False, None)
     np.testing.assert_allclose(model.run(images), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     found = operators(model.path)
@@ -61,11 +61,11 @@ def test_float_file_is_the_torch_network(folder: Path, name: str) -> None:
 )
 def test_int8_file_approximates_the_float_one(folder: Path, name: str, bound: float, emulated_bound: float) -> None:
     images = noise(6, 8, SIDE)
-    wanted = load(folder / f"{name}.onnx").run(images)
+    wanted = load_model(folder / f"{name}.onnx").run(images)
     path = folder / f"{name}-int8.onnx"
-    found = load(path).run(images)
+    found = load_model(path).run(images)
     with torch.inference_mode():
-        unlike = baselines.network(name, SIDE, seed=1)(torch.from_numpy(images)).numpy()
+        unlike = baselines.build_network(name, SIDE, seed=1)(torch.from_numpy(images)).numpy()
     assert 1e-4 < distance(found, wanted) < bound
     # The bound tells networks apart.
     assert distance(unlike, wanted) > 1.0
@@ -115,7 +115,7 @@ def spreads(model: nn.Module, images: torch.Tensor) -> list[tuple[float, float]]
 @pytest.mark.parametrize("name", baselines.NETWORKS)
 def test_no_activation_is_on_its_way_to_zero(name: str) -> None:
     images = torch.from_numpy(noise(7, 2, SIDE))
-    found = spreads(baselines.network(name, SIDE), images)
+    found = spreads(baselines.build_network(name, SIDE), images)
     assert len(found) > 50
     assert max(share for _, share in found) == 0
     assert min(spread for spread, _ in found) > 1e-3
@@ -150,11 +150,11 @@ def test_drawing_leaves_torchs_random_numbers_alone() -> None:
     torch.manual_seed(3)
     wanted = torch.rand(4)
     torch.manual_seed(3)
-    baselines.network("mobilenet_v3_small", 32)
+    baselines.build_network("mobilenet_v3_small", 32)
     reactnet(ReActNetConfig(width=0.25), 32)
     assert torch.equal(torch.rand(4), wanted)
 
 
 def test_an_unknown_baseline_is_named() -> None:
     with pytest.raises(UserError, match="Unknown baseline 'vgg'"):
-        baselines.network("vgg", 32)
+        baselines.build_network("vgg", 32)

@@ -16,7 +16,7 @@ from edgebnn.errors import UserError
 from edgebnn.export.baselines.random_networks import reactnet
 from edgebnn.export.bench import report as bench_report
 from edgebnn.export.bench import run as bench
-from edgebnn.export.bench.node_profile import KERNEL_TIME, Profile, profile, summarise
+from edgebnn.export.bench.node_profile import KERNEL_TIME, Profile, profile_nodes, summarise_profile
 from edgebnn.export.bench.report import PACKED, PathRow, Row
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import packed, portable
@@ -106,7 +106,7 @@ def test_every_path_is_timed_against_its_own_ceiling(ran: tuple[Path, str, dict[
 
 def test_records_say_the_same(ran: tuple[Path, str, dict[str, Any]]) -> None:
     out, _, figures = ran
-    found = records.read_all(out)
+    found = records.read_records(out)
     kinds = [record.kind for record in found]
     count = len(LABELS) - 1  # the packed file is timed twice
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
@@ -152,13 +152,13 @@ def test_a_profile_of_the_whole_network_adds_up() -> None:
     network = ops.reactnet_a()
     names = ["stem", *(f"unit_{number:02d}" for number in range(26)), "logits"]
     # Five runs of which the first two are dropped; ceilings 1, 2 and 3 T.
-    found = summarise(events(names, 5), [1e12, 3e12, 2e12], network, 224, "avx2")
+    found = summarise_profile(events(names, 5), [1e12, 3e12, 2e12], network, resolution=224, isa="avx2")
     assert [layer.name for layer in found.layers] == names
     assert sum(layer.macs for layer in found.layers) == PUBLISHED_MACS
     assert (found.gmacs, found.gmacs_p10, found.gmacs_p90) == pytest.approx((2000, 1200, 2800), rel=1e-12)
     assert found.ceiling_ms == pytest.approx(PUBLISHED_MACS / 2e12 * 1e3, rel=1e-12)
     first = found.units[0]
-    assert first.latency == Latency.of([0.202, 0.203, 0.204])
+    assert first.latency == Latency.from_runs([0.202, 0.203, 0.204])
     assert first.share == pytest.approx(first.macs / 2e12 / 0.203e-3, rel=1e-12)
     assert found.units_ms == pytest.approx(sum(0.1 * (number + 2) + 0.003 for number in range(26)), rel=1e-12)
     assert found.nodes_ms == pytest.approx(found.units_ms + 0.103 + 2.803, rel=1e-12)
@@ -166,10 +166,12 @@ def test_a_profile_of_the_whole_network_adds_up() -> None:
 
 
 def test_a_share_beyond_the_ceiling_is_shown_as_it_is() -> None:
-    found = summarise(events([f"unit_{number:02d}" for number in range(26)], 1), [1e12], ops.reactnet_a(), 224, "avx2")
+    found = summarise_profile(
+        events([f"unit_{number:02d}" for number in range(26)], 1), [1e12], ops.reactnet_a(), resolution=224, isa="avx2"
+    )
     one = Latency(1.0, 1.0, 1.0, 1.0, 1)
     row = Row(PACKED, "m", Path(__file__), "onnx-packed", "onnxruntime", "1", "avx2", {1: one})
-    table = bench_report.report([row], found, [PathRow("avx2", {PACKED: one}, 1000.0, 4.8)])
+    table = bench_report.to_tables([row], found, [PathRow("avx2", {PACKED: one}, 1000.0, 4.8)])
     assert "116%" in split_lines(table)["unit_00"]
     assert split_lines(table)["avx2"][-1] == "480%"
     assert "4,816.9" in split_lines(table)["all units"]
@@ -177,9 +179,17 @@ def test_a_share_beyond_the_ceiling_is_shown_as_it_is() -> None:
 
 def test_a_file_of_another_network_is_no_subject(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no node unit_25"):
-        summarise(events([f"unit_{number:02d}" for number in range(25)], 1), [1e12], ops.reactnet_a(), 224, "avx2")
+        summarise_profile(
+            events([f"unit_{number:02d}" for number in range(25)], 1),
+            [1e12],
+            ops.reactnet_a(),
+            resolution=224,
+            isa="avx2",
+        )
     files = {}
-    for seed, (label, convert) in enumerate([(PACKED, packed.convert), (bench.PORTABLE, portable.convert)]):
+    for seed, (label, convert) in enumerate(
+        [(PACKED, packed.convert_to_packed_onnx), (bench.PORTABLE, portable.convert_to_onnx)]
+    ):
         graph = fold(reactnet(ReActNetConfig(width=0.125), 32, seed=seed), ModelInfo(resolution=32))
         files[label] = tmp_path / f"{seed}.onnx"
         files[label].write_bytes(convert(graph))
@@ -190,8 +200,8 @@ def test_a_file_of_another_network_is_no_subject(tmp_path: Path) -> None:
 def test_a_profile_runs_on_the_path_it_names(tmp_path: Path) -> None:
     graph = fold(reactnet(ReActNetConfig(width=0.125), 32), ModelInfo(resolution=32))
     path = tmp_path / "packed.onnx"
-    path.write_bytes(packed.convert(graph))
-    found = profile(path, graph.shape, 32, runs=3)
+    path.write_bytes(packed.convert_to_packed_onnx(graph))
+    found = profile_nodes(path, graph.shape, 32, runs=3)
     assert isinstance(found, Profile)
     assert (found.isa, len(found.units), found.run.runs) == (kernels.isa(), 26, 3)
     assert np.isfinite([found.gmacs, found.units_ms, found.nodes_ms]).all()

@@ -22,7 +22,7 @@ def test_the_packed_model_runs_on_arm(tmp_path: Path, capsys: pytest.CaptureFixt
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert len(result["milliseconds"]) == 1
     assert len(result["milliseconds"][0]) == 3
-    (latency,) = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    (latency,) = [each for each in records.read_records(tmp_path / "run") if each.kind == "latency"]
     assert latency.context["isa"] == "neon"
     assert latency.context["machine"]["architecture"] == "aarch64"
     assert latency.context["machine"]["features"] == ["neon"]

@@ -47,7 +47,7 @@ def test_a_phone_is_measured(
     main([*given, "--push-runner", str(program), "--record", str(tmp_path / "run")])
     assert " 32.000 " in capsys.readouterr().out
     assert not list(there.iterdir())
-    (latency,) = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    (latency,) = [each for each in records.read_records(tmp_path / "run") if each.kind == "latency"]
     assert (latency.context["target"], latency.context["runtime"]) == ("adb", "benchmark_model")
     assert latency.context["artifact"] == artifact.name
     shells = [request for request in server.requests if request.startswith("shell,v2")]
@@ -84,7 +84,7 @@ def test_a_hanging_program_is_killed_there(
 def test_what_adb_refuses_is_explained(options: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with adb_server.running(**options) as found:
         monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(found.server_address[1]))
-        with pytest.raises(ValueError, match=says), device_session.opened(Adb("emulator-5554")):
+        with pytest.raises(ValueError, match=says), device_session.open_device(Adb("emulator-5554")):
             pass
 
 

@@ -75,11 +75,13 @@ def test_a_runner_for_no_file_is_refused(here: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_twin_is_read_as_the_user_says(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "give it too" in fails(capsys, local("m.onnx", "--with-baselines", "--stem-stride", "1"))
+    assert "give --checkpoint too" in fails(capsys, local("m.onnx", "--with-baselines", "--stem-stride", "1"))
     torch.save(make_state("reactnet"), here / "file.pth")
     for stride in (1, 2):
-        loaded = checkpoint.load(here / "file.pth", hints=Hints(stem_stride=stride))  # type: ignore[arg-type]
-        twin = next(device_baselines.write([device.subject(Path("m.onnx"))], loaded, here, lambda _: None))
+        loaded = checkpoint.load_checkpoint(here / "file.pth", hints=Hints(stem_stride=stride))  # type: ignore[arg-type]
+        twin = next(
+            device_baselines.write_baselines([device.read_subject(Path("m.onnx"))], loaded, here, lambda _: None)
+        )
         stem = next(node for node in onnx.load(twin.path).graph.node if node.op_type == "Conv")
         strides = next(each.ints for each in stem.attribute if each.name == "strides")
         assert list(strides) == [stride, stride]
@@ -96,7 +98,7 @@ def test_what_the_device_lacks_is_told_before_baselines_are_written(
 def test_baselines_are_exported_and_measured_beside(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They are really exported; only the program that would measure them is a stand-in, which notes their names."""
     model = random_network(3, ReActNetConfig(width=0.0625, head=(5,)))
-    checkpoint.save(here / "mine.safetensors", model, ModelInfo(name="mine", resolution=32))
+    checkpoint.save_checkpoint(here / "mine.safetensors", model, ModelInfo(name="mine", resolution=32))
     write_program(here / "bin" / "python", f'wc -c "$4" >>{here}/seen\n' + prints(json.dumps(BENCH, indent=1) + "\n"))
     given = ["--with-baselines", "--checkpoint", "mine.safetensors", "--record", "run", "--json"]
     main(local("m.onnx", "--python", "bin/python", *given))
@@ -107,7 +109,7 @@ def test_baselines_are_exported_and_measured_beside(here: Path, capsys: pytest.C
         ("mine-real-valued", True),
         *((name, True) for name in networks),
     ]
-    sizes = {each.model: each.values["bytes"] for each in records.read_all("run") if each.kind == "size"}
+    sizes = {each.model: each.values["bytes"] for each in records.read_records("run") if each.kind == "size"}
     # Weights of 11.7, 3.5 and 2.5 million parameters in float32 (torchvision's documentation).
     assert [round(sizes[name] / 4e6, 1) for name in networks] == [11.7, 3.5, 2.5]
     assert 4 * sizes["mine"] < sizes["mine-real-valued"] < 1e6

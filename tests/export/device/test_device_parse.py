@@ -6,7 +6,7 @@ import pytest
 
 from edgebnn.errors import UserError
 from edgebnn.export.device import parse as device_parse
-from edgebnn.export.device.parse import Report, Sample, Statistics
+from edgebnn.export.device.parse import BenchmarkOutput, Sample, Statistics
 from tests.export import benchmark_outputs
 from tests.export.benchmark_outputs import LCE_0_4, TEXTS, TF_2_13, TF_PERCENTILES
 
@@ -17,7 +17,7 @@ MB = 1 << 20
 @pytest.mark.parametrize("version", TEXTS)
 def test_every_version_is_read(version: str, ends: str) -> None:
     text, warmup, runs, init, first, peak, growth = TEXTS[version]
-    found = device_parse.benchmark(text.replace("\n", ends))
+    found = device_parse.parse_benchmark_model(text.replace("\n", ends))
     assert (found.warmup, found.runs) == (warmup, runs)
     assert (found.init_us, found.first_us) == (init, first)
     assert found.peak_bytes == (None if peak is None else round(peak * MB))
@@ -27,7 +27,7 @@ def test_every_version_is_read(version: str, ends: str) -> None:
 def test_a_system_that_does_not_tell_its_memory() -> None:
     # itrue-tensorflow-imx8's manual: the delegate's versions print zeros.
     text = benchmark_outputs.TF_2_4.replace("init=0 overall=12.8672", "init=0 overall=0")
-    assert device_parse.benchmark(text).growth_bytes is None
+    assert device_parse.parse_benchmark_model(text).growth_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_system_that_does_not_tell_its_memory() -> None:
 )
 def test_garbage_is_refused_with_its_line(garbage: str, shown: str) -> None:
     with pytest.raises(UserError) as error:
-        device_parse.benchmark(garbage).sample()
+        device_parse.parse_benchmark_model(garbage).sample()
     assert shown in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -65,15 +65,15 @@ def test_single_runs_come_back_from_statistics(count: int, most: int) -> None:
     draw = random.Random(most + count)
     for _ in range(200):
         times = [draw.randint(1, most) for _ in range(count)]
-        sample = Report(statistics([9]), statistics(times), 5000, 7000, 1, None).sample()
+        sample = BenchmarkOutput(statistics([9]), statistics(times), 5000, 7000, 1, None).sample()
         # Six digits of the average, three times.
         assert sample.runs_ms == pytest.approx([each / 1e3 for each in times], abs=2e-3 + 1.5e-5 * most / 1e3)
         assert (sample.init_ms, sample.first_ms, sample.peak_bytes) == (5, 7, 1)
 
 
 def test_other_counts_are_not_guessed_from() -> None:
-    with pytest.raises(UserError, match="made 50 runs and not 3"):
-        device_parse.benchmark(LCE_0_4).sample()
+    with pytest.raises(UserError, match="made 50 runs, not 3"):
+        device_parse.parse_benchmark_model(LCE_0_4).sample()
 
 
 BENCH: dict[str, Any] = {
@@ -102,7 +102,7 @@ BENCH: dict[str, Any] = {
 
 
 def test_edgebnn_bench_is_read_after_a_greeting() -> None:
-    found = device_parse.bench("Welcome {you}!\n" + json.dumps(BENCH, indent=1))
+    found = device_parse.parse_edgebnn_bench("Welcome {you}!\n" + json.dumps(BENCH, indent=1))
     facts: dict[str, Any] = {"runtime": "onnxruntime", "runtime_version": "1.31.1", "batch": 1, "isa": "neon"}
     facts |= {"process": {key: value for key, value in BENCH["machine"].items() if key != "cpu"}}
     assert found == Sample((0.5, 0.25, 0.75), 76.4, 0.77, 72388608, None, facts)
@@ -128,11 +128,11 @@ def test_edgebnn_bench_is_read_after_a_greeting() -> None:
 )
 def test_other_json_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError):
-        device_parse.bench(json.dumps(BENCH | change))
+        device_parse.parse_edgebnn_bench(json.dumps(BENCH | change))
 
 
 @pytest.mark.parametrize("text", ["", "Segmentation fault", '{"results": [', "[" * 100_000, "{" * 100_000])
 def test_what_is_no_json_is_shown(text: str) -> None:
-    with pytest.raises(UserError, match="printed something else") as error:
-        device_parse.bench(text)
+    with pytest.raises(UserError, match="printed unexpected text") as error:
+        device_parse.parse_edgebnn_bench(text)
     assert len(str(error.value)) < 1000

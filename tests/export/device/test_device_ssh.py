@@ -46,8 +46,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("files")
     network = random_network(3, ReActNetConfig(width=0.125, head=(3,)))
     graph = fold(network, ModelInfo("tiny", 32))
-    (folder / "tiny.onnx").write_bytes(packed.convert(graph))
-    (folder / "tiny.tflite").write_bytes(lce.convert(graph))
+    (folder / "tiny.onnx").write_bytes(packed.convert_to_packed_onnx(graph))
+    (folder / "tiny.tflite").write_bytes(lce.convert_to_lce(graph))
     return folder / "tiny.onnx", folder / "tiny.tflite"
 
 
@@ -111,7 +111,7 @@ def test_both_runners_bring_back_records_and_leave_nothing(
     assert printed["results"][0]["ratio"] == 1
     assert not board.left()
 
-    found = {(each.kind, each.context["artifact"]): each for each in records.read_all(tmp_path / "run")}
+    found = {(each.kind, each.context["artifact"]): each for each in records.read_records(tmp_path / "run")}
     assert len(found) == 4
     for path in (board.onnx, board.tflite):
         assert found["size", path.name].values == {"bytes": path.stat().st_size}
@@ -168,7 +168,7 @@ def test_odd_names_mean_nothing(board: Board, tmp_path: Path, monkeypatch: pytes
     write_program(ours, prints(PRINTED))
     given = ["--target", board.server.target, "--folder", str(folder), "--rounds", "1", "--runner", str(ours)]
     main(["device", *(f"./{name}.tflite" for name in names), *given, "--record", str(tmp_path / "run")])
-    measured = [each for each in records.read_all(tmp_path / "run") if each.kind == "latency"]
+    measured = [each for each in records.read_records(tmp_path / "run") if each.kind == "latency"]
     assert {each.context["artifact"] for each in measured} == {f"{name}.tflite" for name in names}
     left = {path.name for path in [*tmp_path.rglob("*"), *Path.home().glob("hacked"), *Path("/").glob("hacked")]}
     assert "hacked" not in left
@@ -178,7 +178,7 @@ def test_odd_names_mean_nothing(board: Board, tmp_path: Path, monkeypatch: pytes
 def test_a_folder_of_two_lines_is_refused(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
     odd = replace(board, there=Path(f"{board.there}/two\nlines"))
     line = fails(capsys, odd.arguments(board.tflite))
-    assert "is no name for a folder" in line
+    assert "is no valid folder name" in line
 
 
 def test_a_missing_program_is_told_with_where_to_get_it(board: Board, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +203,7 @@ def test_a_python_without_edgebnn(board: Board, capsys: pytest.CaptureFixture[st
         # Of ssh's own errors this is the status; the connection is sound.
         ("echo Permission denied >&2; exit 255", "failed on 127.0.0.1 with status 255: Permission denied"),
         ("printf 'a\\033]0;title\\007b' >&2; exit 3", r"with status 3: a\x1b]0;title\x07b"),
-        ("kill -ILL $$", "illegal instruction: it was made for a newer processor"),
+        ("kill -ILL $$", "illegal instruction: it was built for a newer processor"),
         ("echo hello", "the program printed no times, but 'hello'"),
         ("echo Encountered unresolved custom op: LceBconv2d; exit 1", "does not know an operator of the file"),
         ("head -c 20000000 /dev/zero", "printed over 8 MB"),
@@ -242,7 +242,7 @@ def test_a_hanging_python_is_killed_there(board: Board, tmp_path: Path, capsys: 
     marker = tmp_path / "marker"
     write_program(board.program, hang(marker))
     line = fails(capsys, board.arguments(board.onnx, "--python", board.program, "--limit", 2))
-    assert "did not finish in 2 s on 127.0.0.1, and was stopped; see whether it hangs, or raise --limit" in line
+    assert "did not finish in 2 s on 127.0.0.1, and was stopped; check whether it hangs, or raise --limit" in line
     assert wait_for(lambda: not alive(marker), 5)
     assert not board.left()
 
@@ -293,7 +293,7 @@ def test_host_keys_are_not_waved_through(board: Board, tmp_path: Path, capsys: p
     try:
         board.server.known_hosts.write_text(f"[127.0.0.1]:{board.server.port} {make_key(tmp_path / 'other')}\n")
         line = fails(capsys, board.arguments(board.tflite))
-        assert f"forget the old key with ssh-keygen -R '[127.0.0.1]:{board.server.port}'" in line
+        assert f"remove the old key with ssh-keygen -R '[127.0.0.1]:{board.server.port}'" in line
         board.server.known_hosts.write_text("")
         line = fails(capsys, board.arguments(board.tflite))
         assert "ssh does not know 127.0.0.1 yet" in line

@@ -11,8 +11,8 @@ import pytest
 
 from edgebnn.errors import UserError
 from edgebnn.export.device import process as device_process
-from edgebnn.export.device.session import opened
-from edgebnn.export.device.target import Adb, Local, Ssh, in_sh, parse
+from edgebnn.export.device.session import open_device
+from edgebnn.export.device.target import Adb, Local, Ssh, in_sh, parse_target
 from edgebnn.runtime.system import facts, machine
 from tests.export.stand_ins import alive, hang, wait_for, write_program
 
@@ -32,7 +32,7 @@ from tests.export.stand_ins import alive, hang, wait_for, write_program
     ],
 )
 def test_targets(text: str, target: object) -> None:
-    assert parse(text) == target
+    assert parse_target(text) == target
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_targets(text: str, target: object) -> None:
 )
 def test_other_targets_are_refused(text: str) -> None:
     with pytest.raises(UserError):
-        parse(text)
+        parse_target(text)
 
 
 def test_passwords_are_refused_unseen() -> None:
-    with pytest.raises(UserError, match="holds no password") as error:
-        parse("ssh://pi:secret@host")
+    with pytest.raises(UserError, match="must not contain a password") as error:
+        parse_target("ssh://pi:secret@host")
     assert "secret" not in str(error.value)
 
 
@@ -109,7 +109,7 @@ def test_sshs_socket_has_a_plain_and_short_path(tmp_path: Path, monkeypatch: pyt
     for odd in ("with space", "100%h", "long" * 30):
         (tmp_path / odd).mkdir()
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / odd))
-        with opened(Local(), str(tmp_path)) as device:
+        with open_device(Local(), str(tmp_path)) as device:
             assert not device._link.is_relative_to(tmp_path / odd)
             assert len(str(device._link)) < 80
             assert " " not in str(device._link)
@@ -119,14 +119,14 @@ def test_sshs_socket_has_a_plain_and_short_path(tmp_path: Path, monkeypatch: pyt
 def test_a_device_that_never_stops_talking(monkeypatch: pytest.MonkeyPatch) -> None:
     """It must not hold a command longer than the time limit, Ctrl-C waiting."""
     for script in ("yes", "yes | tr -d '\\n'"):
-        keeper = device_process.start(["sh", "-c", script], subprocess.PIPE)
+        keeper = device_process.start_client(["sh", "-c", script], subprocess.PIPE)
         begin = time.monotonic()
         assert device_process.Lines(keeper).after("never", 1) is None
         with pytest.raises((TimeoutError, device_process.TooMuchError)):
-            device_process.collect(keeper, time.monotonic() + 1)
+            device_process.collect_output(keeper, time.monotonic() + 1)
         assert time.monotonic() - begin < 5
         monkeypatch.setattr(device_process, "GRACE_SECONDS", 0.1)
-        device_process.end(keeper)
+        device_process.end_client(keeper)
 
 
 def test_ctrl_c_before_the_device_has_answered(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_ctrl_c_before_the_device_has_answered(tmp_path: Path) -> None:
     programs.mkdir()
     there.mkdir()
     write_program(programs / "mktemp", f'{shutil.which("mktemp")} "$@" && sleep 1')
-    code = f"from edgebnn.export.device.session import *; opened({Local()!r}, {str(there)!r}).__enter__()"
+    code = f"from edgebnn.export.device.session import *; open_device({Local()!r}, {str(there)!r}).__enter__()"
     code = f"from edgebnn.export.device.target import Local; {code}"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -155,7 +155,7 @@ def test_what_a_program_says_is_no_lost_connection(tmp_path: Path, monkeypatch: 
     says = {"ssh": "echo Permission denied >&2; exit 255", "adb": "echo error: device offline >&2; exit 1"}
     for target in (Ssh("here"), Adb()):
         monkeypatch.setattr(type(target), "command", lambda self, script, link, *, opening=False: ["sh", "-c", script])
-        with opened(target, str(tmp_path)) as device:
+        with open_device(target, str(tmp_path)) as device:
             done = device.program(["sh", "-c", says[target.kind]], seconds=30, what="it")
             assert done.code != 0
             assert target.failure(done.code, done.err) is not None
@@ -166,7 +166,7 @@ def test_here(tmp_path: Path) -> None:
     source.write_bytes(bytes(range(256)) * 100)
     there = tmp_path / "there"
     there.mkdir()
-    with opened(Local(), str(there)) as device:
+    with open_device(Local(), str(there)) as device:
         (folder,) = there.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
         device.push(source, "a0.onnx")
@@ -181,7 +181,7 @@ def test_here(tmp_path: Path) -> None:
 
 
 def test_a_keeper_that_is_killed_is_noticed(tmp_path: Path) -> None:
-    with opened(Local(), str(tmp_path)) as device:
+    with open_device(Local(), str(tmp_path)) as device:
         device._keeper.kill()
         device._keeper.wait()
         with pytest.raises(UserError, match="the connection to this machine was lost"):
@@ -205,13 +205,13 @@ def test_the_scripts_need_no_more_than_a_small_system_has(
     (programs / "sh").symlink_to(interpreter)
     monkeypatch.setenv("PATH", str(programs))
     marker = tmp_path / "marker"
-    with opened(Local(), str(there)) as device:
+    with open_device(Local(), str(there)) as device:
         (folder,) = there.iterdir()
         source = tmp_path / "source"
         source.write_text("x" * 1000)
         device.push(source, "a0.tflite", executable=True)
         assert (folder / "a0.tflite").stat().st_size == 1000
-        told = facts.parse(device.sh(facts.SCRIPT).out)
+        told = facts.parse_facts(device.sh(facts.SCRIPT).out)
         assert told is not None
         assert machine.hardware(told)["bits"] == machine.describe()["bits"]
         with pytest.raises(UserError, match="did not finish"):

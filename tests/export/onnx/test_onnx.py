@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from edgebnn.export.fold import fold
-from edgebnn.export.onnx.portable import convert
+from edgebnn.export.onnx.portable import convert_to_onnx
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.info import METADATA_KEY
 from edgebnn.graph.shapes import UnitShape
@@ -53,7 +53,7 @@ def test_every_unit_equals_the_reference_bit_for_bit(
     padding: str, resolution: int, stem_stride: int, floats: bool
 ) -> None:
     graph = make_graph(resolution + stem_stride, resolution, padding=padding, stem_stride=stem_stride)
-    logits, outputs = run_with_units(convert(graph, floats=floats), len(graph.units), noise(1, 3, resolution))
+    logits, outputs = run_with_units(convert_to_onnx(graph, floats=floats), len(graph.units), noise(1, 3, resolution))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         expected = reference.unit(unit, x)
         if floats and unit.shortcut == "pool":
@@ -77,7 +77,7 @@ def test_every_unit_equals_the_reference_bit_for_bit(
 )
 def test_the_twin_step_1_and_every_head_export_too(config: dict[str, object]) -> None:
     graph = make_graph(7, 32, **config)
-    logits, outputs = run_with_units(convert(graph), len(graph.units), noise(2, 2, 32))
+    logits, outputs = run_with_units(convert_to_onnx(graph), len(graph.units), noise(2, 2, 32))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         expected = reference.unit(unit, x)
         np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
@@ -93,7 +93,7 @@ def test_binary_resnets_equal_the_reference(
     config = BiRealConfig(arch=arch, width=1 / 8, stem_stride=stem_stride, padding=padding, head=(10,))  # type: ignore[arg-type]
     graph = fold(random_network(resolution, config), ModelInfo("a model", resolution))
     images = noise(1, 3, resolution)
-    logits, outputs = run_with_units(convert(graph, floats=floats), len(graph.units), images)
+    logits, outputs = run_with_units(convert_to_onnx(graph, floats=floats), len(graph.units), images)
     stem = reference.stem(graph.stem, images)
     np.testing.assert_allclose(outputs[0], stem, rtol=0, atol=1e-6 * np.abs(stem).max())
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
@@ -112,7 +112,7 @@ def test_units_without_a_shortcut_equal_the_reference(floats: bool, slope: float
     shapes = (UnitShape(5, 9, 3, 2, "none"), UnitShape(9, 4, 1, 1, "none"))
     graph = graph_of(np.random.default_rng(5), shapes, channels=5, resolution=8)
     graph = replace(graph, units=tuple(replace(unit, slope=np.full_like(unit.slope, slope)) for unit in graph.units))
-    _, outputs = run_with_units(convert(graph, floats=floats), 2, noise(3, 2, 8))
+    _, outputs = run_with_units(convert_to_onnx(graph, floats=floats), 2, noise(3, 2, 8))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
         np.testing.assert_array_equal(y, reference.unit(unit, x))
 
@@ -124,7 +124,7 @@ def test_slopes_above_and_below_1_are_exact() -> None:
     steep = tuple(replace(unit, slope=rng.uniform(-3, 3, unit.slope.shape).astype(np.float32)) for unit in graph.units)
     graph = replace(graph, units=steep)
     assert all((unit.slope > 1).any() and (unit.slope < 0).any() for unit in graph.units)
-    data = convert(graph)
+    data = convert_to_onnx(graph)
     assert {node.op_type for node in onnx.load_from_string(data).graph.node} >= STEEP_OPERATORS
     _, outputs = run_with_units(data, 3, noise(3, 2, 8))
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):
@@ -134,7 +134,7 @@ def test_slopes_above_and_below_1_are_exact() -> None:
 @pytest.mark.parametrize("floats", [False, True])
 def test_the_file_speaks_for_itself(floats: bool) -> None:
     graph = make_graph(3, 64)
-    model = onnx.load_from_string(convert(graph, floats=floats))
+    model = onnx.load_from_string(convert_to_onnx(graph, floats=floats))
     allowed = FLOAT_OPERATORS if floats else INTEGER_OPERATORS | STEEP_OPERATORS
     assert {node.op_type for node in model.graph.node} <= allowed
     assert {entry.domain for entry in model.opset_import} == {""}

@@ -18,8 +18,8 @@ from edgebnn.errors import UserError
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.onnx import portable
-from edgebnn.export.onnx.builder import quantise, with_int8_weights
-from edgebnn.export.onnx.packed import average_output_name, convert, has_own_operator
+from edgebnn.export.onnx.builder import quantise_weight, with_int8_weights
+from edgebnn.export.onnx.packed import average_output_name, convert_to_packed_onnx, has_own_operator
 from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, bits, reference
 from edgebnn.graph.info import METADATA_KEY
@@ -52,9 +52,9 @@ def run(data: bytes, images: np.ndarray, outputs: list[str]) -> dict[str, np.nda
 
 
 def assert_equals_the_reference(graph: InferenceGraph, images: np.ndarray) -> None:
-    found = run_laid_open(convert(graph), images)
+    found = run_laid_open(convert_to_packed_onnx(graph), images)
     # What a caller is given is never written over; unseen, units write over their inputs.
-    np.testing.assert_array_equal(run(convert(graph), images, ["logits"])["logits"], found["logits"])
+    np.testing.assert_array_equal(run(convert_to_packed_onnx(graph), images, ["logits"])["logits"], found["logits"])
     names = ["stem", *(f"unit_{number:02d}" for number in range(len(graph.units)))]
     outputs = [found["stem"].transpose(0, 3, 1, 2)]
     for number, (unit, name) in enumerate(zip(graph.units, names[1:])):
@@ -129,21 +129,21 @@ def test_binary_resnets_equal_the_reference(
     model = random_network(resolution, config)
     graph = fold(model, ModelInfo("a model", resolution))
     assert_equals_the_reference(graph, noise(1, 2, resolution))
-    (tmp_path / "model.onnx").write_bytes(convert(graph))
+    (tmp_path / "model.onnx").write_bytes(convert_to_packed_onnx(graph))
     found = verify(model, graph, tmp_path / "model.onnx", noise(2, 4, resolution))
     assert found.failures(LIMITS) == []
 
 
 def test_sizes_of_reactnet_a() -> None:
     graph = random_graph(np.random.default_rng(5), width=1, resolution=224, classes=1000)
-    assert len(convert(graph)) <= 8.3e6
-    assert len(convert(graph, int8_head=True)) <= 5.2e6
+    assert len(convert_to_packed_onnx(graph)) <= 8.3e6
+    assert len(convert_to_packed_onnx(graph, int8_head=True)) <= 5.2e6
 
 
 def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
     graph = random_graph(np.random.default_rng(3), width=0.125, resolution=32)
     path = tmp_path / "model.onnx"
-    path.write_bytes(convert(graph))
+    path.write_bytes(convert_to_packed_onnx(graph))
     model = onnx.load(path)
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17, "ai.edgebnn": 2}
     assert Counter(node.op_type for node in model.graph.node if node.domain) == {"BinaryUnit": 26, "ImageConv": 1}
@@ -155,8 +155,8 @@ def test_the_file_speaks_for_itself(tmp_path: Path) -> None:
             bits.unpack_weight(kept[f"unit_{number:02d}.weight"], unit.shape.in_channels), unit.weight
         )
     # What an application sees, of any number of images, is what the portable file gives.
-    path.with_name("portable.onnx").write_bytes(portable.convert(graph))
-    files = [runtime.load(each) for each in (path, path.with_name("portable.onnx"))]
+    path.with_name("portable.onnx").write_bytes(portable.convert_to_onnx(graph))
+    files = [runtime.load_model(each) for each in (path, path.with_name("portable.onnx"))]
     for count in (1, 3):
         logits = [file.run(noise(4, count, 32)) for file in files]
         np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
@@ -167,8 +167,8 @@ def test_a_network_with_floats_is_refused_and_told_where_to_go(binary_activation
     config = ReActNetConfig(width=0.125, head=(3,), binary_weights=False, binary_activations=binary_activations)
     graph = fold(random_network(2, config), ModelInfo(resolution=32))
     floats = "weights" if binary_activations else "activations and weights"
-    with pytest.raises(UserError, match=rf"unit 0 has float {floats}, .* portable file .*train step 2"):
-        convert(graph)
+    with pytest.raises(UserError, match=rf"unit 0 has float {floats}, .* portable file .*train stage 2"):
+        convert_to_packed_onnx(graph)
 
 
 # ---- the int8 head
@@ -178,7 +178,7 @@ def test_int8_weights_round_to_the_nearest_of_255_steps_an_output() -> None:
     rng = np.random.default_rng(6)
     weight = rng.normal(size=(5, 300)).astype(np.float32) * np.array([[1e-3], [1], [50], [0], [1]], np.float32)
     weight[4, 7] = -9  # the largest is negative
-    int8, scale = quantise(Linear(weight, np.zeros(5, np.float32)))
+    int8, scale = quantise_weight(Linear(weight, np.zeros(5, np.float32)))
     assert (int8.dtype, scale.dtype) == (np.int8, np.float32)
     assert np.abs(int8).max(axis=1).tolist() == [127, 127, 127, 0, 127]
     assert int8[4, 7] == -127
@@ -187,7 +187,7 @@ def test_int8_weights_round_to_the_nearest_of_255_steps_an_output() -> None:
     assert (np.abs(int8 * scale[:, None].astype(np.float64) - weight) <= step / 2 + 2**-22 * np.abs(weight)).all()
 
 
-@pytest.mark.parametrize("make", [convert, portable.convert])
+@pytest.mark.parametrize("make", [convert_to_packed_onnx, portable.convert_to_onnx])
 def test_int8_weights_move_the_logits_by_no_more_than_their_rounding(make: object) -> None:
     graph = random_graph(np.random.default_rng(7), width=0.5, resolution=32, classes=50)
     features = len(graph.head.offset)
@@ -217,7 +217,7 @@ def test_a_head_of_two_layers_and_a_head_of_none_take_the_flag_too() -> None:
     for config in (ReActNetConfig(width=0.125, head=(16, 8), head_relu=True), ReActNetConfig(width=0.125, head=())):
         graph = fold(random_network(3, config), ModelInfo(resolution=32))
         images = noise(6, 2, 32)
-        found = run_laid_open(convert(graph, int8_head=True), images)
+        found = run_laid_open(convert_to_packed_onnx(graph, int8_head=True), images)
         expected = reference.head(with_int8_weights(graph.head), found["unit_25"].transpose(0, 3, 1, 2))
         np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-5)
 
@@ -228,14 +228,14 @@ def test_a_head_of_two_layers_and_a_head_of_none_take_the_flag_too() -> None:
 def test_export_verify_and_bench_as_the_demo_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained, out, run = tmp_path / "model.safetensors", tmp_path / "binary-packed.onnx", str(tmp_path / "run")
     info = ModelInfo("demo-binary", 32, (0.1,) * 3, (0.3,) * 3, tuple("0123456789"))
-    checkpoint.save(trained, random_network(2, ReActNetConfig(width=0.25, head=(10,))), info)
+    checkpoint.save_checkpoint(trained, random_network(2, ReActNetConfig(width=0.25, head=(10,))), info)
     main(["onnx", str(trained), str(out), "--packed", "--int8-head", "--record", run])
     main(["verify", str(trained), str(out), "--data", "mnist5k", "--images", "30", "--record", run])
     said = capsys.readouterr().out
     assert "26 of 26 (26 bit for bit" in said
     assert "int8 weights move a logit by" in said
     assert said.endswith("verified\n")
-    found = {record.kind: record for record in records.read_all(run)}
+    found = {record.kind: record for record in records.read_records(run)}
     assert found["size"].context["format"] == found["parity"].context["format"] == "onnx-packed"
     assert found["parity"].context["int8_head"] is True
     assert found["parity"].values["units_identical"] == 26
@@ -248,7 +248,7 @@ def test_export_verify_and_bench_as_the_demo_does(tmp_path: Path, capsys: pytest
 def test_a_network_of_floats_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = tmp_path / "step1.safetensors"
     config = ReActNetConfig(width=0.125, head=(3,), binary_weights=False)
-    checkpoint.save(trained, random_network(2, config), ModelInfo(resolution=32))
+    checkpoint.save_checkpoint(trained, random_network(2, config), ModelInfo(resolution=32))
     with pytest.raises(SystemExit) as stopped:
         main(["onnx", str(trained), str(tmp_path / "out.onnx"), "--packed"])
     assert stopped.value.code == 2

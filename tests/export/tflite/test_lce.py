@@ -38,8 +38,8 @@ class Case(NamedTuple):
 def case_of(graph: InferenceGraph, *, images: int = 1) -> Case:
     side = graph.info.resolution
     batch = np.random.default_rng(7).normal(size=(images, 3, side, side)).astype(np.float32)
-    data = lce.convert(graph)
-    return Case(graph, data, batch, *lce.open_trace(data)(batch))
+    data = lce.convert_to_lce(graph)
+    return Case(graph, data, batch, *lce.open_interpreter(data)(batch))
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -107,7 +107,7 @@ def test_every_unit_is_lces_arithmetic_bit_for_bit(case: Case) -> None:
 
 def test_every_unit_is_within_the_bound_and_the_bound_would_show_one_wrong_bit(case: Case) -> None:
     for number, (unit, x, y) in enumerate(zip(case.graph.units, case.taps, case.taps[1:])):
-        bound = rounding.of_unit(unit, x)
+        bound = rounding.unit_bound(unit, x)
         assert (np.abs(y - reference.unit(unit, x)) <= bound).all(), f"unit {number}"
         assert (bound[:, 0, 0] < 0.02 * 2 * np.abs(unit.scale)).all(), f"unit {number}"
 
@@ -188,7 +188,7 @@ def test_the_naive_export_is_shifted_and_ours_is_not(padding: Padding, tmp_path:
     module, image = naive(graph), images.transpose(0, 2, 3, 1)
     tf.saved_model.save(module, str(tmp_path), signatures=module.network)
     shifted = convert_saved_model(str(tmp_path))
-    outputs = Interpreter(tflite_file.tap_units(shifted)).predict(image)
+    outputs = Interpreter(tflite_file.expose_units(shifted)).predict(image)
     stem, unit = (output.transpose(0, 3, 1, 2) for output in outputs[1:])
 
     right_stem = reference.stem(graph.stem, images)
@@ -217,7 +217,7 @@ def test_a_unit_that_fell_back_is_named(tmp_path: Any) -> None:
     with pytest.raises(UserError, match=r"unit_00 fell back to .*CONV_2D.*; install"):
         lce.check_operators(data, 1)
     with pytest.raises(UserError, match="unit_00 fell back to no binary convolution"):
-        lce.check_operators(lce.convert(replace(graph, units=())), 1)
+        lce.check_operators(lce.convert_to_lce(replace(graph, units=())), 1)
     with pytest.raises(UserError, match="2 float convolutions"):
         lce.check_operators(data, 0)
 
@@ -262,7 +262,7 @@ def test_minus_zero_at_threshold_zero_is_plus_one_on_arm_too() -> None:
     model = tflite_file._unpack(case.data)
     subgraph = model.subgraphs[0]
     shifts = []
-    for number, operator in enumerate(tflite_file.operators(case.data)):
+    for number, operator in enumerate(tflite_file.read_operators(case.data)):
         constant = subgraph.tensors[subgraph.operators[number].inputs[-1]]
         if operator.kind == "ADD" and model.buffers[constant.buffer].data is not None:
             assert operator.scope == "unit_01"
@@ -285,7 +285,7 @@ def test_the_head_may_have_an_offset_relus_several_layers_or_none() -> None:
 
 def test_the_file_says_what_it_is() -> None:
     graph = small()
-    assert ModelInfo.from_json(tflite_file.read_metadata(lce.convert(graph), "edgebnn")) == graph.info
+    assert ModelInfo.from_json(tflite_file.read_metadata(lce.convert_to_lce(graph), "edgebnn")) == graph.info
 
 
 @pytest.mark.parametrize(
@@ -295,5 +295,5 @@ def test_the_file_says_what_it_is() -> None:
 def test_a_network_that_is_not_binary_is_refused(change: dict[str, Any], what: str) -> None:
     graph = small()
     graph = replace(graph, units=(graph.units[0], replace(graph.units[1], **change)))
-    with pytest.raises(UserError, match=f"unit 1 has float {what}; .* train step 2"):
-        lce.convert(graph)
+    with pytest.raises(UserError, match=f"unit 1 has float {what}; .* train stage 2"):
+        lce.convert_to_lce(graph)

@@ -41,12 +41,12 @@ def small(padding: Padding) -> InferenceGraph:
 def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) -> None:
     graph = plain.real_valued(small(padding)) if twin else small(padding)
     images = noise(0, 4, 8)
-    data = plain.convert(graph)
-    taps, logits = lce.open_trace(data)(images)
+    data = plain.convert_to_tflite(graph)
+    taps, logits = lce.open_interpreter(data)(images)
     assert np.allclose(taps[0], reference.stem(graph.stem, images), rtol=0, atol=1e-5)
     for unit, x, y in zip(graph.units, taps, taps[1:]):
         expected = reference.unit(unit, x)
-        assert rounding.share(y, expected, rounding.of_unit(unit, x)) <= 1, unit.shape
+        assert rounding.share_of_bound(y, expected, rounding.unit_bound(unit, x)) <= 1, unit.shape
         assert expected.std() > 0.1
     assert np.allclose(logits, reference.head(graph.head, taps[-1]), rtol=0, atol=1e-5)
     counts = tflite_file.count_operators(data)
@@ -61,7 +61,7 @@ def test_bits_at_the_threshold_are_plus_one() -> None:
     stem = replace(graph.stem, weight=np.zeros_like(graph.stem.weight), bias=np.zeros_like(graph.stem.bias))
     first = replace(graph.units[0], threshold=np.zeros(8, np.float32))
     graph = replace(graph, stem=stem, units=(first, *graph.units[1:]))
-    taps, _ = lce.open_trace(plain.convert(graph))(noise(0, 1, 8))
+    taps, _ = lce.open_interpreter(plain.convert_to_tflite(graph))(noise(0, 1, 8))
     assert not taps[0].any()
     assert np.allclose(taps[1], reference.unit(first, taps[0]), rtol=0, atol=1e-5)
 
@@ -72,7 +72,7 @@ def test_tensorflows_own_interpreter_runs_the_file() -> None:
     import tensorflow as tf
 
     graph, images = small("zero"), noise(0, 1, 8)
-    interpreter = tf.lite.Interpreter(model_content=plain.convert(graph))
+    interpreter = tf.lite.Interpreter(model_content=plain.convert_to_tflite(graph))
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images.transpose(0, 2, 3, 1))
     interpreter.invoke()
@@ -86,19 +86,19 @@ def test_tensorflows_own_interpreter_runs_the_file() -> None:
 def test_the_command_and_its_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = random_network(3, ReActNetConfig(width=0.0625, head=(5,)))
     trained, written, twin = tmp_path / "model.safetensors", tmp_path / "plain.tflite", tmp_path / "twin.tflite"
-    checkpoint.save(trained, model, ModelInfo(name="m", resolution=32))
+    checkpoint.save_checkpoint(trained, model, ModelInfo(name="m", resolution=32))
     main(["tflite", str(trained), str(written), "--record", str(tmp_path / "run")])
     main(["verify", str(trained), str(written), "--images", "8"])
     said = capsys.readouterr().out
     assert "26 of 26" in said
     assert said.rstrip().endswith("verified")
     assert "not verified" not in said
-    assert runtime.load(written).format == "tflite"
+    assert runtime.load_model(written).format == "tflite"
     (size,) = (tmp_path / "run" / "records").glob("size-*.json")
     assert '"format": "tflite"' in size.read_text()
 
     main(["tflite", str(trained), str(twin), "--real-valued"])
-    loaded = runtime.load(twin)
+    loaded = runtime.load_model(twin)
     graph = plain.real_valued(fold(model, ModelInfo(name="m", resolution=32)))
     images = noise(1, 2, 32)
     assert loaded.info.name == "m-real-valued"

@@ -23,7 +23,7 @@ pytestmark = needs_lce
 def data() -> bytes:
     shapes = (UnitShape(8, 8, 3, 2, "pool"), UnitShape(8, 16, 1, 1, "repeat"))
     graph = graph_of(np.random.default_rng(0), shapes, channels=8, resolution=8)
-    return lce.convert(graph)
+    return lce.convert_to_lce(graph)
 
 
 def predict(data: bytes, image: np.ndarray) -> list[np.ndarray]:
@@ -35,7 +35,7 @@ def predict(data: bytes, image: np.ndarray) -> list[np.ndarray]:
 
 def test_operators_are_named_in_order_with_the_part_they_came_from(data: bytes) -> None:
     unit = ["ADD", "LceQuantize", "LceBconv2d", "ADD", "PRELU"]
-    found = [(operator.scope, operator.kind) for operator in tflite_file.operators(data)]
+    found = [(operator.scope, operator.kind) for operator in tflite_file.read_operators(data)]
     kinds = {scope: [kind for part, kind in found if part == scope] for scope, _ in found}
     assert kinds["stem"] == ["REVERSE_V2", "CONV_2D"]
     assert sorted(kinds["unit_00"]) == sorted([*unit, "AVERAGE_POOL_2D"])
@@ -56,7 +56,7 @@ def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
     assert capfd.readouterr().err == shown
 
 
-@pytest.mark.parametrize("convert", [lce.convert, plain.convert])
+@pytest.mark.parametrize("convert", [lce.convert_to_lce, plain.convert_to_tflite])
 def test_a_full_disk_is_told_in_one_line(
     convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_full_disk_is_told_in_one_line(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-        with pytest.raises(UserError, match="cannot write temporary files .*; set TMPDIR to a folder with room"):
+        with pytest.raises(UserError, match="cannot write temporary files .*; set TMPDIR to a folder with free space"):
             convert(graph)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -87,7 +87,7 @@ def test_rewriting_changes_no_output(data: bytes) -> None:
     image = np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32)
     (before,) = predict(data, image)
     (with_note,) = predict(tflite_file.add_metadata(data, "note", "text"), image)
-    tapped = predict(tflite_file.tap_units(data), image)
+    tapped = predict(tflite_file.expose_units(data), image)
     assert np.array_equal(with_note, before)
     assert np.array_equal(tapped[0], before)
     assert [tap.shape for tap in tapped[1:]] == [(1, 8, 8, 8), (1, 4, 4, 8), (1, 4, 4, 16)]
@@ -103,18 +103,22 @@ def test_arrays_start_at_multiples_of_16_bytes(data: bytes) -> None:
 @pytest.mark.parametrize("junk", [b"", b"TFL3", b"\0" * 64])
 def test_another_file_is_refused(junk: bytes) -> None:
     with pytest.raises(UserError, match="not a TFLite file"):
-        tflite_file.operators(junk)
+        tflite_file.read_operators(junk)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9, 0.99])
 def test_a_file_cut_off_is_refused(data: bytes, share: float) -> None:
     with pytest.raises(UserError, match="damaged or cut off"):
-        tflite_file.operators(data[: int(share * len(data))])
+        tflite_file.read_operators(data[: int(share * len(data))])
 
 
 def test_a_file_that_holds_nothing_is_refused() -> None:
     empty = tflite_bytes({})
-    for read in (tflite_file.operators, tflite_file.tap_units, lambda data: tflite_file.add_metadata(data, "a", "b")):
+    for read in (
+        tflite_file.read_operators,
+        tflite_file.expose_units,
+        lambda data: tflite_file.add_metadata(data, "a", "b"),
+    ):
         with pytest.raises(UserError, match="damaged or cut off"):
             read(empty)
 
@@ -124,8 +128,8 @@ def test_a_file_whose_parts_have_no_names_is_refused() -> None:
 
     double = tf.function(lambda x: 2 * x, input_signature=[tf.TensorSpec((1, 4), tf.float32)])
     plain = tf.lite.TFLiteConverter.from_concrete_functions([double.get_concrete_function()]).convert()
-    with pytest.raises(UserError, match="names no stem"):
-        tflite_file.tap_units(plain)
+    with pytest.raises(UserError, match="has no stem"):
+        tflite_file.expose_units(plain)
 
 
 def test_c_output_is_held_back_unless_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:

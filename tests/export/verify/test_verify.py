@@ -8,7 +8,7 @@ import pytest
 
 from edgebnn.errors import UserError
 from edgebnn.export.fold import fold
-from edgebnn.export.onnx.portable import convert
+from edgebnn.export.onnx.portable import convert_to_onnx
 from edgebnn.export.tflite import lce
 from edgebnn.export.verify.parity import Limits, Parity, verify
 from edgebnn.graph import InferenceGraph, ModelInfo
@@ -33,7 +33,7 @@ def check(network: tuple[ReActNet, InferenceGraph], path: Path, data: bytes, ima
 
 @pytest.mark.parametrize("suffix", [".onnx", pytest.param(".tflite", marks=needs_lce)])
 def test_a_true_file_passes(network: tuple[ReActNet, InferenceGraph], tmp_path: Path, suffix: str) -> None:
-    data = convert(network[1]) if suffix == ".onnx" else lce.convert(network[1])
+    data = convert_to_onnx(network[1]) if suffix == ".onnx" else lce.convert_to_lce(network[1])
     found = check(network, tmp_path / f"model{suffix}", data)
     assert found.failures(LIMITS) == []
     assert (found.units, found.units_exact, found.images) == (26, 26, 20)
@@ -47,7 +47,9 @@ def test_one_wrong_weight_bit_is_found(network: tuple[ReActNet, InferenceGraph],
     def flip(weight: np.ndarray) -> None:
         weight.flat[0] *= -1
 
-    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_08.weight", flip))
+    found = check(
+        network, tmp_path / "model.onnx", with_initializer(convert_to_onnx(network[1]), "unit_08.weight", flip)
+    )
     assert found.units_exact == 25
     assert "1 of 26 units differ from the reference" in found.failures(LIMITS)[0]
 
@@ -56,7 +58,9 @@ def test_nan_is_found(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) 
     def spoil(bias: np.ndarray) -> None:
         bias[0] = np.nan
 
-    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "unit_25.bias", spoil))
+    found = check(
+        network, tmp_path / "model.onnx", with_initializer(convert_to_onnx(network[1]), "unit_25.bias", spoil)
+    )
     assert found.units_exact == 25
 
 
@@ -70,7 +74,7 @@ def test_a_wrong_stem_or_head_is_found(
     def scale(value: np.ndarray) -> None:
         value *= factor
 
-    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), name, scale))
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert_to_onnx(network[1]), name, scale))
     # Each unit is right given its input, so nothing but the part itself tells.
     assert found.units_exact == 26
     assert (found.stem_error > 1, found.head_error > 1) == (part == "stem", part == "head")
@@ -81,14 +85,16 @@ def test_a_real_valued_twin_passes_and_a_wrong_one_does_not(tmp_path: Path) -> N
     config = ReActNetConfig(width=0.125, head=(10,), binary_activations=False, binary_weights=False)
     model = random_network(12, config)
     graph = fold(model, ModelInfo(resolution=32))
-    found = check((model, graph), tmp_path / "model.onnx", convert(graph))
+    found = check((model, graph), tmp_path / "model.onnx", convert_to_onnx(graph))
     assert found.failures(LIMITS) == []
     assert found.units_exact == 26
 
     def scale(weight: np.ndarray) -> None:
         weight *= 1.001
 
-    wrong = check((model, graph), tmp_path / "wrong.onnx", with_initializer(convert(graph), "unit_09.weight", scale))
+    wrong = check(
+        (model, graph), tmp_path / "wrong.onnx", with_initializer(convert_to_onnx(graph), "unit_09.weight", scale)
+    )
     assert wrong.units_exact == 25
 
 
@@ -99,14 +105,14 @@ def test_a_network_that_gives_nothing_but_zeros_passes(tmp_path: Path) -> None:
         if value.is_floating_point():
             value.zero_()
     graph = fold(model, ModelInfo(resolution=32))
-    assert check((model, graph), tmp_path / "model.onnx", convert(graph)).failures(LIMITS) == []
+    assert check((model, graph), tmp_path / "model.onnx", convert_to_onnx(graph)).failures(LIMITS) == []
 
 
 def test_a_shifted_stem_flips_bits(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def shift(bias: np.ndarray) -> None:
         bias += 0.2
 
-    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "stem.bias", shift))
+    found = check(network, tmp_path / "model.onnx", with_initializer(convert_to_onnx(network[1]), "stem.bias", shift))
     assert found.bits_differing > LIMITS.bits_differing
     assert any("of the bits differ" in failure for failure in found.failures(LIMITS))
 
@@ -116,31 +122,33 @@ def test_a_file_that_says_something_else_is_refused(network: tuple[ReActNet, Inf
     for field, value in {"mean": (0.0,) * 3, "std": (9.0,) * 3, "labels": tuple("abcdefghij")}.items():
         other = replace(graph, info=replace(graph.info, **{field: value}))
         with pytest.raises(UserError, match=rf"model.onnx says {field} "):
-            check(network, tmp_path / "model.onnx", convert(other))
+            check(network, tmp_path / "model.onnx", convert_to_onnx(other))
     # The name is for people; a file may be called what one likes.
     renamed = replace(graph, info=replace(graph.info, name="another name"))
-    assert check(network, tmp_path / "model.onnx", convert(renamed)).failures(LIMITS) == []
+    assert check(network, tmp_path / "model.onnx", convert_to_onnx(renamed)).failures(LIMITS) == []
 
 
 def test_another_head_is_found_by_its_answers(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     def swap(weight: np.ndarray) -> None:
         weight[:] = weight[::-1].copy()
 
-    found = check(network, tmp_path / "model.onnx", with_initializer(convert(network[1]), "head.0.weight", swap))
+    found = check(
+        network, tmp_path / "model.onnx", with_initializer(convert_to_onnx(network[1]), "head.0.weight", swap)
+    )
     assert found.top1_agreement < LIMITS.top1_agreement
     assert any("top-1 agrees" in failure for failure in found.failures(LIMITS))
 
 
 def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
-    data = convert(network[1])
+    data = convert_to_onnx(network[1])
     other = fold(random_network(1, ReActNetConfig(width=0.25, head=(10,))), ModelInfo(resolution=32))
     head = replace(network[1].head, offset=np.zeros(8, np.float32), layers=())
     fewer = replace(network[1], units=network[1].units[:2], head=head)
     cases = {
         "cut.onnx": (data[: len(data) // 2], "cut.onnx is damaged"),
-        "other.onnx": (convert(other), "made from another network"),
-        "fewer.onnx": (convert(fewer), "made from another network"),
-        "model.bin": (data, r"model.bin is none of \.onnx, \.tflite"),
+        "other.onnx": (convert_to_onnx(other), "made from another network"),
+        "fewer.onnx": (convert_to_onnx(fewer), "made from another network"),
+        "model.bin": (data, r"model.bin is neither \.onnx nor \.tflite"),
     }
     for name, (content, message) in cases.items():
         with pytest.raises(UserError, match=message):
@@ -152,4 +160,4 @@ def test_files_that_cannot_be_verified_are_named(network: tuple[ReActNet, Infere
 @needs_lce
 def test_a_tflite_file_that_was_cut_off_is_named(network: tuple[ReActNet, InferenceGraph], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cut\.tflite is cut off or damaged"):
-        check(network, tmp_path / "cut.tflite", lce.convert(network[1])[:1000], images=2)
+        check(network, tmp_path / "cut.tflite", lce.convert_to_lce(network[1])[:1000], images=2)

@@ -1,5 +1,5 @@
-// The AVX-512 path against the scalar one, on random units and image convolutions, bit for bit; of a NaN the place
-// alone. The scalar path is compared with the reference where there is a Python.
+// Compares the AVX-512 path with the scalar path on random units and image convolutions, bit for bit. Of a NaN only its
+// position is compared. test_unit.py compares the scalar path with the NumPy reference.
 #include <cstring>
 #include <initializer_list>
 
@@ -13,10 +13,10 @@ namespace {
 using namespace edgebnn;
 using machine::print;
 
-constexpr int kChannels[] = {1,  2,   7,   8,   9,   15,  16,  17,  24,  31,  32,  33,  47,  48,  63,  64,
-                             65, 96, 127, 128, 129, 160, 192, 255, 256, 257, 272, 513};
-constexpr int kRounds = 3;             // units of a number of channels, a kernel and a shortcut
-constexpr std::size_t kWork = 16000;   // words XORed by a unit, at most, or all this would take hours
+constexpr int kChannels[] = {1,  2,  7,  8,  9,   15,  16,  17,  24,  31,  32,  33,  47,  48,
+                             63, 64, 65, 96, 127, 128, 129, 160, 192, 255, 256, 257, 272, 513};
+constexpr int kRounds = 3;            // units of a number of channels, a kernel and a shortcut
+constexpr std::size_t kWork = 16000;  // words XORed by a unit, at most, or all this would take hours
 constexpr std::size_t kFloats = 1 << 20, kBytes = 4 << 20;  // of the largest arrays
 
 std::uint64_t state = 1;
@@ -32,8 +32,8 @@ int below(int end) { return static_cast<int>(random() % static_cast<unsigned>(en
 
 enum Values { kFractions, kWhole, kExtreme, kKinds };
 
-// Numbers whose sums are rounded; small whole ones, that lie on thresholds and give zeros of both signs; and those with
-// NaN, infinities, denormals and huge ones among them.
+// kFractions: numbers whose sums are rounded. kWhole: small whole numbers, which lie on thresholds and make zeros of
+// both signs. kExtreme: the same with NaN, infinities, denormals and huge numbers among them.
 void fill(float* values, std::size_t count, Values kind) {
   constexpr std::uint32_t kBits[] = {0x7fc00000, 0x7f800000, 1, 0x007fffff, 0x00800000, 0x7f7fffff, 0x7e967699};
   for (std::size_t i = 0; i < count; ++i) {
@@ -59,7 +59,8 @@ const Parallel one_after_the_other = {nullptr, [](void*, std::size_t count, Para
                                         for (std::size_t i = 0; i < count; ++i) task(what, i);
                                       }};
 
-// What is left of this afterwards was not written; what is changed behind the end should not have been.
+// Fills the result with a pattern of the path, so that values which are not written differ. The bytes after the end
+// must stay as they are.
 void spoil(Result& result, Isa isa, std::size_t floats, std::size_t bytes) {
   std::memset(result.y, isa == Isa::kScalar ? 0x11 : 0x22, floats * 4);
   std::memset(result.next_bits, isa == Isa::kScalar ? 0x55 : 0xaa, bytes);
@@ -67,11 +68,11 @@ void spoil(Result& result, Isa isa, std::size_t floats, std::size_t bytes) {
   std::memset(result.next_bits + bytes, 0x33, 256);
 }
 
-// Null, or what differs between the paths.
+// Returns null, or the name of the output that differs between the paths.
 const char* compared(std::size_t floats, std::size_t bytes) {
   for (std::size_t i = 0; i < floats + 64; ++i) {
     const float a = of_scalar.y[i], b = of_avx512.y[i];
-    if (a != a ? b == b : std::memcmp(&a, &b, 4) != 0) return i < floats ? "y" : "what lies behind y";
+    if (a != a ? b == b : std::memcmp(&a, &b, 4) != 0) return i < floats ? "y" : "memory after y";
   }
   return std::memcmp(of_scalar.next_bits, of_avx512.next_bits, bytes + 256) ? "next_bits" : nullptr;
 }
@@ -120,7 +121,7 @@ struct Case {
       if (x[i] >= threshold[c]) bits[i / inputs * bytes + c / 8] |= static_cast<std::uint8_t>(1u << c % 8);
     }
     const unsigned last = channels % 8 ? (1u << channels % 8) - 1 : 255u;
-    // Now and then all alike, so that counts reach their limits.
+    // Sometimes all bits are equal, so that counts reach their limits.
     const unsigned fixed = below(8) ? 0 : random() % 2 * 255, loose = fixed || below(8) == 0 ? 0 : 255;
     for (std::size_t i = 0; i < outputs * static_cast<std::size_t>(kernel * kernel) * bytes; ++i) {
       weight[i] = static_cast<std::uint8_t>(((random() & loose) | fixed) & (i % bytes == bytes - 1 ? last : 255u));
@@ -130,7 +131,7 @@ struct Case {
   std::size_t out_pixels() const {
     return batch * height * width / static_cast<std::size_t>(shape.stride * shape.stride);
   }
-  // Of y, with the averages behind it.
+  // The floats of y and of the averages after it.
   std::size_t floats() const { return of_y() + (wants_pooled ? out_pixels() / 4 * outputs() : 0); }
   std::size_t of_y() const { return wants_y ? out_pixels() * outputs() : 0; }
   std::size_t outputs() const { return static_cast<std::size_t>(shape.outputs); }
@@ -142,12 +143,12 @@ struct Case {
     const UnitConstants constants = {weight, threshold, scale, bias, slope, has_next ? next_threshold : nullptr};
     const auto unit = Unit::make(shape, constants, isa);
     spoil(result, isa, floats(), bytes());
-    unit->run({x, given_bits ? bits : nullptr, wants_y ? result.y : nullptr,
-               wants_pooled ? result.y + of_y() : nullptr, wants_next ? result.next_bits : nullptr},
+    unit->run({x, given_bits ? bits : nullptr, wants_y ? result.y : nullptr, wants_pooled ? result.y + of_y() : nullptr,
+               wants_next ? result.next_bits : nullptr},
               batch, height, width, one_after_the_other);
   }
 
-  // Null, or what differs.
+  // Returns null, or the name of the output that differs.
   const char* difference() const {
     run(Isa::kScalar, of_scalar);
     run(Isa::kAvx512, of_avx512);
@@ -213,7 +214,7 @@ struct ImageCase {
 int main() {
   machine::turn_on();
   const Isa* chosen = chosen_isa();
-  print("chosen path: "), print(chosen ? name(*chosen) : isa_complaint()), print("\n");
+  print("chosen path: "), print(chosen ? name(*chosen) : isa_error()), print("\n");
   if (!chosen || *chosen != Isa::kAvx512) machine::turn_off();
   int units = 0, failures = 0;
   for (int channels : kChannels) {
@@ -238,7 +239,7 @@ int main() {
       if (++failures <= 10) print(what), print(" differs: "), image.print_shape();
     }
   }
-  // The ceiling's own loop, for that it runs.
+  // The loop that measures the ceiling, to see that it runs.
   const std::uint64_t operations = path(Isa::kAvx512)->ceiling(100);
   if (operations != 100 * 14 * 512) print("the ceiling counts wrongly\n"), ++failures;
   print(units), print(" units, "), print(images), print(" image convolutions, "), print(failures), print(" differ\n");

@@ -1,4 +1,5 @@
-// What the kernels and the test need of C and C++ libraries, where there are none.
+// The few functions of the C and C++ libraries that the kernels and the test call. The emulated machine has no
+// libraries.
 #include "machine.h"
 
 #include <cstdlib>
@@ -6,7 +7,7 @@
 #include <new>
 #include <string>
 
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 extern std::uint8_t heap[];  // image.ld
 
@@ -30,7 +31,7 @@ constexpr std::uint16_t kSerial = 0x3f8, kSerialStatus = kSerial + 5;
   machine::turn_off();
 }
 
-// Nothing is ever given back.
+// Memory is never freed.
 void* take(std::size_t bytes, std::size_t alignment) {
   static std::uintptr_t next = reinterpret_cast<std::uintptr_t>(heap);
   const std::uintptr_t start = (next + alignment - 1) / alignment * alignment;
@@ -55,7 +56,8 @@ void print(const char* text) {
 
 void print(long number) {
   char digits[21] = {}, *first = digits + 20;
-  do *--first = static_cast<char>('0' + number % 10); while (number /= 10);
+  do *--first = static_cast<char>('0' + number % 10);
+  while (number /= 10);
   print(first);
 }
 
@@ -70,7 +72,7 @@ void turn_off() {
 
 extern "C" {
 
-// As instructions, or the compiler would see a loop that copies and call memcpy for it.
+// In assembly, because the compiler would replace a loop that copies by a call of memcpy.
 void* memcpy(void* to, const void* from, std::size_t count) {
   void* end = to;
   __asm__ volatile("rep movsb" : "+D"(end), "+S"(from), "+c"(count)::"memory");
@@ -117,7 +119,7 @@ char __libc_single_threaded = 1;
 int __cxa_atexit(void (*)(void*), void*, void*) { return 0; }
 void __cxa_pure_virtual() { give_up("a pure virtual function was called"); }
 
-// What the scalar path asks of the C library.
+// The scalar path calls this function of the C library.
 float fmaf(float a, float b, float c) {
   __asm__("vfmadd231ss %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
   return c;
@@ -126,14 +128,16 @@ float fmaf(float a, float b, float c) {
 }  // extern "C"
 
 namespace std {
+void __throw_bad_alloc() { give_up("a string is too large"); }
+void __throw_bad_array_new_length() { give_up("a string is too large"); }
 void __throw_length_error(const char* what) { give_up(what); }
 void __throw_logic_error(const char* what) { give_up(what); }
 void __throw_out_of_range_fmt(const char* what, ...) { give_up(what); }
 }  // namespace std
 
-template class std::basic_string<char>;  // isa.cpp's; the standard library's compiled one asks for too much else
+template class std::basic_string<char>;  // for isa.cpp, because the standard library's own needs more functions
 
-// In place of pages.cpp: nothing is given back here, so blocks to share would fill the memory.
+// Replaces constant_memory.cpp. Memory is never freed here, so shared blocks would fill it.
 namespace edgebnn {
 std::shared_ptr<void> constant_memory(std::size_t bytes) {
   return {take(bytes, 64), [](void*) {}};

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn.bundled import held_out
 from edgebnn.errors import UserError
 from edgebnn.train.data.sources import Cifar10, Cifar100, Digits, Mnist5k
-from edgebnn.train.parallel.launch import cores
+from edgebnn.train.parallel.launch import usable_cores
 
 
 def test_held_out_takes_the_same_share_of_every_class_once() -> None:
@@ -41,7 +41,7 @@ def test_stated_normalisation_is_that_of_the_images() -> None:
 def test_images_in_memory_are_resized_as_they_are_loaded() -> None:
     data = Digits(resolution=48, batch_size=100, workers=1000)
     data.setup()
-    assert data.workers == cores()
+    assert data.workers == usable_cores()
     images, labels = data.parts["val"]
     assert images.shape[2:] == (8, 8)
     expected = (TF.resize(images, [48, 48]) / 255 - data.mean[0]) / data.std[0]

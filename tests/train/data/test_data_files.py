@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional as TF
 from edgebnn.errors import UserError
 from edgebnn.ssl.augment import augment
 from edgebnn.ssl.philox import uniforms
-from edgebnn.ssl.views import NUMBERS, Augmentation, crop_boxes, draw, fixed_view
-from edgebnn.train.data.datasets import FileImages, View, random_crops
+from edgebnn.ssl.views import NUMBERS, Augmentation, crop_boxes, draw_views, fixed_view
+from edgebnn.train.data.datasets import FileImages, ViewSpec, random_crops
 from edgebnn.train.data.sources import ImageFolder
 
 STILL = Augmentation(jitter_probability=0, gray_probability=0, blur_probability=0, flip_probability=0.5)
@@ -54,7 +54,7 @@ def test_views_of_files_are_torchvisions_crops(tmp_path: Path) -> None:
     for number in range(6):
         paths.append(str(tmp_path / f"{number}.png"))
         smooth(60, 50 + number, number).save(paths[-1])
-    views = [View(STILL, (0.2, 1.0), 24), View(STILL, (0.05, 0.14), 10)]
+    views = [ViewSpec(STILL, (0.2, 1.0), 24), ViewSpec(STILL, (0.05, 0.14), 10)]
     loaded = FileImages([(path, 7) for path in paths]).drawn([4, 1], views, seed=3, epoch=2)
     assert loaded.batch is not None
     assert loaded.broken == []
@@ -62,7 +62,7 @@ def test_views_of_files_are_torchvisions_crops(tmp_path: Path) -> None:
     flips = 0
     for number, view in enumerate(views):
         numbers = uniforms(3, 2, np.array([4, 1]), number, NUMBERS)
-        draws = draw(STILL, numbers, None)
+        draws = draw_views(STILL, numbers, None)
         for row, index in enumerate((4, 1)):
             box = crop_boxes(numbers[row : row + 1], 60, 50 + index, view.area)[0].tolist()
             with Image.open(paths[index]) as image:
@@ -84,7 +84,7 @@ def test_a_jpeg_is_decoded_no_smaller_than_its_crops(
     monkeypatch.setattr(
         Image.Image, "convert", lambda image, mode: sizes.append((image.load(), image.size)) or convert(image, mode)
     )
-    views = [View(STILL, area, 64), View(STILL, (0.9, 1.0), 16)]
+    views = [ViewSpec(STILL, area, 64), ViewSpec(STILL, (0.9, 1.0), 16)]
     numbers = uniforms(0, 0, np.array([5]), 0, NUMBERS).repeat(2, axis=0)
     crop, _ = random_crops(path, views, numbers)
     assert sizes[0][1] == (-(-603 // scale), -(-401 // scale))
@@ -167,7 +167,7 @@ def test_nothing_but_broken_images_is_refused(tmp_path: Path) -> None:
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
     for workers in (0, 1):
-        with pytest.raises(UserError, match=r"^cannot read the image .*, nor 3 before it; fetch the data again$"):
+        with pytest.raises(UserError, match=r"^cannot read the image .*, nor the 3 before it; fetch the data again$"):
             batches(opened(root, workers=workers))
 
 

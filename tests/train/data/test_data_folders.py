@@ -12,7 +12,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import ImageFolder
 from edgebnn.train.data.subset import Subset
-from edgebnn.train.methods.base import match_classes
+from edgebnn.train.methods.base import check_class_order
 from edgebnn.train.methods.supervised import Supervised
 from tests.train.conftest import REAL
 
@@ -84,7 +84,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8-sig")
     lists = {f"{name}_list": str(tmp_path / f"{name}.txt") for name in ("train", "val")}
     assert len(opened(root, **lists).samples["train"]) == 2
-    some = opened(root, **lists, subset=Subset(files=str(tmp_path / "some.txt")))
+    some = opened(root, **lists, subset=Subset(file_list=str(tmp_path / "some.txt")))
     assert [number for _, number in some.samples["train"]] == [1]
 
 
@@ -113,9 +113,9 @@ def test_classes_of_a_list_are_called_by_folders_of_their_own_else_by_numbers(tm
         ("0/a.png", r"line 1: '0/a.png' has no class number; write a file and a number"),
         ("0/a.png 0\n0/a.png one", r"line 2: '0/a.png one' has no class number"),
         ("0/a.png 1_0", r"line 1: '0/a.png 1_0' has no class number"),
-        ("0/a.png -1", r"line 1: class number -1 is not from 0 to 1048575; mend the list"),
+        ("0/a.png -1", r"line 1: class number -1 is not from 0 to 1048575; correct the list"),
         ("0/a.png 99999999", r"line 1: class number 99999999 is not from 0"),
-        ("\n \n", r"names no file; give a file and its class number a line"),
+        ("\n \n", r"names no file; give a file and its class number per line"),
         ("", r"is empty"),
     ],
 )
@@ -134,7 +134,7 @@ def test_held_out_lists_have_no_class_of_their_own_and_lists_are_text(tmp_path: 
     with pytest.raises(UserError, match=r"^data.val_list .*, line 2: class number 2 is not from 0 to 1"):
         opened(root, val_list=str(path))
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"^data.val_list .* is no text"):
+    with pytest.raises(UserError, match=r"^data.val_list .* is not a text file"):
         opened(root, val_list=str(path))
     with pytest.raises(UserError, match=r"^data.val_list .*none.txt does not exist"):
         opened(root, val_list=str(tmp_path / "none.txt"))
@@ -145,15 +145,15 @@ def test_a_classifier_of_the_same_classes_in_another_order_is_refused(tmp_path: 
     assert data.labels == ("2", "10")
     info = ModelInfo("old", 32, data.mean, data.std, ("10", "2"))
     path = str(tmp_path / "old.safetensors")
-    checkpoint.save(path, REAL.with_head((2,)), info)
-    for arguments in ({"teacher": path}, {"init": path}):
+    checkpoint.save_checkpoint(path, REAL.with_head((2,)), info)
+    for arguments in ({"teacher": path}, {"init_checkpoint": path}):
         with pytest.raises(UserError, match=r"calls class 0 10, the data call it 2: the same classes in another order"):
             Supervised(REAL, **arguments).prepare(data)
     # Other names say nothing of an order, and no names neither; nor does a file that is none of ours, or is not there.
     for labels in (("2", "10"), ("a", "b"), ()):
-        checkpoint.save(path, REAL.with_head((2,)), replace(info, labels=labels))
+        checkpoint.save_checkpoint(path, REAL.with_head((2,)), replace(info, labels=labels))
         assert checkpoint.read_labels(path) == labels
-        match_classes(path, data, "any")
+        check_class_order(path, data, "any")
     Path(path).write_bytes(b"PK\x03\x04 a published file")
-    match_classes(path, data, "any")
-    match_classes(tmp_path / "none", data, "any")
+    check_class_order(path, data, "any")
+    check_class_order(tmp_path / "none", data, "any")

@@ -99,7 +99,7 @@ def test_slices_of_a_split_hold_out_training_images(tmp_path: Path) -> None:
     train = pixels(9, 16)
     for saved in (False, True):
         folder = write(tmp_path / str(saved), train, pixels(2, 16), described, saved)
-        data = opened(folder, train="train[:6]", val="train[6:]")
+        data = opened(folder, train_split="train[:6]", val_split="train[6:]")
         assert (data.count("train"), data.count("val")) == (6, 3)
         np.testing.assert_allclose(held_out(data)[0], train[6:], atol=1e-4)
 
@@ -147,11 +147,17 @@ def test_an_image_that_cannot_be_read_is_replaced_in_training_and_left_out_in_ev
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"val": "validation"}, r'Unknown split "validation".*check data.path, data.train and data.val'),
-        ({"image": "picture"}, "has no column 'picture'; its columns are image, label"),
-        ({"classes": ["one", "two"]}, "class numbers from 0 to 2 and 2 class names; give data.classes that fit"),
-        ({"val": "test[5:]"}, r"test\[5:\].*corresponds to no data.*check data.path"),
-        ({"in_memory": True}, "is 20x20, the first is 16x16; set data.in_memory false"),
+        (
+            {"val_split": "validation"},
+            r'Unknown split "validation".*check data.path, data.train_split and data.val_split',
+        ),
+        ({"image_column": "picture"}, "has no column 'picture'; its columns are image, label"),
+        (
+            {"class_names": ["one", "two"]},
+            "class numbers from 0 to 2 and 2 class names; give data.class_names that fit",
+        ),
+        ({"val_split": "test[5:]"}, r"test\[5:\].*corresponds to no data.*check data.path"),
+        ({"in_memory": True}, "is 20x20, the first image is 16x16; set data.in_memory false"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path: Path, options: dict[str, Any], said: str) -> None:
@@ -169,9 +175,11 @@ def test_columns_that_are_not_plain_have_to_be_named(tmp_path: Path) -> None:
     table = plain([png(image) for image in pixels(6, 16)], [0, 1] * 3).add_column("second", [5] * 6)
     for part in ("train", "test"):
         table.to_parquet(str(tmp_path / f"set/{part}.parquet"))
-    with pytest.raises(UserError, match="data.label is not plain from the columns image, label, second; name one"):
+    with pytest.raises(
+        UserError, match="data.label_column is not clear from the columns image, label, second; name one"
+    ):
         opened(tmp_path / "set")
-    assert held_out(opened(tmp_path / "set", label="label"))[1] == [0, 1] * 3
+    assert held_out(opened(tmp_path / "set", label_column="label"))[1] == [0, 1] * 3
 
 
 def test_without_network_a_name_of_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

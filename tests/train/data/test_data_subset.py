@@ -45,24 +45,24 @@ def test_files_named_in_a_list(tmp_path: Path) -> None:
     root = folder(tmp_path, 4)
     names = tmp_path / "1percent.txt"
     names.write_text("b003.png\na001.png\n\n")
-    data = opened(root, subset=Subset(files=str(names)))
+    data = opened(root, subset=Subset(file_list=str(names)))
     assert [Path(path).name for path, _ in data.samples["train"]] == ["a001.png", "b003.png"]
     assert len(data.samples["val"]) == 4
     names.write_text("b003.png\ngone.png\n")
-    with pytest.raises(UserError, match=r"names 1 files, gone.png one"):
-        opened(root, subset=Subset(files=str(names)))
+    with pytest.raises(UserError, match=r"names 1 files that are not among the training images, such as gone.png"):
+        opened(root, subset=Subset(file_list=str(names)))
     names.write_text("\n")
     with pytest.raises(UserError, match="names no file"):
-        opened(root, subset=Subset(files=str(names)))
-    with pytest.raises(UserError, match="subset.files .* does not exist"):
-        opened(root, subset=Subset(files=str(tmp_path / "none.txt")))
+        opened(root, subset=Subset(file_list=str(names)))
+    with pytest.raises(UserError, match="subset.file_list .* does not exist"):
+        opened(root, subset=Subset(file_list=str(tmp_path / "none.txt")))
 
 
 @pytest.mark.parametrize(
     ("subset", "named"),
     [
-        (Subset(), "one of share, per_class and files"),
-        (Subset(share=0.1, per_class=3), "one of share, per_class and files"),
+        (Subset(), "one of share, per_class and file_list"),
+        (Subset(share=0.1, per_class=3), "one of share, per_class and file_list"),
         (Subset(share=0.0), "share 0.0"),
         (Subset(share=1.5), "share 1.5"),
         (Subset(per_class=0), "per_class 0"),

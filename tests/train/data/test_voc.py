@@ -18,7 +18,7 @@ from edgebnn.train.evaluation import voc_svm
 from edgebnn.train.evaluation.knn import KNN
 from edgebnn.train.evaluation.linear import LinearEvaluation
 from edgebnn.train.evaluation.svm import LowShotSVM
-from edgebnn.train.evaluation.voc_svm import VocSVM, check_examples, draw, interpolated
+from edgebnn.train.evaluation.voc_svm import VocSVM, check_examples, draw_examples, interpolated_precision
 from edgebnn.train.methods.supervised import Supervised
 from tests.train.conftest import REAL
 from tests.train.evaluation.test_knn import measured
@@ -165,7 +165,7 @@ def test_low_shot_draws_have_one_cost_for_all_classes(root: Path) -> None:
     found = np.zeros((2, len(COSTS), 3))
     for drawing, number, (place, cost) in product(range(2), range(3), enumerate(COSTS)):
         targets, shown = data.targets["train"][:, number], data.targets["val"][:, number]
-        chosen = draw(targets, 3, 3, [0, drawing, 3, number])
+        chosen = draw_examples(targets, 3, 3, [0, drawing, 3, number])
         # Three with the class, and three for each of the two others without it; difficult ones are not drawn.
         assert targets[chosen].tolist() == [1] * 3 + [-1] * 6
         assert len(set(chosen)) == 9
@@ -231,7 +231,7 @@ def test_unreadable_images_are_left_out_with_what_they_show(root: Path) -> None:
 def test_interpolated_precision_is_raised_to_the_best_at_that_recall_or_more() -> None:
     # Right, wrong, wrong, right, right: precisions 1, 2/4, 3/5 at the right ones; the second is raised to 3/5.
     present, scores = np.array([True, False, False, True, True]), np.array([5.0, 4.0, 3.0, 2.0, 1.0])
-    assert interpolated(present, scores) == pytest.approx((1 + 3 / 5 + 3 / 5) / 3)
+    assert interpolated_precision(present, scores) == pytest.approx((1 + 3 / 5 + 3 / 5) / 3)
     assert slow_ap(present.tolist(), raised=True) == pytest.approx((1 + 3 / 5 + 3 / 5) / 3)
 
 
@@ -253,11 +253,11 @@ def test_what_is_no_voc_is_refused(root: Path, digits: Digits) -> None:
     ):
         opened(root / "none")
     data = Voc2007(str(root), subset=Subset(share=0.5))
-    with pytest.raises(UserError, match="data.subset counts images by their one class"):
+    with pytest.raises(UserError, match="data.subset needs images of one class"):
         data.setup()
-    with pytest.raises(UserError, match="VocSVM measures Voc2007 alone"):
+    with pytest.raises(UserError, match="VocSVM works with Voc2007 alone"):
         VocSVM(student=REAL).prepare(digits)
-    with pytest.raises(UserError, match="make no SVM"):
+    with pytest.raises(UserError, match="are out of range"):
         VocSVM(student=REAL, costs=()).prepare(digits)
 
 
@@ -272,7 +272,7 @@ def test_methods_of_one_label_refuse_images_of_several(root: Path) -> None:
 def test_classes_with_too_few_images_are_told(root: Path) -> None:
     targets = np.array([[1, 1], [1, -1], [-1, 0], [-1, -1]])
     check_examples(targets, ("cat", "dog"), 1, 2)
-    with pytest.raises(UserError, match="1 images show dog and 2 do not, where 2 and 2 are needed; give model.shots"):
+    with pytest.raises(UserError, match="1 images show dog and 2 do not, where 2 and 2 are needed; give smaller"):
         check_examples(targets, ("cat", "dog"), 2, 2)
     with pytest.raises(UserError, match="2 images show cat and 2 do not, where 1 and 3 are needed"):
         check_examples(targets, ("cat", "dog"), 1, 3)

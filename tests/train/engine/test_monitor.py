@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine import monitor
-from edgebnn.train.engine.monitor import COLLAPSED, Flips, Spread, Throughput, spread
+from edgebnn.train.engine.monitor import COLLAPSED, OutputSpread, Throughput, WeightFlips, output_spread
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.methods.distill import Distill
 from edgebnn.train.methods.student import Student
@@ -24,10 +24,10 @@ def test_spread_is_the_deviation_of_directions() -> None:
     for column in zip(*rows):
         mean = sum(column) / 7
         deviations.append(math.sqrt(sum((value - mean) ** 2 for value in column) / 7))
-    assert float(spread(outputs)) == pytest.approx(sum(deviations) / 5 * math.sqrt(5), rel=1e-5)
+    assert float(output_spread(outputs)) == pytest.approx(sum(deviations) / 5 * math.sqrt(5), rel=1e-5)
     # Both ends: one direction, and two opposite ones in every dimension.
-    assert float(spread(torch.ones(4, 3))) == pytest.approx(0, abs=1e-6)
-    assert float(spread(torch.cat([torch.eye(8), -torch.eye(8)]))) == pytest.approx(1, rel=1e-5)
+    assert float(output_spread(torch.ones(4, 3))) == pytest.approx(0, abs=1e-6)
+    assert float(output_spread(torch.cat([torch.eye(8), -torch.eye(8)]))) == pytest.approx(1, rel=1e-5)
 
 
 def distilled(teacher: str, digits: Digits, student: Student = BINARY, lr: float = 0.1) -> Distill:
@@ -42,7 +42,7 @@ def test_flips_are_signs_that_changed(teacher: str, digits: Digits, tmp_path: Pa
     logger = TensorBoardLogger(tmp_path, "logs")
     # Two batches make the step, and only its end counts.
     how = {"log_every_n_steps": 1, "accumulate_grad_batches": 2, "logger": logger}
-    train_one_step(method, digits, callbacks=[Flips()], **how)
+    train_one_step(method, digits, callbacks=[WeightFlips()], **how)
     changed = {
         name: [
             (a >= 0) != (b >= 0) for a, b in zip(weight.flatten().tolist(), before[f"{name}.weight"].flatten().tolist())
@@ -63,20 +63,20 @@ def test_flips_are_signs_that_changed(teacher: str, digits: Digits, tmp_path: Pa
 
 def test_a_network_without_binary_weights_has_no_flips(teacher: str, digits: Digits) -> None:
     method = distilled(teacher, digits, STEP1)
-    train_one_step(method, digits, callbacks=[Flips()], log_every_n_steps=1)
+    train_one_step(method, digits, callbacks=[WeightFlips()], log_every_n_steps=1)
     assert "train/flips" not in method.trainer.callback_metrics
 
 
 def test_collapse_is_told_once(teacher: str, digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
     how = {"log_every_n_steps": 1, "max_steps": 3}
     sound = distilled(teacher, digits, lr=1e-3)
-    train_one_step(sound, digits, callbacks=[Spread()], **how)
+    train_one_step(sound, digits, callbacks=[OutputSpread()], **how)
     assert float(sound.trainer.callback_metrics["train/spread"]) > COLLAPSED
     assert capsys.readouterr().err == ""
     collapsed = distilled(teacher, digits, lr=1e-6)
     with torch.no_grad():
         collapsed.network.head[-1].weight.mul_(1e-6)
-    train_one_step(collapsed, digits, callbacks=[Spread()], **how)
+    train_one_step(collapsed, digits, callbacks=[OutputSpread()], **how)
     assert float(collapsed.trainer.callback_metrics["train/spread"]) < COLLAPSED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: outputs have nearly collapsed at step 1: their spread is 0.000")

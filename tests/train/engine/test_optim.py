@@ -48,7 +48,7 @@ def test_cosine_of_moco_is_by_the_epoch_and_constant_is_constant() -> None:
 
 
 def test_burns_rate_is_a_cosine_by_epoch_times_a_warm_up_by_step() -> None:
-    config = OptimizerConfig(lr=3e-4, schedule="cosine", warmup=10, warmup_from=1e-4)
+    config = OptimizerConfig(lr=3e-4, schedule="cosine", warmup_epochs=10, warmup_start_factor=1e-4)
     expected = []
     for epoch in range(40):
         for batch in range(5):
@@ -74,11 +74,11 @@ def test_swavs_rate_rises_and_then_falls_by_step(
         name="sgd",
         lr=4.8,
         schedule="cosine",
-        by="step",
-        warmup=warmup,
-        warmup_from=start,
-        decay_from="warmup",
-        final=final,
+        cosine_by="step",
+        warmup_epochs=warmup,
+        warmup_start_factor=start,
+        cosine_from="warmup",
+        cosine_final_factor=final,
     )
     rising, expected = warmup * steps, []
     for step in range(epochs * steps):
@@ -113,7 +113,7 @@ def test_groups_keep_their_rates_under_one_schedule() -> None:
 
 def test_decay_of_weights_alone_leaves_norms_and_biases_as_they_are() -> None:
     layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    config = OptimizerConfig(name="sgd", lr=0.1, momentum=0, weight_decay=0.5, decay="weights")
+    config = OptimizerConfig(name="sgd", lr=0.1, momentum=0, weight_decay=0.5, decay_on="weights")
     optimizer = config.build([{"params": layers.parameters()}], 1, 1)["optimizer"]
     before = [parameter.clone() for parameter in layers.parameters()]
     for parameter in layers.parameters():
@@ -125,7 +125,7 @@ def test_decay_of_weights_alone_leaves_norms_and_biases_as_they_are() -> None:
 
 def test_lars_scales_a_weights_step_by_its_length_and_takes_plain_steps_elsewhere() -> None:
     weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([2.0]))
-    config = OptimizerConfig(name="lars", lr=2.0, momentum=0.9, weight_decay=0.1, decay="weights")
+    config = OptimizerConfig(name="lars", lr=2.0, momentum=0.9, weight_decay=0.1, decay_on="weights")
     optimizer = config.build([weight, bias], 1, 1)["optimizer"]
     weight.grad, bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([0.5])
     optimizer.step()
@@ -160,8 +160,8 @@ def test_lars_without_decay_scales_the_step_of_every_tensor_as_simsiams_evaluati
         {"lr": 0.0},
         {"lr": float("inf")},
         {"weight_decay": -1.0},
-        {"warmup": -1},
-        {"warmup_from": 2.0},
+        {"warmup_epochs": -1},
+        {"warmup_start_factor": 2.0},
         {"schedule": "steps"},
         {"schedule": "steps", "milestones": (3,), "step_factor": 0.0},
     ],

@@ -18,9 +18,9 @@ from tests.train.conftest import BINARY, train_one_step
 FAST = OptimizerConfig(lr=3e-3)
 METHODS = {
     "Distill": lambda teacher: Distill(BINARY, teacher, optimizer=FAST),
-    "MoCoV2": lambda teacher: MoCoV2(BINARY, optimizer=FAST, dim=16, queue=64, key_groups=2),
-    "MoCoV2Distill": lambda teacher: MoCoV2Distill(BINARY, teacher, optimizer=FAST, queue=64, key_groups=2),
-    "BURN": lambda teacher: BURN(BINARY, teacher, optimizer=FAST, classes=16),
+    "MoCoV2": lambda teacher: MoCoV2(BINARY, optimizer=FAST, dim=16, queue_size=64, key_groups=2),
+    "MoCoV2Distill": lambda teacher: MoCoV2Distill(BINARY, teacher, optimizer=FAST, queue_size=64, key_groups=2),
+    "BURN": lambda teacher: BURN(BINARY, teacher, optimizer=FAST, classifier_dim=16),
 }
 
 

@@ -11,12 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from edgebnn.errors import UserError
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.sources import Digits
-from edgebnn.train.engine.resume import check_start, differences
+from edgebnn.train.engine.resume import check_start, config_differences
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, kill_when, last, write_config
 
 ARGUMENTS = {
-    "MoCoV2": {"student": {"width": WIDTH}, "dim": 16, "queue": 64, "key_groups": 2},
+    "MoCoV2": {"student": {"width": WIDTH}, "dim": 16, "queue_size": 64, "key_groups": 2},
     "Distill": {"student": {"width": WIDTH}},
 }
 
@@ -77,20 +77,20 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_run_of_an_older_version_goes_on_under_the_keys_added_since(tmp_path: Path) -> None:
-    old = {"model": {"init_args": {"classes": 8}}, "data": {"init_args": {"batch_size": 4}}}
+    old = {"model": {"init_args": {"temperature": 0.2}}, "data": {"init_args": {"batch_size": 4}}}
     path = tmp_path / "last.ckpt"
     torch.save(
         {"state_dict": {}, "loops": {}, "optimizer_states": [], "global_step": 3, "config": yaml.safe_dump(old)}, path
     )
 
-    def now(drop_last: bool, initial: str) -> dict[str, Any]:
-        model = {"init_args": {**old["model"]["init_args"], "initial": initial}}
+    def now(drop_last: bool, weight_init: str) -> dict[str, Any]:
+        model = {"init_args": {**old["model"]["init_args"], "weight_init": weight_init}}
         return {"model": model, "data": {"init_args": {**old["data"]["init_args"], "drop_last": drop_last}}}
 
     check_start("run", str(path), now(True, "kaiming"), -1)
     with pytest.raises(UserError, match=r"another data.init_args.drop_last \(was True, is False\); give"):
         check_start("run", str(path), now(False, "kaiming"), -1)
-    with pytest.raises(UserError, match=r"another model.init_args.initial \(was kaiming, is torch\); give"):
+    with pytest.raises(UserError, match=r"another model.init_args.weight_init \(was kaiming, is torch\); give"):
         check_start("run", str(path), now(True, "torch"), -1)
 
 
@@ -107,9 +107,9 @@ def test_a_classifier_goes_on_with_the_classes_it_had(tmp_path: Path, monkeypatc
 def test_a_class_that_moved_is_the_same_and_another_class_is_another() -> None:
     was = {"model.class_path": "train.distill.Distill", "data.class_path": "edgebnn.train.data.sources.Digits"}
     now = {"model.class_path": "edgebnn.train.methods.distill.Distill", "data.class_path": "train.data.Digits"}
-    assert differences(was, now) == {}
+    assert config_differences(was, now) == {}
     other = now | {"model.class_path": "edgebnn.train.methods.burn.BURN", "data.class_path": "mine.Digits"}
-    assert list(differences(was, other)) == ["data.class_path", "model.class_path"]
+    assert list(config_differences(was, other)) == ["data.class_path", "model.class_path"]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from edgebnn.records import Record
 from edgebnn.runtime import kernels
 from edgebnn.train.__main__ import main
 from edgebnn.train.data.sources import Digits
-from edgebnn.train.evaluation.classifier import from_checkpoint, from_export
+from edgebnn.train.evaluation.classifier import classifier_from_checkpoint, classifier_from_export
 from tests.needs import needs_lce
 from tests.networks import noise, random_network
 from tests.published import forward, make_state
@@ -86,8 +86,8 @@ def fitted(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as a checkpoint and in both forms of ONNX."""
     folder, graph = tmp_path_factory.mktemp("files"), fold(network, INFO)
-    made = {"portable.onnx": portable.convert(graph), "packed.onnx": packed.convert(graph)}
-    checkpoint.save(folder / "model.safetensors", network, INFO)
+    made = {"portable.onnx": portable.convert_to_onnx(graph), "packed.onnx": packed.convert_to_packed_onnx(graph)}
+    checkpoint.save_checkpoint(folder / "model.safetensors", network, INFO)
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return {name: folder / name for name in ("model.safetensors", *made)}
@@ -97,8 +97,8 @@ def files(network: Network, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def tflite_files(network: Network, files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as a checkpoint and in both forms of TFLite."""
     folder, graph = tmp_path_factory.mktemp("tflite"), fold(network, INFO)
-    (folder / "lce.tflite").write_bytes(lce.convert(graph))
-    (folder / "plain.tflite").write_bytes(plain.convert(graph))
+    (folder / "lce.tflite").write_bytes(lce.convert_to_lce(graph))
+    (folder / "plain.tflite").write_bytes(plain.convert_to_tflite(graph))
     first = {"model.safetensors": files["model.safetensors"]}
     return first | {name: folder / name for name in ("lce.tflite", "plain.tflite")}
 
@@ -106,7 +106,7 @@ def tflite_files(network: Network, files: dict[str, Path], tmp_path_factory: pyt
 def evaluated(run: Path, *arguments: object) -> list[Record]:
     """The records that the command writes, in the order of its files."""
     main(["evaluate", *map(str, arguments), "--record", str(run)])
-    return sorted(records.read_all(run), key=lambda record: record.created)
+    return sorted(records.read_records(run), key=lambda record: record.created)
 
 
 def right(scores: Tensor, labels: Tensor, within: int = 1) -> int:
@@ -146,7 +146,7 @@ def test_right_answers_are_those_of_plain_loops(
     # Far from chance, or agreement would say little.
     assert first.values["top1"] > 50
     for record, path in zip(found[1:], list(files.values())[1:]):
-        model = runtime.load(path)
+        model = runtime.load_model(path)
         own = torch.from_numpy(np.concatenate([model.run(image[None].numpy()) for image in images]))
         assert record.values["right"] == right(own, labels)
         same = 100 * (own.argmax(1) == scores.argmax(1)).double().mean().item()
@@ -168,7 +168,7 @@ def test_each_file_sees_its_own_resolution(
     network: Network, files: dict[str, Path], pixels: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     small = tmp_path / "small.safetensors"
-    checkpoint.save(small, network, ModelInfo("small", 16, MEAN, STD, NAMES))
+    checkpoint.save_checkpoint(small, network, ModelInfo("small", 16, MEAN, STD, NAMES))
     found = evaluated(tmp_path, files["packed.onnx"], small, "--data", "digits", "--batch", 100)
     assert [record.context["resolution"] for record in found] == [32, 16]
     for record, side in zip(found, (32, 16)):
@@ -186,14 +186,14 @@ def test_classes_are_matched_by_name_where_the_names_are_the_datas(
     labels = {"turned": tuple(NAMES[number] for number in order), "unknown": (), "other": tuple("abcdefghij")}
     for name, theirs in labels.items():
         model = turned if name == "turned" else network
-        checkpoint.save(tmp_path / name, model, ModelInfo(name, 32, MEAN, STD, theirs))
+        checkpoint.save_checkpoint(tmp_path / name, model, ModelInfo(name, 32, MEAN, STD, theirs))
     paths = [files["model.safetensors"], *(tmp_path / name for name in labels)]
     found = evaluated(tmp_path, *paths, "--data", "digits")
     assert len({record.values["right"] for record in found}) == 1
     assert [record.context.get("same_top1") for record in found] == [None, 100, 100, 100]
     assert [record.context["classes_matched_by"] for record in found] == ["name", "name", "number", "number"]
     assert capsys.readouterr().err == (
-        f"warning: {tmp_path / 'other'} names its classes otherwise than data digits ('a', '0'); "
+        f"warning: {tmp_path / 'other'} and data digits name the classes differently ('a', '0'); "
         "they are matched by their order\n"
     )
 
@@ -276,7 +276,7 @@ def test_torch_computes_what_the_kernels_are_compared_with() -> None:
     model = random_network(1, ReActNetConfig(width=1 / 2, head=(10,)))
     images = torch.from_numpy(noise(0, 64, 32)).to(memory_format=torch.channels_last)
     loaded = Checkpoint(model, ModelInfo("any", 32), "edgebnn", {})
-    found = from_checkpoint("any", loaded, device=torch.device("cpu"), threads=1).scores(images)
+    found = classifier_from_checkpoint("any", loaded, device=torch.device("cpu"), threads=1).scores(images)
     with torch.inference_mode():
         by_kernels = model(images)
         with torch_convolutions():
@@ -291,7 +291,7 @@ def test_json_is_the_records(files: dict[str, Path], tmp_path: Path, capsys: pyt
     (printed,) = json.loads(capsys.readouterr().out)
     assert Record(**printed) == record
     assert record.context["threads"] == 2
-    assert record.context["isa"] == runtime.load(files["packed.onnx"]).isa
+    assert record.context["isa"] == runtime.load_model(files["packed.onnx"]).isa
 
 
 def test_what_a_silent_export_does_not_say_can_be_said(files: dict[str, Path], tmp_path: Path) -> None:
@@ -299,10 +299,10 @@ def test_what_a_silent_export_does_not_say_can_be_said(files: dict[str, Path], t
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "silent.onnx"))
     hints = Hints(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    silent = from_export(runtime.load(tmp_path / "silent.onnx"), hints=hints)
+    silent = classifier_from_export(runtime.load_model(tmp_path / "silent.onnx"), hints=hints)
     assert (silent.info.mean, silent.info.std) == (hints.mean, hints.std)
     assert silent.described_by["assumed"] == []
-    told = runtime.load(files["packed.onnx"])
-    assert from_export(told, hints=Hints(mean=MEAN, std=STD, resolution=32)).info == told.info
-    with pytest.raises(UserError, match="packed.onnx says that its resolution is 32, not 64; leave the resolution out"):
-        from_export(told, hints=Hints(resolution=64))
+    told = runtime.load_model(files["packed.onnx"])
+    assert classifier_from_export(told, hints=Hints(mean=MEAN, std=STD, resolution=32)).info == told.info
+    with pytest.raises(UserError, match="packed.onnx says that its resolution is 32, not 64; leave out the resolution"):
+        classifier_from_export(told, hints=Hints(resolution=64))

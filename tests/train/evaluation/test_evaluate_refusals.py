@@ -26,7 +26,7 @@ HEADS = {
 @pytest.mark.parametrize("head", HEADS)
 def test_a_network_without_a_classifier_for_the_data_is_refused(head: tuple[int, ...], tmp_path: Path) -> None:
     model = random_network(0, ReActNetConfig(width=1 / 16, head=head))
-    checkpoint.save(tmp_path / "model", model, ModelInfo("model", 32))
+    checkpoint.save_checkpoint(tmp_path / "model", model, ModelInfo("model", 32))
     with pytest.raises(UserError, match=HEADS[head]):
         main(["evaluate", str(tmp_path / "model"), "--data", "digits"])
 
@@ -40,8 +40,8 @@ def test_burns_hidden_layer_is_no_classifier(tmp_path: Path) -> None:
 def test_scores_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     model = random_network(0, ReActNetConfig(width=1 / 16, head=(10,)))
     model.head[0].bias[3] = torch.nan
-    checkpoint.save(tmp_path / "model", model, ModelInfo("model", 32))
-    with pytest.raises(UserError, match="gives scores that are not finite numbers"):
+    checkpoint.save_checkpoint(tmp_path / "model", model, ModelInfo("model", 32))
+    with pytest.raises(UserError, match="returns scores that are not finite"):
         main(["evaluate", str(tmp_path / "model"), "--data", "digits"])
 
 

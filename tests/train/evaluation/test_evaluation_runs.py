@@ -9,11 +9,11 @@ from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
 from edgebnn.records import Record
 from edgebnn.train.__main__ import main
-from edgebnn.train.cli import Reader
+from edgebnn.train.cli import ConfigReader
 from edgebnn.train.data.sources import Digits
-from edgebnn.train.evaluation.base import measure_norms
-from edgebnn.train.pipeline.recipe import accuracies
-from edgebnn.train.pipeline.stages import read
+from edgebnn.train.evaluation.base import measure_batchnorms
+from edgebnn.train.pipeline.recipe import describe_accuracies
+from edgebnn.train.pipeline.stages import read_recipe
 from tests.train.conftest import REAL
 from tests.train.runs import assert_equal_runs, last, write_config
 
@@ -23,9 +23,9 @@ TRAIN = Path(__file__).parents[3] / "train"
 @pytest.fixture
 def pretrained(digits: Digits, tmp_path: Path) -> str:
     network = REAL.with_head(())
-    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, network, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, network, ModelInfo("any", 32, digits.mean, digits.std))
     return str(path)
 
 
@@ -34,11 +34,16 @@ def run(folder: Path, processes: int, model: list[str]) -> list[Record]:
     trainer = {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu", "devices": processes, "logger": False}
     arguments += [f"--trainer.{key}={value}" for key, value in {**trainer, "enable_progress_bar": False}.items()]
     main(["fit", *arguments])
-    return sorted(records.read_all(folder), key=lambda record: record.context["protocol"])
+    return sorted(records.read_records(folder), key=lambda record: record.context["protocol"])
 
 
 @pytest.mark.parametrize(
-    "model", [["KNN", "--model.k=20"], ["LowShotSVM", "--model.shots=[1,3]", "--model.draws=2"], ["LinearEvaluation"]]
+    "model",
+    [
+        ["KNN", "--model.k=20"],
+        pytest.param(["LowShotSVM", "--model.shots=[1,3]", "--model.draws=2"], marks=pytest.mark.long),
+        pytest.param(["LinearEvaluation"], marks=pytest.mark.long),
+    ],
 )
 def test_two_processes_measure_what_one_does(model: list[str], pretrained: str, tmp_path: Path) -> None:
     kind, *options = model
@@ -90,25 +95,27 @@ def test_two_processes_take_the_last_step_of_what_is_left_as_one_does(pretrained
 def test_a_recipe_is_given_its_checkpoint_once(tmp_path: Path) -> None:
     recipe = TRAIN / "recipes/evaluate.yaml"
     values = {"checkpoint": "some.safetensors", "name": "tiny", "method": "ours, two steps"}
-    stages = read(recipe, tmp_path, values)
+    stages = read_recipe(recipe, tmp_path, values)
     for stage in stages:
-        config = Reader(stage.arguments).resolved()
+        config = ConfigReader(stage.arguments).resolved()
         assert config["name"] == "tiny"
         assert config["model"]["init_args"]["checkpoint"] == "some.safetensors"
         assert config["model"]["init_args"]["method"] == "ours, two steps"
     assert stages[-1].name == "linear"
     with pytest.raises(UserError, match="leaves \\$\\{method\\} open; give --set method=VALUE"):
-        read(recipe, tmp_path, {"checkpoint": "c", "name": "n"})
+        read_recipe(recipe, tmp_path, {"checkpoint": "c", "name": "n"})
     with pytest.raises(UserError, match="has no \\$\\{colour\\}"):
-        read(recipe, tmp_path, {**values, "colour": "red"})
+        read_recipe(recipe, tmp_path, {**values, "colour": "red"})
 
 
 def test_a_recipe_shows_every_accuracy_of_a_stage_and_of_each_the_newest(tmp_path: Path) -> None:
     for date, shots, top1 in (("2026-01-01", 1, 20.0), ("2026-01-02", 1, 30.0), ("2026-01-03", 2, 40.04)):
         context = {"protocol": f"low-shot SVM, {shots} a class"}
-        records.write(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
-    records.write(Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path)
-    assert accuracies(tmp_path) == [
+        records.write_record(Record("accuracy", "tiny", {"top1": top1}, context, created=date), tmp_path)
+    records.write_record(
+        Record("map", "tiny", {"map": 61.27}, {"protocol": "VOC07 SVM"}, created="2026-01-04"), tmp_path
+    )
+    assert describe_accuracies(tmp_path) == [
         "30.0 %  tiny: low-shot SVM, 1 a class",
         "40.0 %  tiny: low-shot SVM, 2 a class",
         "61.3 % mAP  tiny: VOC07 SVM",

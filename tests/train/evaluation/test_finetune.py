@@ -20,22 +20,22 @@ from tests.train.conftest import BINARY, moved, snapshot, train_one_step
 @pytest.fixture
 def pretrained(digits: Digits, tmp_path: Path) -> str:
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, BINARY.with_projection(24), ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, BINARY.with_projection(24), ModelInfo("any", 32, digits.mean, digits.std))
     return str(path)
 
 
 def test_everything_moves_and_stays_binary(pretrained: str, digits: Digits, tmp_path: Path) -> None:
     method = FineTune(pretrained)
     method.prepare(digits)
-    backbone = checkpoint.load(pretrained).model
+    backbone = checkpoint.load_checkpoint(pretrained).model
     assert torch.equal(method.network.units[3].conv.weight, backbone.units[3].conv.weight)
     before = snapshot(method.network)
     train_one_step(method, digits)
     assert moved(method.network, before) == set(before)
     # Saved and read again it is a classifier of the same binary network.
     path = tmp_path / "tuned.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("tuned", 32, digits.mean, digits.std, digits.labels))
-    found = checkpoint.load(path).model
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("tuned", 32, digits.mean, digits.std, digits.labels))
+    found = checkpoint.load_checkpoint(path).model
     assert (found.config.head, found.config.binary_weights, found.config.binary_activations) == ((10,), True, True)
     images = torch.randn(4, 3, 32, 32)
     torch.testing.assert_close(found(images), method.network.eval()(images), rtol=1e-5, atol=1e-6)
@@ -56,7 +56,7 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
     steps = []
     for factor in (1, 10):
         torch.manual_seed(3)
-        method = FineTune(pretrained, optimizer=sgd, head_lr=factor)
+        method = FineTune(pretrained, optimizer=sgd, head_lr_factor=factor)
         method.prepare(digits)
         before = snapshot(method.network)
         train_one_step(method, digits)
@@ -65,8 +65,8 @@ def test_the_classifier_has_a_rate_of_its_own(pretrained: str, digits: Digits) -
         times = 10 if name.startswith("head.") else 1
         torch.testing.assert_close(steps[1][name], times * step, rtol=1e-2, atol=1e-7, msg=name)
     assert steps[0]["head.0.weight"].abs().max() > 1e-6
-    with pytest.raises(UserError, match="head_lr 0 is no factor"):
-        FineTune(pretrained, head_lr=0).prepare(digits)
+    with pytest.raises(UserError, match="head_lr_factor 0 is not positive"):
+        FineTune(pretrained, head_lr_factor=0).prepare(digits)
 
 
 def test_a_share_of_labels_is_balanced_and_named(pretrained: str) -> None:
@@ -81,5 +81,5 @@ def test_a_share_of_labels_is_balanced_and_named(pretrained: str) -> None:
     assert not torch.equal(found[0], found[2])
     assert label_share(data) == ", 10% of labels"
     data.parts["train"] = tuple(tensor[data.parts["train"][1] != 4] for tensor in data.parts["train"])  # type: ignore
-    with pytest.raises(UserError, match="class 4 has no training image; mend data.subset or data.root"):
+    with pytest.raises(UserError, match="class 4 has no training image; correct data.subset or data.root"):
         FineTune(pretrained).prepare(data)

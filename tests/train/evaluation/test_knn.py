@@ -15,7 +15,7 @@ from edgebnn.records import Record
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation import knn
 from edgebnn.train.evaluation.features import FeatureEvaluation
-from edgebnn.train.evaluation.knn import KNN, nearest
+from edgebnn.train.evaluation.knn import KNN, rank_classes
 from tests.train.conftest import BINARY, REAL
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -81,14 +81,14 @@ def test_votes_weigh_by_similarity() -> None:
     query = torch.tensor([[1.0, 0.0]])
     labels = torch.tensor([1, 0, 0, 2])
     # cos 0.1, 0.5, 0.6 = 0.995, 0.878, 0.825: at T = 0.07 one near neighbour outweighs two, at T = 1 it does not.
-    assert nearest(query, bank, labels, 3, 3, 0.07).tolist() == [[1, 0, 2]]
-    assert nearest(query, bank, labels, 3, 3, 1.0).tolist() == [[0, 1, 2]]
+    assert rank_classes(query, bank, labels, 3, 3, 0.07).tolist() == [[1, 0, 2]]
+    assert rank_classes(query, bank, labels, 3, 3, 1.0).tolist() == [[0, 1, 2]]
 
 
 def test_a_checkpoint_is_looked_at_as_it_is(few: Digits, tmp_path: Path) -> None:
     network = BINARY.with_projection(24)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, network, ModelInfo("any", 32, few.mean, few.std))
+    checkpoint.save_checkpoint(path, network, ModelInfo("any", 32, few.mean, few.std))
     method = KNN(str(path), k=5, method="ours")
     (record,) = measured(method, few)
     for name, tensor in network.state_dict().items():

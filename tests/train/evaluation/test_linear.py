@@ -18,14 +18,13 @@ from edgebnn.train.data.subset import Subset
 from edgebnn.train.engine.optim import OptimizerConfig
 from edgebnn.train.evaluation.base import pretraining_data
 from edgebnn.train.evaluation.linear import BurnLinearEvaluation, LinearEvaluation
-from edgebnn.train.methods.base import match_normalisation
-from edgebnn.train.methods.measured import accuracies, data_name, right_answers
+from edgebnn.train.methods.measured import accuracies, count_correct, data_name
 from tests.train.conftest import BINARY, REAL, moved, snapshot, train_one_step
 
 
 def saved(path: Path, head: tuple[int, ...], *, relu: bool = False, mean: float = 0.3053) -> str:
     info = ModelInfo("any", 32, (mean,) * 3, (0.3760,) * 3, tuple("0123456789"))
-    checkpoint.save(path, REAL.with_head(head, head_relu=relu), info)
+    checkpoint.save_checkpoint(path, REAL.with_head(head, head_relu=relu), info)
     return str(path)
 
 
@@ -33,7 +32,7 @@ def test_burns_protocol_trains_its_fc_and_the_classifier(digits: Digits, tmp_pat
     path = saved(tmp_path / "burn.safetensors", (64,), relu=True)
     method = BurnLinearEvaluation(path)
     method.prepare(digits)
-    burn = checkpoint.load(path).model
+    burn = checkpoint.load_checkpoint(path).model
     assert method.network.config.head == (64, 10)
     images = torch.randn(4, 3, 32, 32)
     # BURN's layer keeps its weights and its ReLU; only the classifier is new.
@@ -50,13 +49,13 @@ def test_burns_protocol_trains_its_fc_and_the_classifier(digits: Digits, tmp_pat
 @pytest.mark.parametrize("head", [(), (10,), (64, 24)])
 def test_burns_protocol_refuses_a_network_without_its_fc(head: tuple[int, ...], digits: Digits, tmp_path: Path) -> None:
     path = saved(tmp_path / "other.safetensors", head)
-    with pytest.raises(UserError, match="has no fc of BURN's"):
+    with pytest.raises(UserError, match="has no fc layer of BURN"):
         BurnLinearEvaluation(path).prepare(digits)
 
 
 def test_counts_of_batches_add_up_to_the_whole() -> None:
     scores, labels = torch.randn(101, 7), torch.randint(7, (101,))
-    counts = sum(right_answers(part.topk(5).indices, some) for part, some in zip(scores.split(13), labels.split(13)))
+    counts = sum(count_correct(part.topk(5).indices, some) for part, some in zip(scores.split(13), labels.split(13)))
     first = fifth = 0
     for row, label in zip(scores.tolist(), labels.tolist()):
         better = sum(score > row[label] for score in row)
@@ -72,13 +71,13 @@ def test_other_data_take_the_networks_normalisation_unless_they_have_one() -> No
     data.setup("fit")
     (raw,), _ = next(iter(data.val_dataloader()))
     pixels = raw * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
-    match_normalisation(theirs, data, "checkpoint c")
+    data.use_normalisation(theirs, needed_by="checkpoint c")
     (images,), _ = next(iter(data.val_dataloader()))
     torch.testing.assert_close(images, (pixels - 0.5) / 0.25, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="leave them out"):
-        match_normalisation(other, data, "the teacher")
+        data.use_normalisation(other, needed_by="the teacher")
     with pytest.raises(UserError, match="checkpoint c expects images normalised by"):
-        match_normalisation(theirs, Digits(mean=(0.3, 0.3, 0.3)), "checkpoint c")
+        Digits(mean=(0.3, 0.3, 0.3)).use_normalisation(theirs, needed_by="checkpoint c")
 
 
 def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) ->
     }
     (tmp_path / "linear.yaml").write_text(yaml.safe_dump(config))
     main(["fit", "--config", str(tmp_path / "linear.yaml")])
-    (record,) = records.read_all(tmp_path / "linear")
+    (record,) = records.read_records(tmp_path / "linear")
     expected = {
         "protocol": "linear, frozen features",
         "data": "Digits",
@@ -108,7 +107,7 @@ def test_a_record_names_the_data_and_those_of_the_pretraining(tmp_path: Path) ->
         "trained_parameters": 650,
     }
     assert {key: record.context[key] for key in expected} == expected
-    assert checkpoint.load(tmp_path / "linear/model.safetensors").info.mean == (0.5,) * 3
+    assert checkpoint.load_checkpoint(tmp_path / "linear/model.safetensors").info.mean == (0.5,) * 3
 
 
 STILL = Augmentation(crop=(1, 1), jitter_probability=0, gray_probability=0, blur_probability=0, flip_probability=0)

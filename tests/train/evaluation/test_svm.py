@@ -9,7 +9,7 @@ from edgebnn.errors import UserError
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation import svm
 from edgebnn.train.evaluation.features import Features
-from edgebnn.train.evaluation.svm import LowShotSVM, check_shots, choose_cost, draw, svm_answers
+from edgebnn.train.evaluation.svm import LowShotSVM, check_shots, choose_cost, count_svm_correct, draw_shots
 from edgebnn.train.methods.measured import accuracies
 from tests.train.conftest import REAL
 from tests.train.evaluation.test_knn import measured
@@ -43,22 +43,22 @@ def plain_top1(train: Features, val: Features, cost: float) -> float:
 @pytest.mark.parametrize("cost", [0.1, 1.0, 100.0])
 def test_accuracy_equals_svms_fitted_one_by_one(blobs: tuple[Features, Features], cost: float) -> None:
     train, val = blobs
-    found = accuracies(svm_answers(train[0].numpy(), train[1].numpy(), val, cost), 3)
+    found = accuracies(count_svm_correct(train[0].numpy(), train[1].numpy(), val, cost), 3)
     assert found == {"top1": pytest.approx(plain_top1(train, val, cost))}
     assert 60 < found["top1"] < 100
 
 
 def test_two_classes_have_a_single_svm(blobs: tuple[Features, Features]) -> None:
     train, val = ((rows[labels < 2], labels[labels < 2]) for rows, labels in blobs)
-    assert accuracies(svm_answers(train[0].numpy(), train[1].numpy(), val, 1.0), 2)["top1"] > 75
+    assert accuracies(count_svm_correct(train[0].numpy(), train[1].numpy(), val, 1.0), 2)["top1"] > 75
 
 
 def test_a_draw_is_balanced_and_a_function_of_the_seed() -> None:
     labels = np.array([0] * 9 + [1] * 5 + [2] * 30)
-    first = draw(labels, 4, [0, 0])
+    first = draw_shots(labels, 4, [0, 0])
     assert np.bincount(labels[first]).tolist() == [4, 4, 4]
     assert len(set(first.tolist())) == 12
-    assert first.tolist() == draw(labels, 4, [0, 0]).tolist() != draw(labels, 4, [0, 1]).tolist()
+    assert first.tolist() == draw_shots(labels, 4, [0, 0]).tolist() != draw_shots(labels, 4, [0, 1]).tolist()
 
 
 def test_the_cost_is_chosen_on_images_left_out(blobs: tuple[Features, Features]) -> None:
@@ -85,9 +85,9 @@ def test_records_have_the_mean_and_the_spread_of_draws(digits: Digits) -> None:
         rows[part] = torch.nn.functional.normalize(torch.cat([some for some, _ in batches]))
         labels[part] = torch.cat([some for _, some in batches])
     for number in range(2):
-        drawn = draw(labels["train"].numpy(), 3, [0, number, 3])
+        drawn = draw_shots(labels["train"].numpy(), 3, [0, number, 3])
         few = rows["train"].numpy()[drawn], labels["train"].numpy()[drawn]
-        found.append(accuracies(svm_answers(*few, (rows["val"], labels["val"]), 1.0), 10)["top1"])
+        found.append(accuracies(count_svm_correct(*few, (rows["val"], labels["val"]), 1.0), 10)["top1"])
     assert three.values["top1"] == pytest.approx(sum(found) / 2, abs=1e-3)
     assert three.values["top1_std"] == pytest.approx(abs(found[0] - found[1]) / 2, abs=1e-3)
     assert three.values["top1"] > one.values["top1"] > 15
@@ -102,10 +102,10 @@ def test_processes_share_the_draws_out(digits: Digits, monkeypatch: pytest.Monke
 
         def noted(labels: np.ndarray, shots: int, seed: list[int], process: int = process) -> np.ndarray:
             seen[process].add(tuple(seed))
-            return draw(labels, shots, seed)
+            return draw_shots(labels, shots, seed)
 
         monkeypatch.setattr(svm, "rank", lambda process=process: process)
-        monkeypatch.setattr(svm, "draw", noted)
+        monkeypatch.setattr(svm, "draw_shots", noted)
         measured(LowShotSVM(student=REAL, shots=(1, 2), costs=(1.0,), draws=2), digits)
     assert seen == [{(0, 0, 1), (0, 0, 2)}, {(0, 1, 1), (0, 1, 2)}]
 
@@ -128,5 +128,5 @@ def test_what_makes_no_svm_is_refused(digits: Digits) -> None:
         check_shots((1, 6), np.array([9, 5]), ("dog", "cat"))
     with pytest.raises(UserError, match="900 shots, but class 8 has 139 training images"):
         LowShotSVM(student=REAL, shots=(1, 900)).prepare(digits)
-    with pytest.raises(UserError, match="make no SVM"):
+    with pytest.raises(UserError, match="are out of range"):
         LowShotSVM(student=REAL, shots=(0,)).prepare(digits)

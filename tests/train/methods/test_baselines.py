@@ -25,7 +25,7 @@ def state(module: torch.nn.Module, part: str) -> set[str]:
 
 
 def test_byol_moves_network_and_heads_and_the_target_follows_by_its_schedule(digits: Digits) -> None:
-    method = BYOL(BINARY, hidden=16, dim=8, momentum=0.9, optimizer=ADAM)
+    method = BYOL(BINARY, hidden_dim=16, dim=8, momentum=0.9, optimizer=ADAM)
     method.prepare(digits)
     before = snapshot(method)
     # Two steps of two: m is 0.9 in the first, half way to 1 in the second.
@@ -41,7 +41,7 @@ def test_byol_moves_network_and_heads_and_the_target_follows_by_its_schedule(dig
 
 
 def test_byols_momentum_rises_to_one(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = BYOL(REAL, hidden=8, dim=4, momentum=0.8)
+    method = BYOL(REAL, hidden_dim=8, dim=4, momentum=0.8)
     method.prepare(digits)
     seen = []
     monkeypatch.setattr("edgebnn.train.methods.byol.follow", lambda target, source, momentum: seen.append(momentum))
@@ -51,7 +51,7 @@ def test_byols_momentum_rises_to_one(digits: Digits, monkeypatch: pytest.MonkeyP
 
 
 def test_byols_loss_is_the_papers_of_both_crossings(digits: Digits) -> None:
-    method = BYOL(REAL, hidden=16, dim=8)
+    method = BYOL(REAL, hidden_dim=16, dim=8)
     method.prepare(digits)
     with torch.no_grad():
         for parameter in method.target.parameters():
@@ -69,7 +69,14 @@ def test_byols_loss_is_the_papers_of_both_crossings(digits: Digits) -> None:
 
 
 def small_swav(**arguments: object) -> SwAV:
-    options = {"hidden": 16, "dim": 8, "prototypes": 5, "small_views": 0, "frozen_steps": 0, "optimizer": ADAM}
+    options = {
+        "hidden_dim": 16,
+        "dim": 8,
+        "prototypes": 5,
+        "small_views": 0,
+        "freeze_prototypes_steps": 0,
+        "optimizer": ADAM,
+    }
     return SwAV(REAL, **{**options, **arguments})  # type: ignore[arg-type]
 
 
@@ -84,12 +91,12 @@ def test_swav_moves_network_projector_and_prototypes(digits: Digits) -> None:
 
 
 def test_swavs_prototypes_stay_frozen_for_the_first_steps(digits: Digits) -> None:
-    method = small_swav(frozen_steps=2)
+    method = small_swav(freeze_prototypes_steps=2)
     method.prepare(digits)
     weight = torch.nn.functional.normalize(method.prototypes.weight, dim=1).detach().clone()
     train_one_step(method, digits, max_steps=2)
     torch.testing.assert_close(method.prototypes.weight, weight, rtol=1e-6, atol=1e-7)
-    method = small_swav(frozen_steps=2)
+    method = small_swav(freeze_prototypes_steps=2)
     method.prepare(digits)
     train_one_step(method, digits, max_steps=3)
     assert (method.prototypes.weight - weight).abs().max() > 1e-4
@@ -134,7 +141,7 @@ def test_swavs_loss_is_the_papers(small_views: int, digits: Digits) -> None:
 
 
 def test_swavs_queue_joins_once_it_is_full(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
-    method = small_swav(queue=64, queue_from=1)
+    method = small_swav(queue_size=64, queue_start_epoch=1)
     method.prepare(digits)
     sizes: list[int | None] = []
     loss = method.criterion.forward
@@ -152,7 +159,9 @@ def test_swavs_queue_joins_once_it_is_full(digits: Digits, monkeypatch: pytest.M
 @pytest.fixture
 def classifier(tmp_path: Path, digits: Digits) -> str:
     path = tmp_path / "classifier.safetensors"
-    checkpoint.save(path, REAL.with_head((10,)), ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels))
+    checkpoint.save_checkpoint(
+        path, REAL.with_head((10,)), ModelInfo("teacher", 32, digits.mean, digits.std, digits.labels)
+    )
     return str(path)
 
 
@@ -201,9 +210,9 @@ def test_supervised_accuracy_is_recorded(digits: Digits) -> None:
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (BYOL(REAL, momentum=2.0), "make no BYOL"),
-        (small_swav(prototypes=0), "make no SwAV"),
-        (small_swav(queue=16), "does not hold whole batches of 32"),
+        (BYOL(REAL, momentum=2.0), "are out of range"),
+        (small_swav(prototypes=0), "are out of range"),
+        (small_swav(queue_size=16), "does not hold whole batches of 32"),
         (Supervised(REAL, teacher_share=2.0), "not from 0 to 1"),
     ],
 )
@@ -229,5 +238,5 @@ def test_a_head_that_would_normalise_one_image_is_refused() -> None:
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher: str, digits: Digits) -> None:
-    with pytest.raises(UserError, match="gives 24 outputs, the data have 10 classes"):
+    with pytest.raises(UserError, match="has 24 outputs, the data have 10 classes"):
         Supervised(REAL, teacher).prepare(digits)

@@ -13,7 +13,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.callbacks import LastCheckpoint
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import measure_norms
+from edgebnn.train.evaluation.base import measure_batchnorms
 from edgebnn.train.evaluation.linear import LinearEvaluation, with_classifier
 from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.burn_code import BURNCode
@@ -36,7 +36,7 @@ def buffers(module: torch.nn.Module) -> set[str]:
 
 @pytest.mark.parametrize("student", [BINARY, REAL])
 def test_moco_moves_the_student_and_the_key_encoder_follows_by_momentum(student: Student, digits: Digits) -> None:
-    method = MoCoV2(student, dim=16, queue=64, momentum=0.9, key_groups=2)
+    method = MoCoV2(student, dim=16, queue_size=64, momentum=0.9, key_groups=2)
     method.prepare(digits)
     before = snapshot(method)
     train_one_step(method, digits)
@@ -53,7 +53,7 @@ def test_moco_moves_the_student_and_the_key_encoder_follows_by_momentum(student:
 
 
 def test_momentum_is_once_a_step_and_the_queue_sees_every_batch(digits: Digits) -> None:
-    method = MoCoV2(REAL, dim=16, queue=64, momentum=0.9, key_groups=2)
+    method = MoCoV2(REAL, dim=16, queue_size=64, momentum=0.9, key_groups=2)
     method.prepare(digits)
     before = snapshot(method)
     train_one_step(method, digits, accumulate_grad_batches=2, max_steps=1)
@@ -65,7 +65,7 @@ def test_momentum_is_once_a_step_and_the_queue_sees_every_batch(digits: Digits) 
 def test_moco_keys_are_those_of_random_groups_in_the_order_of_their_images(
     digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = MoCoV2(REAL, dim=16, queue=64, key_groups=4)
+    method = MoCoV2(REAL, dim=16, queue_size=64, key_groups=4)
     method.prepare(digits)
     monkeypatch.setattr(method, "generator", lambda: torch.Generator().manual_seed(3))
     images = torch.randn(32, 3, 32, 32)
@@ -82,14 +82,14 @@ def test_moco_keys_are_those_of_random_groups_in_the_order_of_their_images(
     ("arguments", "reason"),
     [
         (
-            {"queue": 16},
+            {"queue_size": 16},
             "a queue of 16 keys does not hold whole batches of 32; use a queue of 32 or data.batch_size 16",
         ),
-        ({"queue": 80}, "use a queue of 96 or data.batch_size 20"),
-        ({"queue": 64, "key_groups": 5}, "use model.key_groups 1, 2, 4, 8, 16$"),
-        ({"queue": 64, "key_groups": 32}, "two or more a group"),
-        ({"queue": 64, "momentum": 1.5}, "not from 0 to 1"),
-        ({"queue": 64, "temperature": 0}, "temperature of 0 is not positive"),
+        ({"queue_size": 80}, "use a queue of 96 or data.batch_size 20"),
+        ({"queue_size": 64, "key_groups": 5}, "use model.key_groups 1, 2, 4, 8, 16$"),
+        ({"queue_size": 64, "key_groups": 32}, "two or more per group"),
+        ({"queue_size": 64, "momentum": 1.5}, "not from 0 to 1"),
+        ({"queue_size": 64, "temperature": 0}, "temperature of 0 is not positive"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_with_some_that_do(
@@ -100,7 +100,7 @@ def test_sizes_that_do_not_fit_are_refused_with_some_that_do(
 
 
 def test_moco_with_distillation_adds_the_teachers_loss_one_to_one(teacher: str, digits: Digits) -> None:
-    method = MoCoV2Distill(BINARY, teacher, queue=64, key_groups=2)
+    method = MoCoV2Distill(BINARY, teacher, queue_size=64, key_groups=2)
     method.prepare(digits)
     before = snapshot(method)
     train_one_step(method, digits)
@@ -120,7 +120,7 @@ def test_burn_moves_student_and_target_classifier_and_nothing_of_the_extractor(
     student: Student, teacher: str, digits: Digits
 ) -> None:
     # BURN's own warm-up starts with steps that are lost in rounding.
-    method = BURN(student, teacher, classes=40, optimizer=ADAM)
+    method = BURN(student, teacher, classifier_dim=40, optimizer=ADAM)
     method.prepare(digits)
     before = snapshot(method)
     train_one_step(method, digits)
@@ -138,7 +138,7 @@ def test_burn_moves_student_and_target_classifier_and_nothing_of_the_extractor(
 
 
 def test_burn_code_leaves_the_target_classifier_as_it_was_drawn(teacher: str, digits: Digits) -> None:
-    method = BURNCode(BINARY, teacher, classes=40, optimizer=ADAM)
+    method = BURNCode(BINARY, teacher, classifier_dim=40, optimizer=ADAM)
     method.prepare(digits)
     before = snapshot(method)
     train_one_step(method, digits)
@@ -152,7 +152,7 @@ def test_burn_code_leaves_the_target_classifier_as_it_was_drawn(teacher: str, di
 @pytest.mark.parametrize("kind", [BURN, BURNCode])
 def test_burn_starts_as_the_stages_of_its_code_do(kind: type[BURN], teacher: str, digits: Digits) -> None:
     for initial in ("kaiming", "torch"):
-        method = kind(STEP1, teacher, classes=200, initial=initial)
+        method = kind(STEP1, teacher, classifier_dim=200, weight_init=initial)
         method.prepare(digits)
         weights = {name: tensor for name, tensor in method.network.named_parameters() if tensor.ndim == 4}
         assert {"stem.weight", "units.0.conv.weight", "units.25.conv.weight"} <= weights.keys()
@@ -172,7 +172,7 @@ def test_burn_starts_as_the_stages_of_its_code_do(kind: type[BURN], teacher: str
 
 
 def test_burn_matches_features_of_other_widths(teacher: str, digits: Digits) -> None:
-    method = BURN(Student(width=1 / 8), teacher, classes=40)
+    method = BURN(Student(width=1 / 8), teacher, classifier_dim=40)
     method.prepare(digits)
     assert method.match.weight.shape == (64, 128)
     before = snapshot(method)
@@ -182,7 +182,7 @@ def test_burn_matches_features_of_other_widths(teacher: str, digits: Digits) -> 
 
 @pytest.mark.parametrize("kind", [BURN, BURNCode])
 def test_burns_loss_is_that_of_both_crossings(kind: type[BURN], teacher: str, digits: Digits) -> None:
-    method = kind(REAL, teacher, classes=40, balance=(0.25, 0.25))
+    method = kind(REAL, teacher, classifier_dim=40, kl_weight=(0.25, 0.25))
     method.prepare(digits)
     train_one_step(method, digits, limit_train_batches=1)
     views = [torch.randn(6, 3, 32, 32) for _ in range(2)]
@@ -195,13 +195,15 @@ def test_burns_loss_is_that_of_both_crossings(kind: type[BURN], teacher: str, di
             a, b = near[row] / near[row].norm(), far[row] / far[row].norm()
             p, q = (t[row] / 0.2).softmax(0), (s[row] / 0.2).softmax(0)
             expected += 0.75 * ((a - b) ** 2).sum() / 6 + 0.25 * (p * (p / q).log()).sum() / 6
-    first, second = (method.see(view) for view in views)
-    loss = method.compare(first, method.aim(views[1]), 0.25) + method.compare(second, method.aim(views[0]), 0.25)
+    first, second = (method.student_outputs(view) for view in views)
+    loss = method.crossing_loss(first, method.target_outputs(views[1]), 0.25) + method.crossing_loss(
+        second, method.target_outputs(views[0]), 0.25
+    )
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_burns_balance_rises_by_a_half_cosine_over_all_steps(teacher: str, digits: Digits) -> None:
-    method = BURN(REAL, teacher, classes=8)
+    method = BURN(REAL, teacher, classifier_dim=8)
     method.prepare(digits)
     seen = []
 
@@ -219,23 +221,25 @@ def test_burns_balance_rises_by_a_half_cosine_over_all_steps(teacher: str, digit
 def test_burns_stage_2_goes_on_with_the_classifiers_of_stage_1(
     kind: type[BURN], teacher: str, digits: Digits, tmp_path: Path
 ) -> None:
-    first = kind(STEP1, teacher, classes=24)
+    first = kind(STEP1, teacher, classifier_dim=24)
     first.prepare(digits)
     run = tmp_path / "stage1"
     train_one_step(
         first, digits, default_root_dir=run, enable_checkpointing=True, callbacks=[LastCheckpoint(run, None, 1)]
     )
-    checkpoint.save(run / "model.safetensors", first.network, ModelInfo("stage1", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(
+        run / "model.safetensors", first.network, ModelInfo("stage1", 32, digits.mean, digits.std)
+    )
     torch.manual_seed(9)
-    second = kind(BINARY, teacher, classes=24, init=str(run / "model.safetensors"))
+    second = kind(BINARY, teacher, classifier_dim=24, init_checkpoint=str(run / "model.safetensors"))
     second.prepare(digits)
     for part in ("network", "classifier", "target_classifier"):
         assert moved(getattr(second, part), getattr(first, part).state_dict()) == set()
-    with pytest.raises(UserError, match=r"classifier.0.bias is \(24,\), this stage has it \(25,\)"):
-        kind(BINARY, teacher, classes=25, init=str(run / "model.safetensors")).prepare(digits)
+    with pytest.raises(UserError, match=r"classifier.0.bias is \(24,\), this stage expects \(25,\)"):
+        kind(BINARY, teacher, classifier_dim=25, init_checkpoint=str(run / "model.safetensors")).prepare(digits)
     (run / "heads.safetensors").unlink()
     with pytest.raises(UserError, match="heads of the stage before .* does not exist"):
-        kind(BINARY, teacher, classes=24, init=str(run / "model.safetensors")).prepare(digits)
+        kind(BINARY, teacher, classifier_dim=24, init_checkpoint=str(run / "model.safetensors")).prepare(digits)
 
 
 @pytest.mark.parametrize("student", [BINARY, STEP1])
@@ -261,22 +265,22 @@ def test_step_2_starts_from_the_weights_of_step_1(teacher: str, digits: Digits, 
     first.prepare(digits)
     train_one_step(first, digits)
     path = tmp_path / "step1.safetensors"
-    checkpoint.save(path, first.network, ModelInfo("step1", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, first.network, ModelInfo("step1", 32, digits.mean, digits.std))
     torch.manual_seed(9)
-    second = Distill(BINARY, teacher, init=str(path))
+    second = Distill(BINARY, teacher, init_checkpoint=str(path))
     second.prepare(digits)
     assert moved(second.network, first.network.state_dict()) == set()
     assert second.network.config.binary_weights
     assert not first.network.config.binary_weights
     with pytest.raises(UserError, match="same width"):
-        Distill(Student(width=1 / 32), teacher, init=str(path)).prepare(digits)
+        Distill(Student(width=1 / 32), teacher, init_checkpoint=str(path)).prepare(digits)
 
 
 @pytest.mark.parametrize("student", [BINARY, REAL])
 def test_linear_evaluation_moves_the_classifier_alone(student: Student, digits: Digits, tmp_path: Path) -> None:
     trained = student.with_projection(24)
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, trained, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, trained, ModelInfo("any", 32, digits.mean, digits.std))
     method = LinearEvaluation(str(path))
     method.prepare(digits)
     assert torch.equal(method.network.units[7].conv.weight, trained.units[7].conv.weight)
@@ -291,7 +295,7 @@ def test_linear_evaluation_moves_the_classifier_alone(student: Student, digits: 
 def test_untrained_baseline_measures_its_norms_and_trains_no_weight(digits: Digits) -> None:
     network = BINARY.with_head(())
     before = snapshot(network)
-    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     assert moved(network, before) == buffers(network)
     # The stem's statistics are those of its outputs over all batches, one by one.
     torch.manual_seed(0)
@@ -300,7 +304,7 @@ def test_untrained_baseline_measures_its_norms_and_trains_no_weight(digits: Digi
     ]
     network.load_state_dict(before)
     torch.manual_seed(0)
-    measure_norms(network, digits.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, digits.fixed_train_dataloader(shuffled=True))
     mean = torch.stack([output.mean(dim=1) for output in outputs]).mean(dim=0)
     torch.testing.assert_close(network.stem_norm.running_mean, mean, rtol=1e-4, atol=1e-5)
     variance = torch.stack([output.var(dim=1) for output in outputs]).mean(dim=0)

@@ -11,7 +11,7 @@ from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.graph.info import IMAGENET_MEAN, IMAGENET_STD
 from edgebnn.hints import Hints
-from edgebnn.train.cli import Reader, fit
+from edgebnn.train.cli import ConfigReader, fit
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.evaluation.finetune import FineTune
 from edgebnn.train.evaluation.knn import KNN
@@ -40,7 +40,6 @@ def data() -> Digits:
     """Digits whose configuration gives no normalisation."""
     found = Digits(batch_size=32, resolution=32)
     found.setup("fit")
-    found.normalisation_given = False
     return found
 
 
@@ -74,8 +73,8 @@ def test_every_method_with_a_teacher_takes_hints(data: Digits, tmp_path: Path) -
     student = Student(width=1 / 16)
     for method in (
         Distill(student, path, teacher_hints=STAGE1),
-        MoCoV2Distill(student, path, queue=64, teacher_hints=STAGE1),
-        BURN(student, path, classes=8, teacher_hints=STAGE1),
+        MoCoV2Distill(student, path, queue_size=64, teacher_hints=STAGE1),
+        BURN(student, path, classifier_dim=8, teacher_hints=STAGE1),
     ):
         method.prepare(data)
         found = method.extractor if isinstance(method, BURN) else method.teacher
@@ -93,15 +92,15 @@ def test_every_method_with_a_start_takes_hints(data: Digits, tmp_path: Path) -> 
     expected = forward(state, IMAGES, **PLAIN)  # type: ignore[arg-type]
     classifier = make_state("s2-bnn-linear", classes=10)
     methods = (
-        MoCoV2(STUDENT, path, dim=12, queue=64, init_hints=STAGE1),
-        MoCoV2Distill(STUDENT, path, path, queue=64, teacher_hints=STAGE1, init_hints=STAGE1),
-        Distill(STUDENT, path, path, teacher_hints=STAGE1, init_hints=STAGE1),
+        MoCoV2(STUDENT, path, dim=12, queue_size=64, init_checkpoint_hints=STAGE1),
+        MoCoV2Distill(STUDENT, path, path, queue_size=64, teacher_hints=STAGE1, init_checkpoint_hints=STAGE1),
+        Distill(STUDENT, path, path, teacher_hints=STAGE1, init_checkpoint_hints=STAGE1),
     )
     for method in methods:
         method.prepare(data)
         torch.testing.assert_close(method.network.eval()(IMAGES), expected, rtol=1e-4, atol=1e-4)
     init = write(tmp_path / "classifier.pth", classifier)
-    supervised = Supervised(STUDENT, init=init, init_hints=STAGE1)
+    supervised = Supervised(STUDENT, init_checkpoint=init, init_checkpoint_hints=STAGE1)
     supervised.prepare(data)
     expected = forward(classifier, IMAGES, **PLAIN)  # type: ignore[arg-type]
     torch.testing.assert_close(supervised.network.eval()(IMAGES), expected, rtol=1e-4, atol=1e-4)
@@ -111,7 +110,7 @@ def test_every_method_with_a_start_takes_hints(data: Digits, tmp_path: Path) -> 
         with pytest.raises(UserError, match="stem_stride=2.*the student is .*stem_stride=1"):
             kind(STUDENT, headless).prepare(data)
         with pytest.raises(UserError, match="holds no projector and no p"):
-            kind(STUDENT, headless, init_hints=STAGE1).prepare(data)
+            kind(STUDENT, headless, init_checkpoint_hints=STAGE1).prepare(data)
 
 
 def test_what_was_assumed_is_said_in_one_line(data: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,12 +146,12 @@ def test_a_configuration_gives_hints_and_the_record_has_what_was_assumed(
     arguments += ["--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     arguments += ["--trainer.max_epochs=1"]
     fit(arguments)
-    (record,) = records.read_all(tmp_path)
+    (record,) = records.read_records(tmp_path)
     assert record.context["assumed"] == ["stem stride 2", "ImageNet's normalisation"]
     assert "(model.init_args.checkpoint_hints says otherwise)" in capsys.readouterr().err
     # A run's configuration from before there were hints still is the same.
     plain = [argument for argument in arguments if "hints" not in argument]
-    assert Reader(plain).resolved()["model"]["init_args"]["checkpoint_hints"] is None
+    assert ConfigReader(plain).resolved()["model"]["init_args"]["checkpoint_hints"] is None
     for wrong, message in (("stage=3", "Literal.1, 2."), ("stages=1", "stages"), ("mean=[1,1,1]", "a mean and a std")):
         with pytest.raises(UserError, match=message):
             fit([*plain, f"--model.checkpoint_hints.{wrong}"])

@@ -61,7 +61,9 @@ def test_stage_2_starts_from_a_published_stage_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     init = write_stage_1(tmp_path, target_features=target_features, kind=kind)
-    second = method(STUDENT, write_teacher(tmp_path, features=target_features), init=init, classes=CLASSES)
+    second = method(
+        STUDENT, write_teacher(tmp_path, features=target_features), init_checkpoint=init, classifier_dim=CLASSES
+    )
     second.prepare(images)
     assert torch.equal(second.network.units[0].sign.shift, BACKBONE["feature.1.move11.bias"].flatten())
     assert torch.equal(second.network.head[0].weight, BACKBONE["fc.0.weight"])
@@ -71,7 +73,7 @@ def test_stage_2_starts_from_a_published_stage_1(
                 assert torch.equal(tensor, make_burn_classifier(inputs, CLASSES, seed=seed)[f"{part}.{key}"])
     note = f"note: initial checkpoint {init} holds no match, which starts at random\n"
     stem, *notes = capsys.readouterr().err.splitlines(keepends=True)
-    assert "stem stride 2 (model.init_args.init_hints says otherwise)" in stem
+    assert "stem stride 2 (model.init_args.init_checkpoint_hints says otherwise)" in stem
     assert notes == ([note] if method is BURN and target_features == 96 else [])
     before = snapshot(second)
     train_one_step(second, images)
@@ -81,21 +83,21 @@ def test_stage_2_starts_from_a_published_stage_1(
 def test_what_does_not_fit_is_refused_in_one_line(images: Digits, tmp_path: Path) -> None:
     teacher = write_teacher(tmp_path, features=64)
     init = write_stage_1(tmp_path, target_features=72)
-    with pytest.raises(UserError, match=r"target_classifier\.0\.weight is \(20, 72\), this stage has it \(20, 64\)"):
-        BURN(STUDENT, teacher, init=init, classes=CLASSES).prepare(images)
+    with pytest.raises(UserError, match=r"target_classifier\.0\.weight is \(20, 72\), this stage expects \(20, 64\)"):
+        BURN(STUDENT, teacher, init_checkpoint=init, classifier_dim=CLASSES).prepare(images)
     backbone = tmp_path / "backbone.pth"
     torch.save({"state_dict": BACKBONE, "author": "x"}, backbone)
     with pytest.raises(UserError, match="backbone.pth holds no classifier and no target_classifier; give model.safe"):
-        BURNCode(STUDENT, teacher, init=str(backbone), classes=CLASSES).prepare(images)
+        BURNCode(STUDENT, teacher, init_checkpoint=str(backbone), classifier_dim=CLASSES).prepare(images)
     evaluated = tmp_path / "evaluated.pth"
     head = {"head.fc_cls.weight": torch.zeros(6, 64), "head.fc_cls.bias": torch.zeros(6)}
     torch.save({"state_dict": {f"backbone.{key}": value for key, value in BACKBONE.items()} | head}, evaluated)
     with pytest.raises(UserError, match=r"evaluated.pth holds .*head=\(64, 6\).*, the student is"):
-        BURN(STUDENT, teacher, init=str(evaluated), classes=CLASSES).prepare(images)
+        BURN(STUDENT, teacher, init_checkpoint=str(evaluated), classifier_dim=CLASSES).prepare(images)
     plain = tmp_path / "plain.pth"
     torch.save({key: value for key, value in make_state("reactnet", stem=2).items() if not key.startswith("fc")}, plain)
     with pytest.raises(UserError, match="plain.pth holds no projector and no predictor; give model.safetensors"):
-        BYOL(STUDENT, init=str(plain), hidden=8, dim=4).prepare(images)
+        BYOL(STUDENT, init_checkpoint=str(plain), hidden_dim=8, dim=4).prepare(images)
 
 
 def test_a_projector_of_another_kind_is_named(images: Digits, tmp_path: Path) -> None:
@@ -110,12 +112,14 @@ def test_a_projector_of_another_kind_is_named(images: Digits, tmp_path: Path) ->
 
 
 def test_a_runs_last_ckpt_is_refused_with_the_file_to_give(images: Digits, tmp_path: Path) -> None:
-    method = BYOL(Student(arch="resnet-18", width=1 / 16, stem_stride=1), hidden=8, dim=4)
+    method = BYOL(Student(arch="resnet-18", width=1 / 16, stem_stride=1), hidden_dim=8, dim=4)
     method.prepare(images)
     path = tmp_path / "last.ckpt"
     config = {"config": "seed_everything: 0\n"}
     torch.save({"pytorch-lightning_version": "2.6", "state_dict": method.state_dict()} | config, path)
-    with pytest.raises(UserError, match=f"^teacher {path} is a run's last.ckpt, .*; give model.safetensors beside it$"):
+    with pytest.raises(
+        UserError, match=f"^teacher {path} is the last.ckpt of a run, .*; give model.safetensors beside it$"
+    ):
         load_teacher(str(path), images)
-    with pytest.raises(UserError, match=f"^initial checkpoint {path} is a run's last.ckpt"):
-        BYOL(STUDENT, init=str(path), hidden=8, dim=4).prepare(images)
+    with pytest.raises(UserError, match=f"^initial checkpoint {path} is the last.ckpt of a run"):
+        BYOL(STUDENT, init_checkpoint=str(path), hidden_dim=8, dim=4).prepare(images)

@@ -14,7 +14,7 @@ from edgebnn.nn import Network
 from edgebnn.ssl.views import Augmentation
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.engine.optim import OptimizerConfig
-from edgebnn.train.evaluation.base import measure_norms
+from edgebnn.train.evaluation.base import measure_batchnorms
 from edgebnn.train.methods.base import Method
 from edgebnn.train.methods.burn import BURN
 from edgebnn.train.methods.burn_code import BURNCode
@@ -103,36 +103,49 @@ def data() -> Digits:
 def untrained(data: Digits) -> float:
     torch.manual_seed(0)
     network = BINARY.with_head(())
-    measure_norms(network, data.fixed_train_dataloader(shuffled=True))
+    measure_batchnorms(network, data.fixed_train_dataloader(shuffled=True))
     return knn(network, data)
 
 
 @pytest.fixture(scope="module")
 def teacher(data: Digits, tmp_path_factory: pytest.TempPathFactory) -> str:
-    method = MoCoV2(REAL, optimizer=ADAM, dim=32, queue=512, momentum=0.99, key_groups=2)
+    method = MoCoV2(REAL, optimizer=ADAM, dim=32, queue_size=512, momentum=0.99, key_groups=2)
     trained(method, data, epochs=4)
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("teacher", 32, data.mean, data.std, data.labels))
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("teacher", 32, data.mean, data.std, data.labels))
     return str(path)
 
 
 METHODS: dict[str, Callable[[str], Method]] = {
-    "moco-v2": lambda teacher: MoCoV2(BINARY, optimizer=ADAM, dim=32, queue=512, momentum=0.99, key_groups=2),
+    "moco-v2": lambda teacher: MoCoV2(BINARY, optimizer=ADAM, dim=32, queue_size=512, momentum=0.99, key_groups=2),
     "moco-v2-distill": lambda teacher: MoCoV2Distill(
-        BINARY, teacher, optimizer=ADAM, queue=512, momentum=0.99, key_groups=2
+        BINARY, teacher, optimizer=ADAM, queue_size=512, momentum=0.99, key_groups=2
     ),
     "distill": lambda teacher: Distill(BINARY, teacher, optimizer=ADAM),
-    "burn": lambda teacher: BURN(BINARY, teacher, optimizer=ADAM, classes=128),
-    "burn-code": lambda teacher: BURNCode(BINARY, teacher, optimizer=ADAM, classes=128),
-    "byol": lambda teacher: BYOL(BINARY, optimizer=ADAM, hidden=128, dim=32, momentum=0.95),
+    "burn": lambda teacher: BURN(BINARY, teacher, optimizer=ADAM, classifier_dim=128),
+    "burn-code": lambda teacher: BURNCode(BINARY, teacher, optimizer=ADAM, classifier_dim=128),
+    "byol": lambda teacher: BYOL(BINARY, optimizer=ADAM, hidden_dim=128, dim=32, momentum=0.95),
     "swav": lambda teacher: SwAV(
-        BINARY, optimizer=ADAM, hidden=256, dim=64, prototypes=100, epsilon=0.02, small_views=0, frozen_steps=0
+        BINARY,
+        optimizer=ADAM,
+        hidden_dim=256,
+        dim=64,
+        prototypes=100,
+        sinkhorn_epsilon=0.02,
+        small_views=0,
+        freeze_prototypes_steps=0,
     ),
     "supervised": lambda teacher: Supervised(BINARY, optimizer=ADAM),
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+SAMPLE = ("distill", "moco-v2", "supervised")
+"""The methods of `make test`: with a teacher, with a queue, with labels."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.long) for name in METHODS]
+)
 def test_a_short_run_learns(name: str, teacher: str, untrained: float, data: Digits) -> None:
     method = METHODS[name](teacher)
     first, last = trained(method, data, EPOCHS.get(name, 3))

@@ -10,7 +10,7 @@ from edgebnn.graph import ModelInfo
 from edgebnn.nn import BiRealNet, ReActNet, ResNet
 from edgebnn.train.data.sources import Digits
 from edgebnn.train.methods.moco import MoCoV2
-from edgebnn.train.methods.student import Student, start_from
+from edgebnn.train.methods.student import Student, load_initial_weights
 from tests.train.conftest import train_one_step
 
 SMALL = 1 / 16
@@ -29,7 +29,7 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
     student = Student(arch=arch, width=SMALL, stem_stride=1)  # type: ignore[arg-type]
     kind, features = ARCHS[arch]
     assert student.num_features == features
-    method = MoCoV2(student, dim=8, queue=64)
+    method = MoCoV2(student, dim=8, queue_size=64)
     method.prepare(digits)
     assert type(method.network) is kind
     before = {name: tensor.clone() for name, tensor in method.network.named_parameters()}
@@ -37,9 +37,9 @@ def test_every_arch_trains_and_its_file_starts_the_next(arch: str, digits: Digit
     still = [name for name, tensor in method.network.named_parameters() if torch.equal(tensor, before[name])]
     assert still == []
     path = tmp_path / "model.safetensors"
-    checkpoint.save(path, method.network, ModelInfo("any", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(path, method.network, ModelInfo("any", 32, digits.mean, digits.std))
     following = student.with_projection(8)
-    start_from(following, str(path), digits)
+    load_initial_weights(following, str(path), digits)
     trained = method.network.state_dict()
     assert [name for name, tensor in following.state_dict().items() if not torch.equal(tensor, trained[name])] == []
 
@@ -61,11 +61,11 @@ def test_what_makes_no_network_is_refused(fields: dict[str, object], message: st
 def test_an_initial_checkpoint_that_does_not_fit_is_refused(digits: Digits, tmp_path: Path) -> None:
     student = Student(arch="birealnet-18", width=SMALL, stem_stride=1, binary_weights=False)
     path = tmp_path / "step1.safetensors"
-    checkpoint.save(path, student.with_projection(8), ModelInfo("any", 32, digits.mean, digits.std))
-    start_from(replace(student, binary_weights=True).with_projection(8), str(path), digits)
+    checkpoint.save_checkpoint(path, student.with_projection(8), ModelInfo("any", 32, digits.mean, digits.std))
+    load_initial_weights(replace(student, binary_weights=True).with_projection(8), str(path), digits)
     for other in (replace(student, arch="reactnet-18"), replace(student, arch="resnet-18", binary_weights=True)):
         with pytest.raises(UserError, match="give both the same width, arch"):
-            start_from(other.with_projection(8), str(path), digits)
-    checkpoint.save(path, student.with_projection(8), ModelInfo("any", 32))
+            load_initial_weights(other.with_projection(8), str(path), digits)
+    checkpoint.save_checkpoint(path, student.with_projection(8), ModelInfo("any", 32))
     with pytest.raises(UserError, match="initial checkpoint .* expects images normalised by"):
-        start_from(student.with_projection(8), str(path), digits)
+        load_initial_weights(student.with_projection(8), str(path), digits)

@@ -119,7 +119,7 @@ def test_loading_says_what_does_not_fit(teacher: str, digits: Digits, tmp_path: 
     with pytest.raises(UserError, match="teacher .*gone.* "):
         load_teacher(str(tmp_path / "gone"), digits)
     classifier = tmp_path / "classifier.safetensors"
-    checkpoint.save(classifier, REAL.with_head((10,)), ModelInfo("c", 32, digits.mean, digits.std))
+    checkpoint.save_checkpoint(classifier, REAL.with_head((10,)), ModelInfo("c", 32, digits.mean, digits.std))
     assert load_teacher(str(classifier), digits).outputs == 10
     with pytest.raises(UserError, match="has no projection head"):
         load_teacher(str(classifier), digits, projection=True)

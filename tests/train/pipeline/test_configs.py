@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edgebnn.train.cli import Reader
+from edgebnn.train.cli import ConfigReader
 from edgebnn.train.engine.failures import one_line_errors
 from edgebnn.train.pipeline import stages
 
@@ -27,7 +27,7 @@ def test_a_configuration_writes_into_the_folder_of_its_name(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in CONFIGS if f"/{path.name}" not in IN_RECIPES], ids=lambda p: p.stem)
 def test_a_configuration_of_no_recipe_is_read(path: Path) -> None:
     with one_line_errors():
-        Reader(["--config", str(path)])
+        ConfigReader(["--config", str(path)])
 
 
 def test_the_defaults_of_evaluations_are_where_the_recipes_leave_their_networks() -> None:
@@ -88,10 +88,10 @@ def test_recipe_is_read_and_each_stage_comes_after_what_it_uses(
     text = path.read_text()
     defaults = yaml.safe_load(text).get("values", {})
     given = dict.fromkeys(set(re.findall(r"\$\{(\w+)\}", text)) - {"run", *defaults}, "any") | chosen
-    found = [stages.resolve(stage) for stage in stages.read(path, tmp_path, given)]
-    stages.check_order(found)
+    found = [stages.resolve_stage(stage) for stage in stages.read_recipe(path, tmp_path, given)]
+    stages.check_stage_order(found)
     for before, stage in zip(found, found[1:]):
         if stage.name in ("step2", "stage2"):
             assert stage.config["model.init_args.student.binary_weights"]
             assert not before.config["model.init_args.student.binary_weights"]
-            assert Path(stage.config["model.init_args.init"]).parent.name == before.name
+            assert Path(stage.config["model.init_args.init_checkpoint"]).parent.name == before.name

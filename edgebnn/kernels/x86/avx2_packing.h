@@ -1,10 +1,10 @@
-// Packed activations (cells), weights and lookup tables of the AVX2 path. avx2.cpp explains them, and is the only file
-// that includes this one.
+// Packed activations, packed weights and lookup tables of the AVX2 path. avx2.cpp explains them. Only the AVX2 path
+// includes this file.
 #pragma once
 
 #include <immintrin.h>
 
-#include "generic/words.h"
+#include "generic/word_packing.h"
 
 namespace edgebnn {
 namespace {
@@ -36,17 +36,17 @@ constexpr Tables make_tables() {
 
 constexpr Tables kTables = make_tables();
 
-// Groups of 4 channels in a cell. The number of groups in a row of a window must be a multiple of three. A row of a 3x3
-// window has three cells, so it always is.
-std::size_t cell_groups(const UnitShape& shape) {
+// Returns the groups of 4 channels of a pixel. A row of a window must have a multiple of three groups, because groups
+// are counted in triples. A row of a 3x3 window has three pixels, so only 1x1 windows need empty groups.
+std::size_t pixel_groups(const UnitShape& shape) {
   const std::size_t groups = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 4;
   return shape.kernel == 1 ? rounded_up(groups, 3) : groups;
 }
 
-std::size_t cell_bytes(const UnitShape& shape) { return 2 * cell_groups(shape); }
+std::size_t pixel_bytes(const UnitShape& shape) { return 2 * pixel_groups(shape); }
 
-// Combines the bits of two pixels: each byte of the result has the same group of 4 channels of both pixels, and is the
-// number of a table. `even` has the even groups, `odd` the odd ones.
+// Combines the bits of two pixels into numbers of tables. Each byte of the result holds the same group of 4 channels of
+// both pixels. `even` has the even groups, `odd` the odd groups.
 struct Halves {
   __m128i even, odd;
 };
@@ -56,81 +56,81 @@ EDGEBNN_INLINE Halves pair_halves(__m128i first, __m128i second) {
           _mm_or_si128(_mm_and_si128(_mm_srli_epi16(first, 4), low), _mm_and_si128(second, high))};
 }
 
-// Writes where eight tables begin, from their numbers.
-EDGEBNN_INLINE void store_places(std::uint8_t* to, __m128i bytes_above_zeros) {
+// Writes the offsets of eight tables, from their numbers in the high bytes.
+EDGEBNN_INLINE void store_offsets(std::uint8_t* to, __m128i bytes_above_zeros) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_srli_epi16(bytes_above_zeros, 4));
 }
 
-// Writes the cells of `bytes` bytes of packed bits and of their partners.
+// Writes the packed activations of `bytes` bytes of packed bits and of their partners' bits.
 EDGEBNN_INLINE void pair_bytes(const std::uint8_t* first, const std::uint8_t* second, std::size_t bytes,
-                               std::uint8_t* cells) {
+                               std::uint8_t* activations) {
   const __m128i zero = _mm_setzero_si128();
   std::size_t i = 0;
   for (; i + 16 <= bytes; i += 16) {
     const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(first + i)),
                                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(second + i)));
     const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
-    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, low));
-    store_places(cells + 4 * i + 16, _mm_unpackhi_epi8(zero, low));
-    store_places(cells + 4 * i + 32, _mm_unpacklo_epi8(zero, high));
-    store_places(cells + 4 * i + 48, _mm_unpackhi_epi8(zero, high));
+    store_offsets(activations + 4 * i, _mm_unpacklo_epi8(zero, low));
+    store_offsets(activations + 4 * i + 16, _mm_unpackhi_epi8(zero, low));
+    store_offsets(activations + 4 * i + 32, _mm_unpacklo_epi8(zero, high));
+    store_offsets(activations + 4 * i + 48, _mm_unpackhi_epi8(zero, high));
   }
   for (; i + 4 <= bytes; i += 4) {
     std::int32_t four, partners;
     std::memcpy(&four, first + i, 4);
     std::memcpy(&partners, second + i, 4);
     const Halves halves = pair_halves(_mm_cvtsi32_si128(four), _mm_cvtsi32_si128(partners));
-    store_places(cells + 4 * i, _mm_unpacklo_epi8(zero, _mm_unpacklo_epi8(halves.even, halves.odd)));
+    store_offsets(activations + 4 * i, _mm_unpacklo_epi8(zero, _mm_unpacklo_epi8(halves.even, halves.odd)));
   }
   for (; i < bytes; ++i) {
     const unsigned even = (first[i] & 15u) | (second[i] & 15u) << 4, odd = first[i] >> 4 | (second[i] & 0xf0u);
-    const std::uint16_t places[2] = {static_cast<std::uint16_t>(16 * even), static_cast<std::uint16_t>(16 * odd)};
-    std::memcpy(cells + 4 * i, places, sizeof places);
+    const std::uint16_t offsets[2] = {static_cast<std::uint16_t>(16 * even), static_cast<std::uint16_t>(16 * odd)};
+    std::memcpy(activations + 4 * i, offsets, sizeof offsets);
   }
 }
 
-// Cells of pixels of `bytes` bytes, which end on kEmpty groups without inputs.
+// Writes the packed activations of pixels of `bytes` bytes. Each pixel ends with kEmpty groups without inputs.
 template <std::size_t kEmpty>
 void pair_pixels(const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels, std::size_t bytes,
-                 std::uint8_t* cells) {
+                 std::uint8_t* activations) {
   constexpr std::uint8_t kNone[2 * kEmpty] = {};
-  if (bytes == 4) {  // four pixels fill a vector; each is stored over the zeros of the one before, that come after it
-    for (; pixels >= 4; pixels -= 4, bits += 16, partners += 16, cells += 4 * (16 + sizeof kNone)) {
+  if (bytes == 4) {  // four pixels fill a vector
+    for (; pixels >= 4; pixels -= 4, bits += 16, partners += 16, activations += 4 * (16 + sizeof kNone)) {
       const Halves halves = pair_halves(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bits)),
                                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(partners)));
       const __m128i zero = _mm_setzero_si128();
       const __m128i low = _mm_unpacklo_epi8(halves.even, halves.odd), high = _mm_unpackhi_epi8(halves.even, halves.odd);
-      const __m128i places[4] = {_mm_unpacklo_epi8(zero, low), _mm_unpackhi_epi8(zero, low),
-                                 _mm_unpacklo_epi8(zero, high), _mm_unpackhi_epi8(zero, high)};
-      repeat<4>([&](auto i) __attribute__((always_inline)) {
-        std::uint8_t* to = cells + static_cast<std::size_t>(i) * (16 + sizeof kNone);
-        store_places(to, places[i]);
+      const __m128i offsets[4] = {_mm_unpacklo_epi8(zero, low), _mm_unpackhi_epi8(zero, low),
+                                  _mm_unpacklo_epi8(zero, high), _mm_unpackhi_epi8(zero, high)};
+      repeat<4>([&](auto i) EDGEBNN_INLINE_LAMBDA {
+        std::uint8_t* to = activations + static_cast<std::size_t>(i) * (16 + sizeof kNone);
+        store_offsets(to, offsets[i]);
         std::memcpy(to + 16, kNone, sizeof kNone);
       });
     }
   }
-  for (; pixels; --pixels, bits += bytes, partners += bytes, cells += 4 * bytes + sizeof kNone) {
-    pair_bytes(bits, partners, bytes, cells);
-    std::memcpy(cells + 4 * bytes, kNone, sizeof kNone);
+  for (; pixels; --pixels, bits += bytes, partners += bytes, activations += 4 * bytes + sizeof kNone) {
+    pair_bytes(bits, partners, bytes, activations);
+    std::memcpy(activations + 4 * bytes, kNone, sizeof kNone);
   }
 }
 
 // In rows of odd length the last pixel would otherwise have no partner.
-std::size_t seam(const UnitShape& shape, std::size_t out_width) {
+std::size_t wrap_pixels(const UnitShape& shape, std::size_t out_width) {
   return shape.kernel == 3 && out_width % 2 ? static_cast<std::size_t>(shape.kernel) : 0;
 }
 
-void to_cells(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners, std::size_t pixels,
-              std::uint8_t* cells) {
+void pack_activations(const UnitShape& shape, const std::uint8_t* bits, const std::uint8_t* partners,
+                      std::size_t pixels, std::uint8_t* activations) {
   const std::size_t bytes = rounded_up(static_cast<std::size_t>(shape.inputs), 8) / 8;
-  switch (cell_groups(shape) - 2 * bytes) {
-    case 0: return pair_bytes(bits, partners, pixels * bytes, cells);
-    case 1: return pair_pixels<1>(bits, partners, pixels, bytes, cells);
-    default: return pair_pixels<2>(bits, partners, pixels, bytes, cells);
+  switch (pixel_groups(shape) - 2 * bytes) {
+    case 0: return pair_bytes(bits, partners, pixels * bytes, activations);
+    case 1: return pair_pixels<1>(bits, partners, pixels, bytes, activations);
+    default: return pair_pixels<2>(bits, partners, pixels, bytes, activations);
   }
 }
 
-// The channels of the block that begins with channel `first`, rounded up to the channels that are counted together.
+// Returns the channels of the block that begins with channel `first`, rounded up to channels that are counted together.
 std::size_t block_channels(const UnitShape& shape, std::size_t first) {
   const std::size_t left = static_cast<std::size_t>(shape.outputs) - first;
   return left > 64 ? kBlock : left > 32 ? 64 : 32;
@@ -139,26 +139,26 @@ std::size_t block_channels(const UnitShape& shape, std::size_t first) {
 std::size_t weight_bytes(const UnitShape& shape) {
   const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel);
   const std::size_t last = static_cast<std::size_t>(shape.outputs - 1) / kBlock * kBlock;
-  return (last + block_channels(shape, last)) * taps * cell_groups(shape);
+  return (last + block_channels(shape, last)) * taps * pixel_groups(shape);
 }
 
 void pack_weights(const UnitShape& shape, const std::uint8_t* weight, std::uint8_t* packed) {
-  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel), groups = cell_groups(shape);
+  const std::size_t taps = static_cast<std::size_t>(shape.kernel * shape.kernel), groups = pixel_groups(shape);
   const std::size_t inputs = static_cast<std::size_t>(shape.inputs), outputs = static_cast<std::size_t>(shape.outputs);
   const std::size_t bytes = rounded_up(inputs, 8) / 8;
   std::memset(packed, 0, weight_bytes(shape));
-  // Channels in the inner loop, because neighbouring channels are neighbours in `packed`.
+  // The inner loop is over channels, because neighbouring channels are neighbours in `packed`.
   for (std::size_t first = 0; first < outputs; first += kBlock) {
     const std::size_t channels = block_channels(shape, first);
-    const std::size_t held = outputs - first < channels ? outputs - first : channels;
+    const std::size_t count = outputs - first < channels ? outputs - first : channels;
     for (std::size_t tap = 0; tap < taps; ++tap) {
       for (std::size_t byte = 0; byte < bytes; ++byte) {
         const std::uint8_t* from = weight + (first * taps + tap) * bytes + byte;
         std::uint8_t* to = packed + first * taps * groups + (tap * groups + 2 * byte) * channels;
-        for (std::size_t o = 0; o < held; ++o) {
-          const std::size_t place = o / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
-          to[place] = from[o * taps * bytes] & 15;
-          to[channels + place] = from[o * taps * bytes] >> 4;
+        for (std::size_t o = 0; o < count; ++o) {
+          const std::size_t index = o / 32 * 32 + 4 * (o % 8) + o % 32 / 8;
+          to[index] = from[o * taps * bytes] & 15;
+          to[channels + index] = from[o * taps * bytes] >> 4;
         }
       }
     }

@@ -1,4 +1,4 @@
-#include "core/pages.h"
+#include "core/constant_memory.h"
 
 #include <atomic>
 #include <mutex>
@@ -18,10 +18,9 @@ constexpr std::size_t kPage = 1 << 21;
 class Block {
  public:
   explicit Block(std::size_t bytes)
-      : bytes_(rounded_up(bytes, kPage)),
-        memory_(static_cast<char*>(::operator new(bytes_, std::align_val_t(kPage)))) {
+      : bytes_(rounded_up(bytes, kPage)), memory_(static_cast<char*>(::operator new(bytes_, std::align_val_t(kPage)))) {
 #if defined(__linux__)
-    madvise(memory_, bytes_, MADV_HUGEPAGE);  // advice: to be refused costs nothing but time
+    madvise(memory_, bytes_, MADV_HUGEPAGE);  // only advice: the kernel may refuse it
 #endif
   }
   Block(const Block&) = delete;
@@ -30,7 +29,7 @@ class Block {
 
   void clear() { taken_ = 0; }
 
-  // Null if there is too little left.
+  // Returns null if too little is left.
   void* take(std::size_t bytes) {
     if (bytes > bytes_ - taken_) return nullptr;
     taken_ += bytes;
@@ -47,17 +46,17 @@ class Block {
 
 std::shared_ptr<void> constant_memory(std::size_t bytes) {
   bytes = rounded_up(bytes, kAlignment);
-#if defined(EDGEBNN_SANITIZE)  // which finds what is read beyond memory's end, not beyond a piece's
+#if defined(EDGEBNN_SANITIZE)  // sanitizers find reads beyond an allocation, not beyond a piece of a block
   return {::operator new(bytes, std::align_val_t(kAlignment)),
           [](void* memory) { ::operator delete(memory, std::align_val_t(kAlignment)); }};
 #else
-  // The latest block is kept, since training makes units for a single run. Never destroyed, for those whose units are
-  // released while the process ends.
+  // The latest block is kept, because some programs create units for a single run. It is never destroyed, because units
+  // may be released while the process ends.
   static std::mutex mutex;
   static std::shared_ptr<Block>& latest = *new std::shared_ptr<Block>();
   const std::lock_guard<std::mutex> lock(mutex);
   if (latest && latest.use_count() == 1) {
-    std::atomic_thread_fence(std::memory_order_acquire);  // after the last use by whoever had it
+    std::atomic_thread_fence(std::memory_order_acquire);  // after the last owner's accesses
     latest->clear();
   }
   void* memory = latest ? latest->take(bytes) : nullptr;

@@ -1,18 +1,22 @@
-// The inner loop of an image convolution, for all paths. Included in each path's file, like tile.h.
+// The micro-kernel of an image convolution, for all paths. Included in each path's file, like basics.h.
 //
 // A tile is kPixels pixels by kVectors vectors of output channels. Its sums stay in registers. Each weight is loaded
-// once for all pixels, and each value of the image is broadcast once for all channels. The steps of one sum wait for
-// each other, so a tile needs enough sums to hide the latency of a multiply-add.
+// once for all pixels, and each value of the image is broadcast once for all channels. Each step of a sum waits for the
+// previous step, so a tile needs enough sums to hide the latency of a multiply-add.
 #pragma once
 
-#include "generic/tile.h"
+#include <cstdint>
+#include <cstring>
+
+#include "core/path.h"
+#include "generic/basics.h"
 
 namespace edgebnn {
 namespace {
 
-// Stores `count` channels of one pixel that do not fill a block. All pointers begin at the first channel.
-inline void store_image_plainly(const float* values, std::size_t count, const float* next_threshold, float* y,
-                                std::uint8_t* next_bits) {
+// Stores the `count` channels of one pixel that do not fill a block. All pointers begin at the first channel.
+inline void store_image_remainder(const float* values, std::size_t count, const float* next_threshold, float* y,
+                                  std::uint8_t* next_bits) {
   std::memcpy(y, values, count * sizeof(float));
   if (!next_bits) return;
   std::memset(next_bits, 0, rounded_up(count, 8) / 8);
@@ -21,20 +25,20 @@ inline void store_image_plainly(const float* values, std::size_t count, const fl
   }
 }
 
-// A block of output channels of a row. All pointers except `image` begin at the block's first channel. It is a copy of
-// the row's values: a compiler must assume that a byte of next_bits may overwrite the originals.
+// A block of output channels of a row. All pointers begin at the block's first channel. The struct copies the values of
+// ImageRow, because a compiler must assume that a byte of next_bits may overwrite the originals.
 struct ImageBlock {
   const float* weight;
   const float* bias;
   const float* next_threshold;
   std::size_t channels, stride, line, plane;
-  std::size_t count;           // channels of the block that there are
-  std::size_t outputs, bytes;  // from a pixel of y, of next_bits, to the next
+  std::size_t count;           // channels of the block, fewer than kBlock in the last one
+  std::size_t outputs, bytes;  // from a pixel to the next in y, and in next_bits
 };
 
-// Tile has `Vector`, `kPixels`, `kVectors`; `bits(y, threshold, to)`, which writes the bits of kVectors vectors; and
-// `keep(vector)`, which only pins the order of the instructions. Without it GCC computes one sum after the other, each
-// step waiting for the last, and keeps the image in memory on the stack.
+// A Tile defines `Vector`, `kPixels` and `kVectors`. `bits(y, threshold, to)` writes the bits of kVectors vectors.
+// `pin(vector)` does nothing but pin the order of the instructions. Without it GCC computes one sum after the other,
+// with every step waiting for the previous one, and keeps the values of the image on the stack.
 template <class Tile, int kPixels, bool kWhole>
 EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* image, float* y,
                                         std::uint8_t* next_bits) {
@@ -42,37 +46,38 @@ EDGEBNN_INLINE void convolve_image_tile(const ImageBlock& block, const float* im
   constexpr int kVectors = Tile::kVectors;
   constexpr std::size_t kBlock = kVectors * V::kLanes;
   typename V::Floats sums[kPixels * kVectors];
-  repeat<kPixels * kVectors>([&](auto i) __attribute__((always_inline)) {
-    sums[i] = V::load(block.bias + i % kVectors * V::kLanes);
+  repeat<kPixels * kVectors>([&](auto i) EDGEBNN_INLINE_LAMBDA {
+    const float* bias = block.bias + i % kVectors * V::kLanes;
+    sums[i] = V::load(bias);
   });
   const float* weight = block.weight;
   for (std::size_t c = 0; c < block.channels; ++c, image += block.plane, weight += 9 * kBlock) {
-    repeat<9>([&](auto tap) __attribute__((always_inline)) {
-      const float* seen = image + tap / 3 * block.line + tap % 3;
+    repeat<9>([&](auto tap) EDGEBNN_INLINE_LAMBDA {
+      const float* window = image + tap / 3 * block.line + tap % 3;
       typename V::Floats values[kPixels];
-      repeat<kPixels>([&](auto p) __attribute__((always_inline)) { values[p] = V::all(seen[p * block.stride]); });
-      repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
-        typename V::Floats factor = V::load(weight + tap * kBlock + v * V::kLanes);
-        Tile::keep(factor);
-        repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+      repeat<kPixels>([&](auto p) EDGEBNN_INLINE_LAMBDA { values[p] = V::all(window[p * block.stride]); });
+      repeat<kVectors>([&](auto v) EDGEBNN_INLINE_LAMBDA {
+        typename V::Floats weights = V::load(weight + tap * kBlock + v * V::kLanes);
+        Tile::pin(weights);
+        repeat<kPixels>([&](auto p) EDGEBNN_INLINE_LAMBDA {
           typename V::Floats& sum = sums[p * kVectors + v];
-          sum = V::multiply_add(values[p], factor, sum);
-          Tile::keep(sum);
+          sum = V::multiply_add(values[p], weights, sum);
+          Tile::pin(sum);
         });
       });
     });
   }
-  repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+  repeat<kPixels>([&](auto p) EDGEBNN_INLINE_LAMBDA {
     typename V::Floats results[kVectors];
-    float plain[kBlock];
-    float* to = kWhole ? y + p * block.outputs : plain;
-    repeat<kVectors>([&](auto v) __attribute__((always_inline)) {
+    float remainder[kBlock];
+    float* to = kWhole ? y + p * block.outputs : remainder;
+    repeat<kVectors>([&](auto v) EDGEBNN_INLINE_LAMBDA {
       results[v] = sums[p * kVectors + v];
       V::store(to + v * V::kLanes, results[v]);
     });
     std::uint8_t* bits = next_bits + p * block.bytes;
     if constexpr (!kWhole) {
-      store_image_plainly(plain, block.count, block.next_threshold, y + p * block.outputs, bits);
+      store_image_remainder(remainder, block.count, block.next_threshold, y + p * block.outputs, bits);
     } else if (next_bits) {
       Tile::bits(results, block.next_threshold, bits);
     }
@@ -100,8 +105,16 @@ EDGEBNN_INLINE void convolve_image_block(const ImageBlock& block, const float* i
 template <class Tile>
 void convolve_image_with(const ImageRow& row) {
   constexpr std::size_t kBlock = Tile::kVectors * Tile::Vector::kLanes;
-  ImageBlock block{row.weight, row.bias, row.next_threshold, row.channels, row.stride, row.line, row.plane, 0,
-                   row.outputs, row.next_bits ? rounded_up(row.outputs, 8) / 8 : 0};
+  ImageBlock block{.weight = row.weight,
+                   .bias = row.bias,
+                   .next_threshold = row.next_threshold,
+                   .channels = row.channels,
+                   .stride = row.stride,
+                   .line = row.line,
+                   .plane = row.plane,
+                   .count = 0,
+                   .outputs = row.outputs,
+                   .bytes = row.next_bits ? rounded_up(row.outputs, 8) / 8 : 0};
   for (std::size_t first = 0; first < row.outputs; first += kBlock) {
     const std::size_t left = row.outputs - first;
     block.weight = row.weight + first * row.channels * 9;
