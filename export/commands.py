@@ -14,6 +14,7 @@ from .fold import fold
 from .onnx import packed, portable
 from .tflite import lce, plain
 from .verify import images
+from .verify.against_converter import compare_with_converter
 from .verify.limits import Limits
 from .verify.parity import Parity, verify
 
@@ -36,6 +37,17 @@ NEEDS = {
     ),
 }
 """For each format: what runs the file, and which other file a binary network can be exported to."""
+
+RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "lce": "the Larq Compute Engine",
+    "litert": "LiteRT",
+    "numpy": "a NumPy model of LCE's arithmetic, because LCE is not installed",
+}
+"""What runs a file, for the report of `verify`."""
+
+CONVERTER_IMAGES = 8
+"""Images on which a file is compared with the converter's. A few suffice: every output of every unit must be equal."""
 
 
 def export_checkpoint(args: argparse.Namespace) -> None:
@@ -85,6 +97,10 @@ def verify_artifact(args: argparse.Namespace) -> None:
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
     print(_result_text(args.artifact, args.data, found))
+    if args.against_converter:
+        converted = compare_with_converter(graph, args.artifact, pictures[:CONVERTER_IMAGES], format_=found.format)
+        print(converted.text())
+        failures += converted.failures
     for failure in failures:
         print(f"FAILED: {failure}")
     assumed = f" (assumed: {', '.join(loaded.assumed)})" if loaded.assumed else ""
@@ -98,6 +114,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
             "artifact": args.artifact.name,
             "sha256": sha256(args.artifact),
             "format": values.pop("format"),
+            "runtime": values.pop("runtime"),
             "int8_head": values.pop("int8_head"),
             "data": args.data,
             "limits": asdict(limits),
@@ -115,7 +132,7 @@ def _result_text(artifact: Path, data: str, found: Parity) -> str:
     rounded = f"  int8 weights move a logit by   {found.max_head_rounding:.4g} at most"
     return "\n".join(
         [
-            f"{artifact} on {found.images} images of {data}",
+            f"{artifact} on {found.images} images of {data}, run by {RUNTIMES[found.runtime]}",
             f"  units equal to the reference   {found.units_exact} of {found.units}"
             f" ({found.units_identical} bit for bit, largest error {found.max_unit_error:.2g} of rounding)",
             f"  stem and head                  {_verdict(found.stem_error)} and {_verdict(found.head_error)}",

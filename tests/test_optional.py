@@ -19,6 +19,7 @@ from edgebnn.errors import UserError
 from edgebnn.export.baselines import tflite as baselines_tflite
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce, plain
+from edgebnn.export.tflite.interpreter import open_interpreter
 from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
 from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, Package
@@ -115,7 +116,7 @@ def load_tflite(graph: InferenceGraph, folder: Path) -> object:
         (lambda graph, folder: plain.convert_to_tflite(graph), "tensorflow", "the TFLite export needs tensorflow"),
         (load_tflite, "larq_compute_engine", r"a \.tflite file needs larq-compute-engine"),
         (
-            lambda graph, folder: lce.open_interpreter(b""),
+            lambda graph, folder: open_interpreter(b""),
             "larq_compute_engine",
             r"verifying a \.tflite file needs larq",
         ),

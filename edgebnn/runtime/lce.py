@@ -8,7 +8,6 @@ Therefore every file first runs once in a process of its own: `python -m edgebnn
 """
 
 import importlib.util
-import subprocess
 import sys
 import time
 from importlib import metadata
@@ -24,22 +23,21 @@ from edgebnn.graph.info import METADATA_KEY
 from edgebnn.optional import LCE_PACKAGE, require
 from edgebnn.runtime.formats import tflite
 from edgebnn.runtime.model import Model, make_info, parse_image_shape
+from edgebnn.runtime.trial import limit_memory, try_in_subprocess
 
 LCE_PREFIX = "Lce"
 """The names of LCE's operators begin with this."""
 
 EXTENSION = "larq_compute_engine.tflite.python.interpreter_wrapper_lite"
-TRIAL_SECONDS = 120
-TRIAL_BYTES = 8 << 30
 
 
-def load_tflite_model(path: Path, threads: int) -> Model:
+def load_lce_model(path: Path, threads: int) -> Model:
     """Loads a TFLite image classifier. See `edgebnn.runtime.load_model` for arguments and errors."""
     data = tflite.read_tflite_file(path)
     text = tflite.read_metadata(data, METADATA_KEY, f"model {path}")
     kinds = tflite.custom_operators(data, f"model {path}")
     extension = _extension()
-    _try_in_subprocess(data, path)
+    try_in_subprocess("edgebnn.runtime.lce", data, path, "model of the Larq Compute Engine")
     begin = time.perf_counter_ns()
     interpreter = _interpreter(extension, data, threads)
     init_ms = (time.perf_counter_ns() - begin) / 1e6
@@ -68,6 +66,19 @@ def load_tflite_model(path: Path, threads: int) -> Model:
         _infer=infer,
         init_ms=init_ms,
     )
+
+
+def open_interpreter(data: bytes, *, threads: int) -> Any:
+    """Returns LCE's interpreter of a file that is known to be sound.
+
+    Args:
+        data: the file.
+        threads: number of threads that a run may use.
+
+    Raises:
+        UserError: LCE is not installed, or NumPy is too new for it.
+    """
+    return _interpreter(_extension(), data, threads)
 
 
 def _extension() -> ModuleType:
@@ -99,30 +110,9 @@ def _interpreter(extension: ModuleType, data: bytes, threads: int) -> Any:
     return extension.LiteInterpreter(data, threads, use_reference_bconv, use_indirect_bgemm, use_xnnpack)
 
 
-def _try_in_subprocess(data: bytes, path: Path) -> None:
-    """Loads and runs the model once in a process of its own. Raises `UserError` if that fails."""
-    command = [sys.executable, "-m", "edgebnn.runtime.lce"]
-    try:
-        # It runs in the root folder: `-m` searches the current folder for modules, and a user may have a select.py.
-        done = subprocess.run(  # noqa: S603
-            command, input=data, capture_output=True, timeout=TRIAL_SECONDS, cwd=Path(sys.executable).anchor
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(f"model {path} did not finish one run in {TRIAL_SECONDS} s; export it again") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").split("\n")
-        said = next((line for line in lines if "ERROR" in line or "Error" in line), "the interpreter crashed")
-        raise UserError(f"model {path} is damaged, or no model of the Larq Compute Engine ({said}); export it again")
-
-
 def _try_stdin() -> None:
     """Loads the model on stdin and runs it once, with limited memory."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (TRIAL_BYTES, TRIAL_BYTES))
-    except (ImportError, ValueError, OSError):
-        pass  # some systems have no such limit
+    limit_memory()
     interpreter = _interpreter(_extension(), sys.stdin.buffer.read(), 1)
     interpreter.predict(
         [np.zeros(shape, dtype) for shape, dtype in zip(interpreter.input_shapes, interpreter.input_types)]

@@ -4,15 +4,26 @@ from pathlib import Path
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
-from edgebnn.runtime import lce, ort
+from edgebnn.optional import LITERT_PACKAGE
+from edgebnn.runtime import lce, litert, ort
+from edgebnn.runtime.formats import tflite
 from edgebnn.runtime.model import Model
 
 MAX_THREADS = 1024
-LOADERS = {".onnx": ort.load_onnx_model, ".tflite": lce.load_tflite_model}
+
+
+def load_tflite_model(path: Path, threads: int) -> Model:
+    """Loads a file with LCE's operators into LCE, and a plain one into LiteRT, or into LCE without LiteRT."""
+    kinds = tflite.custom_operators(tflite.read_tflite_file(path), f"model {path}")
+    for_lce = any(kind.startswith(lce.LCE_PREFIX) for kind in kinds) or bool(LITERT_PACKAGE.missing())
+    return (lce.load_lce_model if for_lce else litert.load_litert_model)(path, threads)
+
+
+LOADERS = {".onnx": ort.load_onnx_model, ".tflite": load_tflite_model}
 
 
 def load_model(path: str | Path, *, threads: int = 1) -> Model:
-    """Loads an ONNX file into ONNX Runtime, or a TFLite file into the Larq Compute Engine.
+    """Loads an ONNX file into ONNX Runtime, or a TFLite file into the Larq Compute Engine or LiteRT.
 
     Args:
         path: the file, `.onnx` or `.tflite`.

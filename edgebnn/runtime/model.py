@@ -34,7 +34,7 @@ class Model:
 
     path: Path
     format: Literal["onnx", "onnx-packed", "lce", "tflite"]
-    runtime: Literal["onnxruntime", "lce"]
+    runtime: Literal["onnxruntime", "lce", "litert"]
     runtime_version: str
     threads: int
     info: ModelInfo

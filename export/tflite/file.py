@@ -55,13 +55,29 @@ def read_operators(data: bytes) -> list[Operator]:
     Raises:
         UserError: the data is no TFLite file, or it is damaged.
     """
-    model = _unpack(data)
-    codes = [code.customCode.decode() if code.customCode else _builtin(code) for code in model.operatorCodes]
+    model = unpack(data)
     graph = model.subgraphs[0]
     return [
-        Operator(codes[operator.opcodeIndex], _scope(graph.tensors[operator.outputs[0]].name), operator.outputs[0])
-        for operator in graph.operators
+        Operator(kind, _scope(graph.tensors[operator.outputs[0]].name), operator.outputs[0])
+        for kind, operator in zip(operator_kinds(model), graph.operators)
     ]
+
+
+def operator_kinds(model: Any) -> list[str]:
+    """Returns the kind of every operator (`Operator.kind`) of an unpacked file, in the order in which they run."""
+    codes = [code.customCode.decode() if code.customCode else _builtin(code) for code in model.operatorCodes]
+    return [codes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
+
+
+def constants(model: Any) -> dict[int, np.ndarray]:
+    """Returns the float32 and int32 constants of an unpacked file, by the number of the tensor."""
+    types = {schema().TensorType.FLOAT32: np.float32, schema().TensorType.INT32: np.int32}
+    found = {}
+    for number, tensor in enumerate(model.subgraphs[0].tensors):
+        data = model.buffers[tensor.buffer].data
+        if data is not None and len(data) and tensor.type in types:
+            found[number] = np.frombuffer(bytes(data), types[tensor.type]).reshape(tensor.shape)
+    return found
 
 
 def count_operators(data: bytes) -> Counter[str]:
@@ -75,7 +91,7 @@ def read_metadata(data: bytes, key: str) -> str:
     Raises:
         UserError: the data is no TFLite file, it is damaged, or it lacks the key.
     """
-    model = _unpack(data)
+    model = unpack(data)
     for entry in model.metadata or []:
         if entry.name == key.encode():
             return bytes(model.buffers[entry.buffer].data).decode()
@@ -84,7 +100,7 @@ def read_metadata(data: bytes, key: str) -> str:
 
 def add_metadata(data: bytes, key: str, text: str) -> bytes:
     """Returns the file with a metadata text. A text that already has this key is replaced."""
-    model = _unpack(data)
+    model = unpack(data)
     buffer, entry = schema().BufferT(), schema().MetadataT()
     buffer.data = np.frombuffer(text.encode(), np.uint8)
     entry.name, entry.buffer = key, len(model.buffers)
@@ -104,7 +120,7 @@ def expose_units(data: bytes) -> bytes:
     """
     last = {operator.scope: operator.output for operator in read_operators(data) if operator.scope}
     check(STEM_SCOPE in last, "the TFLite file has no stem; export it again with `python -m export lce`")
-    model = _unpack(data)
+    model = unpack(data)
     graph = model.subgraphs[0]
     units = sorted(last.keys() - {STEM_SCOPE}, key=lambda scope: int(scope.removeprefix(UNIT_SCOPE)))
     expected = [f"{UNIT_SCOPE}{number:02d}" for number in range(len(units))]
@@ -168,7 +184,12 @@ def load_triton() -> None:
         import triton  # noqa: F401
 
 
-def _unpack(data: bytes) -> Any:
+def unpack(data: bytes) -> Any:
+    """Returns a file as objects of the schema (`schema().ModelT`).
+
+    Raises:
+        UserError: the data is no TFLite file, or it is damaged.
+    """
     check(data[4:8] == IDENTIFIER, "not a TFLite file; give one written by `python -m export lce`")
     damaged = "the TFLite file is damaged or cut off; export or copy it again"
     try:

@@ -15,17 +15,12 @@ forms that were tried.
 Batch 1, NHWC: a file has static shapes, so that its memory is planned once.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from edgebnn.errors import check
 from edgebnn.graph import InferenceGraph, Unit
-from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, require
 
-from . import file as tflite_file
 from .builder import Tensor, TFLiteBuilder
-from .file import quietly
 from .network import floats, rotated, write_network
 
 QUANTIZE = "LceQuantize"
@@ -52,34 +47,6 @@ def convert_to_lce(graph: InferenceGraph) -> bytes:
     for number, unit in enumerate(graph.units):
         check(unit.binary, f"unit {number} has float {unit.floats}; LCE runs only binary units; train stage 2 first")
     return write_network(graph, _convolution)
-
-
-def open_interpreter(data: bytes) -> Callable[[np.ndarray], tuple[list[np.ndarray], np.ndarray]]:
-    """Opens a file in LCE's interpreter so that the output of each part can be read.
-
-    LCE's x86 kernels are slow: a ReActNet-A at 224x224 takes up to half a second per image.
-
-    Args:
-        data: a TFLite file of `export`.
-
-    Returns:
-        A function of normalised float32 images (N, channels, H, W). It returns the stem's output and every unit's
-        output, each (N, channels, H, W) and not rotated, and the logits (N, outputs).
-
-    Raises:
-        UserError: LCE or TensorFlow is not installed, or the data is no such file.
-    """
-    require("verifying a .tflite file", LCE_PACKAGE, TENSORFLOW_PACKAGE)
-    tflite_file.load_triton()
-    with quietly():
-        from larq_compute_engine.tflite.python.interpreter import Interpreter
-    interpreter = Interpreter(tflite_file.expose_units(data))
-
-    def trace(images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        logits, *outputs = interpreter.predict(images.transpose(0, 2, 3, 1))
-        return [np.ascontiguousarray(output[:, ::-1, ::-1].transpose(0, 3, 1, 2)) for output in outputs], logits
-
-    return trace
 
 
 def small_map(part: Unit, side: int) -> bool:

@@ -45,6 +45,7 @@ class Parity:
 
     Attributes:
         format: the file's format: "onnx", "onnx-packed", "lce" or "tflite".
+        runtime: what ran the file: "onnxruntime", "lce", "litert", or "numpy", a model of LCE's arithmetic.
         int8_head: whether the weights of the file's linear layers are int8.
         units: number of units.
         units_exact: number of units whose error is at most 1 on every image.
@@ -63,6 +64,7 @@ class Parity:
     """
 
     format: str
+    runtime: str
     int8_head: bool
     units: int
     units_exact: int
@@ -170,6 +172,7 @@ def _parity(trace: Trace, found: Comparison, *, images: int) -> Parity:
     unit_errors = [unit.error for unit in found.units]
     return Parity(
         format=trace.format,
+        runtime=trace.runtime,
         int8_head=trace.int8_head,
         units=len(found.units),
         units_exact=sum(error <= 1 for error in unit_errors),

@@ -11,12 +11,19 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from edgebnn import runtime
 from edgebnn.errors import UserError, check
+from edgebnn.files import existing_file
 from edgebnn.graph import InferenceGraph, ModelInfo, bits, ops
+from edgebnn.graph.info import METADATA_KEY
+from edgebnn.optional import LCE_PACKAGE
 from edgebnn.runtime import kernels
+from edgebnn.runtime.formats import tflite as tflite_format
+from edgebnn.runtime.lce import LCE_PREFIX
 
 from ..onnx.builder import INPUT, OUTPUT, stem_output_name, unit_output_name
 from ..onnx.packed import IMAGE_OPERATOR, average_output_name, bits_output_name
-from ..tflite import lce
+from ..tflite.interpreter import open_interpreter
+
+UNDESCRIBED = "{} does not describe itself; give a file written by `python -m export`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +74,14 @@ class Trace:
 
     Attributes:
         format: "onnx", "onnx-packed", "lce" or "tflite".
+        runtime: what runs the file: "onnxruntime", "lce", "litert", or "numpy", a model of LCE's arithmetic.
         int8_head: whether the file stores the weights of its linear layers as int8.
         own_stem: whether the stem is edgebnn's operator `ImageConv`, whose floats equal the reference's bit for bit.
         run: runs the file on normalised images (N, channels, H, W).
     """
 
     format: str
+    runtime: str
     int8_head: bool
     own_stem: bool
     run: Callable[[np.ndarray], Run]
@@ -93,7 +102,7 @@ def read_info(path: Path) -> ModelInfo:
     Raises:
         UserError: the file is missing, unreadable, or has no description.
     """
-    return _load(path).info
+    return _describe(path).info
 
 
 def open_trace(path: Path, graph: InferenceGraph) -> Trace:
@@ -102,13 +111,16 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
     Raises:
         UserError: the file is missing, unreadable, of another network, or its description contradicts the graph's.
     """
-    loaded = _load(path)
+    described = _describe(path)
     for name in ("resolution", "mean", "std", "labels"):
-        said, meant = getattr(loaded.info, name), getattr(graph.info, name)
+        said, meant = getattr(described.info, name), getattr(graph.info, name)
         check(said == meant, lambda: f"{path} says {name} {said}, the checkpoint {meant}; export it again")  # noqa: B023
     try:
-        trace = _open_tflite(path, loaded.format) if loaded.runtime == "lce" else _open_onnx(path, graph, loaded)
-        found = trace.run(np.zeros((1, *loaded.image_shape), np.float32))
+        if described.model is None or described.model.runtime != "onnxruntime":
+            trace = _open_tflite(path, described.format)
+        else:
+            trace = _open_onnx(path, graph, described.model)
+        found = trace.run(np.zeros((1, *described.image_shape), np.float32))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     stem_and_units = ops.count(graph.shape, graph.info.resolution)[: len(graph.units) + 1]
@@ -121,21 +133,52 @@ def open_trace(path: Path, graph: InferenceGraph) -> Trace:
     return trace
 
 
-def _load(path: Path) -> runtime.Model:
+@dataclass(frozen=True, eq=False)
+class _Described:
+    """What an exported file says of itself.
+
+    Attributes:
+        info: its name, resolution, normalisation and labels.
+        format: "onnx", "onnx-packed", "lce" or "tflite".
+        image_shape: channels, height and width.
+        model: the file in its runtime; None for an LCE file where LCE is not installed.
+    """
+
+    info: ModelInfo
+    format: str
+    image_shape: tuple[int, int, int]
+    model: runtime.Model | None
+
+
+def _describe(path: Path) -> _Described:
+    if _needs_missing_lce(path):
+        text = tflite_format.read_metadata(path.read_bytes(), METADATA_KEY, f"model {path}")
+        if text is None:
+            raise UserError(UNDESCRIBED.format(path))
+        info = ModelInfo.from_json(str(text, "utf-8", "replace"))
+        return _Described(info, "lce", (len(info.mean), info.resolution, info.resolution), None)
     # The runtime's loader first tries the file in a process of its own, where a damaged file can do no harm.
     loaded = runtime.load_model(path)
-    check(loaded.described, f"{path} does not describe itself; give a file written by `python -m export`")
-    return loaded
+    check(loaded.described, UNDESCRIBED.format(path))
+    return _Described(loaded.info, loaded.format, loaded.image_shape, loaded)
+
+
+def _needs_missing_lce(path: Path) -> bool:
+    if path.suffix.lower() != ".tflite" or not LCE_PACKAGE.missing():
+        return False
+    existing_file(path, "model")
+    kinds = tflite_format.custom_operators(tflite_format.read_tflite_file(path), f"model {path}")
+    return any(kind.startswith(LCE_PREFIX) for kind in kinds)
 
 
 def _open_tflite(path: Path, format_: str) -> Trace:
-    trace = lce.open_interpreter(path.read_bytes())
+    opened = open_interpreter(path.read_bytes())
 
     def run(images: np.ndarray) -> Run:
-        (stem, *units), logits = trace(images)
+        (stem, *units), logits = opened.run(images)
         return Run(PartOutput(stem), [PartOutput(values) for values in units], logits)
 
-    return Trace(format_, int8_head=False, own_stem=False, run=run)
+    return Trace(format_, opened.runtime, int8_head=False, own_stem=False, run=run)
 
 
 def _open_onnx(path: Path, graph: InferenceGraph, loaded: runtime.Model) -> Trace:
@@ -162,7 +205,7 @@ def _open_onnx(path: Path, graph: InferenceGraph, loaded: runtime.Model) -> Trac
         # averages alone. So the logits come from the file as it is.
         return Run(stem, units, loaded.run(images) if packed else found[OUTPUT])
 
-    return Trace(loaded.format, _has_int8_head(model), own_stem, run)
+    return Trace(loaded.format, "onnxruntime", _has_int8_head(model), own_stem, run)
 
 
 def _makers(model: ModelProto) -> dict[str, NodeProto]:

@@ -152,7 +152,7 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
     """This converter keeps equal constants once, which older ones did not: each unit gets its own weights here."""
     data = lce_file("duplicate weights")
     assert examined(data).findings == ()
-    model, schema = tflite_file._unpack(data), tflite_file.schema()
+    model, schema = tflite_file.unpack(data), tflite_file.schema()
     graph = model.subgraphs[0]
     for number, operator in enumerate(tflite_file.read_operators(data)):
         if operator.kind == "LceBconv2d":

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from edgebnn.errors import UserError
+from edgebnn.export.tflite import converter, lce
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce
+from edgebnn.export.tflite.interpreter import OpenedFile, open_interpreter
+from edgebnn.export.tflite.numpy_model import NumpyModel
 from edgebnn.export.verify import rounding
 from edgebnn.graph import InferenceGraph, ModelInfo, Unit, reference
 from edgebnn.graph.shapes import Padding, UnitShape
@@ -39,7 +41,7 @@ def case_of(graph: InferenceGraph, *, images: int = 1) -> Case:
     side = graph.info.resolution
     batch = np.random.default_rng(7).normal(size=(images, 3, side, side)).astype(np.float32)
     data = lce.convert_to_lce(graph)
-    return Case(graph, data, batch, *lce.open_interpreter(data)(batch))
+    return Case(graph, data, batch, *open_interpreter(data).run(batch))
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -103,6 +105,17 @@ def convolution(x: np.ndarray, weight: np.ndarray, unit: Unit, *, pad: int) -> n
 def test_every_unit_is_lces_arithmetic_bit_for_bit(case: Case) -> None:
     for number, (unit, x, y) in enumerate(zip(case.graph.units, case.taps, case.taps[1:])):
         assert np.array_equal(y, lce_unit(unit, x)), f"unit {number}: {unit.shape} on {x.shape}"
+
+
+def test_the_numpy_model_runs_a_file_as_lces_interpreter_does(case: Case) -> None:
+    """Every unit bit for bit from the same input; stem and head up to the order of their float sums."""
+    model = NumpyModel(tflite_file.expose_units(case.data))
+    taps, logits = OpenedFile("numpy", model.predict).run(case.images)
+    assert np.allclose(taps[0], case.taps[0], rtol=0, atol=FLOAT_LAYERS)
+    # Rounding in the stem may turn a bit, so each side is held to LCE's arithmetic on the input it had.
+    for number, (unit, x, y) in enumerate(zip(case.graph.units, taps, taps[1:])):
+        assert np.array_equal(y, lce_unit(unit, x)), f"unit {number}: {unit.shape} on {x.shape}"
+    assert np.allclose(logits, reference.head(case.graph.head, taps[-1]), rtol=0, atol=FLOAT_LAYERS)
 
 
 def test_every_unit_is_within_the_bound_and_the_bound_would_show_one_wrong_bit(case: Case) -> None:
@@ -215,11 +228,11 @@ def test_a_unit_that_fell_back_is_named(tmp_path: Any) -> None:
     tf.saved_model.save(module, str(tmp_path), signatures=module.network)
     data = convert_saved_model(str(tmp_path))
     with pytest.raises(UserError, match=r"unit_00 fell back to .*CONV_2D.*; install"):
-        lce.check_operators(data, 1)
+        converter.check_operators(data, 1)
     with pytest.raises(UserError, match="unit_00 fell back to no binary convolution"):
-        lce.check_operators(lce.convert_to_lce(replace(graph, units=())), 1)
+        converter.check_operators(lce.convert_to_lce(replace(graph, units=())), 1)
     with pytest.raises(UserError, match="2 float convolutions"):
-        lce.check_operators(data, 0)
+        converter.check_operators(data, 0)
 
 
 def small(**changes: Any) -> InferenceGraph:
@@ -259,7 +272,7 @@ def test_minus_zero_at_threshold_zero_is_plus_one_on_arm_too() -> None:
     case = case_of(replace(graph, stem=stem))
     # The first unit sees the stem's own output, which therefore must hold no -0.0.
     assert not np.signbit(case.taps[0]).any()
-    model = tflite_file._unpack(case.data)
+    model = tflite_file.unpack(case.data)
     subgraph = model.subgraphs[0]
     shifts = []
     for number, operator in enumerate(tflite_file.read_operators(case.data)):

@@ -8,6 +8,7 @@ import pytest
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
 from edgebnn.export.tflite import lce, plain
+from edgebnn.export.tflite.interpreter import open_interpreter
 from edgebnn.export.verify import rounding
 from edgebnn.export.verify.parity import Limits, verify
 from edgebnn.graph import ModelInfo, reference
@@ -34,7 +35,7 @@ def test_every_part_is_the_references_within_rounding(
     graph = fold(random_network(5, config_of(arch, padding, stem_stride)), ModelInfo(resolution=resolution))
     images = noise(2, 2, resolution)
     data = lce.convert_to_lce(graph)
-    outputs, logits = lce.open_interpreter(data)(images)
+    outputs, logits = open_interpreter(data).run(images)
     stem = reference.stem(graph.stem, images)
     assert rounding.share_of_bound(outputs[0], stem, rounding.stem_bound(graph.stem, images)) <= 1
     for unit, x, y in zip(graph.units, outputs, outputs[1:]):

@@ -11,7 +11,8 @@ from edgebnn import checkpoint, runtime
 from edgebnn.export.cli import main
 from edgebnn.export.fold import fold
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
+from edgebnn.export.tflite import plain
+from edgebnn.export.tflite.interpreter import open_interpreter
 from edgebnn.export.verify import rounding
 from edgebnn.graph import InferenceGraph, ModelInfo, reference
 from edgebnn.graph.shapes import Padding, UnitShape
@@ -42,7 +43,7 @@ def test_every_unit_is_the_references_to_rounding(padding: Padding, twin: bool) 
     graph = plain.real_valued(small(padding)) if twin else small(padding)
     images = noise(0, 4, 8)
     data = plain.convert_to_tflite(graph)
-    taps, logits = lce.open_interpreter(data)(images)
+    taps, logits = open_interpreter(data).run(images)
     assert np.allclose(taps[0], reference.stem(graph.stem, images), rtol=0, atol=1e-5)
     for unit, x, y in zip(graph.units, taps, taps[1:]):
         expected = reference.unit(unit, x)
@@ -61,7 +62,7 @@ def test_bits_at_the_threshold_are_plus_one() -> None:
     stem = replace(graph.stem, weight=np.zeros_like(graph.stem.weight), bias=np.zeros_like(graph.stem.bias))
     first = replace(graph.units[0], threshold=np.zeros(8, np.float32))
     graph = replace(graph, stem=stem, units=(first, *graph.units[1:]))
-    taps, _ = lce.open_interpreter(plain.convert_to_tflite(graph))(noise(0, 1, 8))
+    taps, _ = open_interpreter(plain.convert_to_tflite(graph)).run(noise(0, 1, 8))
     assert not taps[0].any()
     assert np.allclose(taps[1], reference.unit(first, taps[0]), rtol=0, atol=1e-5)
 
