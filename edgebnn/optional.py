@@ -23,6 +23,7 @@ class Package:
         module: name of the module to import.
         newest: the newest Python version that it is published for, as (major, minor).
         arm_linux: whether it is published for Linux on ARM.
+        intel_mac: whether it is published for macOS on Intel processors.
         pythons: the Python versions and platforms that it is published for, in words.
     """
 
@@ -31,6 +32,7 @@ class Package:
     newest: tuple[int, int]
     arm_linux: bool
     pythons: str
+    intel_mac: bool = True
 
     def unpublished(
         self,
@@ -43,6 +45,8 @@ class Package:
             return f"{self.name} has no package for Python {python[0]}.{python[1]}"
         if system == "linux" and machine not in X86 and not self.arm_linux:
             return f"{self.name} has no package for Linux on {machine}"
+        if system == "darwin" and machine in X86 and not self.intel_mac:
+            return f"{self.name} has no package for macOS on {machine}"
         return ""
 
     def missing(self) -> str:
@@ -61,7 +65,12 @@ LCE_PACKAGE = Package(
 )
 TENSORFLOW_PACKAGE = Package("tensorflow", "tensorflow", newest=(3, 13), arm_linux=True, pythons="Python 3.10 to 3.13")
 LITERT_PACKAGE = Package(
-    "ai-edge-litert", "ai_edge_litert", newest=(3, 14), arm_linux=True, pythons="Python 3.10 to 3.14"
+    "ai-edge-litert",
+    "ai_edge_litert",
+    newest=(3, 14),
+    arm_linux=True,
+    pythons="Python 3.10 to 3.14",
+    intel_mac=False,
 )
 PACKAGES = {package.name: package for package in (LCE_PACKAGE, TENSORFLOW_PACKAGE, LITERT_PACKAGE)}
 

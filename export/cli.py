@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         flag = f"--{field.replace('_', '-')}"
         command.add_argument(flag, type=_percent, default=getattr(limits, field), help=f"{text} (default: %(default)s)")
-    converter_text = "for .tflite files: also convert the network with LCE's or TensorFlow's converter, and compare operators and outputs"
+    converter_text = "compare a .tflite file with the one that LCE's or TensorFlow's converter makes"
     command.add_argument("--against-converter", action="store_true", help=converter_text)
     command.set_defaults(command="verify")
     return parser

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from torch import nn
 from edgebnn import optional, runtime
 from edgebnn.errors import UserError
 from edgebnn.export.baselines import tflite as baselines_tflite
+from edgebnn.export.tflite import converter, lce, plain
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
-from edgebnn.export.tflite.interpreter import open_interpreter
-from edgebnn.graph import InferenceGraph
+from edgebnn.export.verify import rounding
+from edgebnn.export.verify.trace import open_trace
+from edgebnn.graph import InferenceGraph, reference
 from edgebnn.graph.shapes import UnitShape
-from edgebnn.optional import LCE_PACKAGE, TENSORFLOW_PACKAGE, Package
+from edgebnn.optional import LCE_PACKAGE, LITERT_PACKAGE, TENSORFLOW_PACKAGE, Package
 from tests.export.random_graph import graph_of
 from tests.needs import needs_lce, needs_tensorflow
-from tests.runtime.models import INFO, tflite_bytes
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = [(3, minor) for minor in range(10, 15)]
@@ -44,10 +45,11 @@ def published(package: Package) -> set[tuple[tuple[int, int], str, str]]:
 
 
 def test_where_the_packages_are_published() -> None:
-    """As the package index lists the wheels of larq-compute-engine 0.16.0 and tensorflow 2.21.0."""
+    """As the index lists the wheels of larq-compute-engine 0.16.0, tensorflow 2.21.0 and ai-edge-litert 2.3.0."""
     old = [(3, 10), (3, 11), (3, 12)]
     assert published(LCE_PACKAGE) == {(p, *where) for p in old for where in PLATFORMS if where != ("linux", "aarch64")}
     assert published(TENSORFLOW_PACKAGE) == {(p, *where) for p in [*old, (3, 13)] for where in PLATFORMS}
+    assert published(LITERT_PACKAGE) == {(p, *w) for p in PYTHONS for w in PLATFORMS if w != ("darwin", "x86_64")}
 
 
 @pytest.mark.parametrize("package", optional.PACKAGES.values(), ids=optional.PACKAGES)
@@ -79,7 +81,7 @@ def test_pip_is_told_the_same(package: Package) -> None:
 )
 def test_below_python_3_13_no_test_is_skipped_for_a_package() -> None:
     assert [mark.args for mark in (needs_lce, needs_tensorflow)] == [(False,), (False,)]
-    assert [package.missing() for package in optional.PACKAGES.values()] == ["", ""]
+    assert [package.missing() for package in optional.PACKAGES.values()] == ["", "", ""]
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +97,8 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch: p
     optional.require("x", Package("pytest", "pytest", newest=(3, 9), arm_linux=True, pythons=""))
 
 
-def load_tflite(graph: InferenceGraph, folder: Path) -> object:
-    (folder / "model.tflite").write_bytes(tflite_bytes({"edgebnn": INFO.to_json().encode()}))
+def load_lce(graph: InferenceGraph, folder: Path) -> object:
+    (folder / "model.tflite").write_bytes(lce.convert_to_lce(graph))
     return runtime.load_model(folder / "model.tflite")
 
 
@@ -105,26 +107,25 @@ def load_tflite(graph: InferenceGraph, folder: Path) -> object:
     [
         (
             lambda graph, folder: lce.convert_to_lce(graph),
+            "ai_edge_litert",
+            r"reading and writing \.tflite files needs ai-edge-litert",
+        ),
+        (
+            lambda graph, folder: plain.convert_to_tflite(graph),
+            "ai_edge_litert",
+            r"reading and writing \.tflite files needs ai-edge-litert",
+        ),
+        (
+            lambda graph, folder: converter.convert_with_lce(graph),
             "larq_compute_engine",
-            "the LCE export needs larq-compute-engine",
+            "LCE's converter needs larq-compute-engine",
         ),
         (
-            lambda graph, folder: lce.convert_to_lce(graph),
+            lambda graph, folder: converter.convert_with_tensorflow(graph),
             "tensorflow",
-            "the LCE export needs (larq-compute-engine|tensorflow)",
+            "TensorFlow's converter needs tensorflow",
         ),
-        (lambda graph, folder: plain.convert_to_tflite(graph), "tensorflow", "the TFLite export needs tensorflow"),
-        (load_tflite, "larq_compute_engine", r"a \.tflite file needs larq-compute-engine"),
-        (
-            lambda graph, folder: open_interpreter(b""),
-            "larq_compute_engine",
-            r"verifying a \.tflite file needs larq",
-        ),
-        (
-            lambda graph, folder: tflite_file.read_operators(tflite_bytes({})),
-            "tensorflow",
-            r"reading .* needs tensorflow",
-        ),
+        (load_lce, "larq_compute_engine", r"a \.tflite file needs larq-compute-engine"),
         (
             lambda graph, folder: baselines_tflite.convert_module_to_tflite(nn.Flatten(), "m", 8),
             "tensorflow",
@@ -154,3 +155,26 @@ def test_make_asks_why_a_package_is_missing(name: str) -> None:
     done = subprocess.run([*command, name], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == optional.PACKAGES[name].missing()
     assert subprocess.run([*command, "numpy"], capture_output=True).returncode == 2
+
+
+def test_without_lce_its_files_are_written_and_verified(
+    graph: InferenceGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the NumPy model of its arithmetic, which says so; a wrong weight is found."""
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    tflite_file.schema.cache_clear()
+    path = tmp_path / "model.tflite"
+    path.write_bytes(lce.convert_to_lce(graph))
+    trace = open_trace(path, graph)
+    assert (trace.format, trace.runtime) == ("lce", "numpy")
+    images = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    run = trace.run(images)
+    unit = graph.units[0]
+    bound = rounding.unit_bound(unit, run.stem.values)
+    assert (np.abs(run.units[0].values - reference.unit(unit, run.stem.values)) <= bound).all()
+    flipped = unit.weight.copy()
+    flipped[0, 0, 1, 1] *= -1
+    path.write_bytes(lce.convert_to_lce(replace(graph, units=(replace(unit, weight=flipped),))))
+    wrong = open_trace(path, graph).run(images)
+    assert (np.abs(wrong.units[0].values - reference.unit(unit, run.stem.values)) > bound).any()
