@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgebnn.errors import UserError
+from edgebnn.export.tflite import converter, lce
 from edgebnn.export.tflite import file as tflite_file
-from edgebnn.export.tflite import lce, plain
 from edgebnn.graph import InferenceGraph
 from edgebnn.graph.shapes import UnitShape
 from tests.export.random_graph import graph_of
@@ -56,7 +56,7 @@ def test_the_converters_log_is_shown_if_its_failure_needs_explaining(
     assert capfd.readouterr().err == shown
 
 
-@pytest.mark.parametrize("convert", [lce.convert_to_lce, plain.convert_to_tflite])
+@pytest.mark.parametrize("convert", [converter.convert_with_lce, converter.convert_with_tensorflow])
 def test_a_full_disk_is_told_in_one_line(
     convert: Callable[[InferenceGraph], bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
