@@ -185,7 +185,7 @@ def again() -> Iterator[str]:
     yield "```"
     yield ""
     yield "The first two commands train, evaluate and export, and write records and curves to `docs/results/cifar10`."
-    yield "The teacher's network lies there too, and the students use it. An interrupted command resumes where it stopped."
+    yield "The teacher's network lies there too, for the students. An interrupted command resumes where it stopped."
     yield "`make results` writes this page from those records."
 
 
