@@ -3,8 +3,9 @@
     python -m tools.cifar10 METHOD [--seed N] [--data FOLDER]
 
 METHOD is `teacher`, `untrained`, a method of train/recipes/cifar10.yaml, or a row of BURN's ablation:
-`burn-divergence`, `burn-similarity`, `burn-dynamic`. The teacher comes first. An interrupted call resumes where it
-stopped. Records and curves go to docs/results/cifar10, from which `make results` writes the page.
+`burn-divergence`, `burn-similarity`, `burn-dynamic`. The students use the teacher in docs/results/cifar10, unless one
+was trained here. An interrupted call resumes where it stopped. Records and curves go to docs/results/cifar10, and
+`make results` writes the page from them.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.results.keep import keep
+from docs.results.keep import keep, restore_teacher
 from edgebnn.errors import exit_on_user_error
 
 BALANCE = {"burn-divergence": (1.0, 1.0), "burn-similarity": (0.2, 0.2), "burn-dynamic": (0.1, 0.3)}
@@ -32,6 +33,8 @@ def main() -> None:
     recipe, values, folder = recipe_of(given.method, given.seed)
     values += [f"data={given.data}"] + ([f"epochs={given.epochs}"] if given.epochs else [])
     run = Path("runs") / folder
+    if given.method != "teacher":
+        restore_teacher()
     edgebnn("train", "recipe", f"train/recipes/{recipe}.yaml", "--set", *values)
     if given.method not in ("teacher", "untrained"):
         export(run, given.data)

@@ -179,13 +179,14 @@ def again() -> Iterator[str]:
     yield "## Do it again"
     yield ""
     yield "```sh"
-    yield "python -m tools.cifar10 teacher"
+    yield "python -m tools.cifar10 teacher              # only to train the teacher again"
     yield "python -m tools.cifar10 distill --seed 0"
     yield "make results"
     yield "```"
     yield ""
     yield "The first two commands train, evaluate and export, and write records and curves to `docs/results/cifar10`."
-    yield "An interrupted command resumes where it stopped. `make results` writes this page from those records."
+    yield "The teacher's network lies there too, for the students. An interrupted command resumes where it stopped."
+    yield "`make results` writes this page from those records."
 
 
 def _rows(runs: list[Run], names: Mapping[str, tuple[str, float | None]]) -> list[dict[str, str]]:

@@ -19,6 +19,10 @@ KEPT = Path("docs/results/cifar10")
 FINISHED = "finished"
 """The file that a recipe leaves in the folder of a finished stage."""
 
+MODEL = "model.safetensors"
+TEACHER = ("cifar10-teacher", "teacher")
+"""The run and the stage that train the teacher. Its network is kept, because every student needs it."""
+
 CURVES = ("train/loss", "train/flips", "train/spread", "train/balance")
 """The logged values that are kept, where a method logs them."""
 
@@ -45,7 +49,18 @@ def keep(run: Path, kept: Path = KEPT) -> list[Path]:
         if rows:
             written.append(target / "curve.csv")
             write_bytes(written[-1], _as_csv(rows))
+        if (run.name, stage.name) == TEACHER:
+            # 3 MB, and every student needs it: its training takes more than an hour.
+            written.append(target / MODEL)
+            write_bytes(written[-1], (stage / MODEL).read_bytes())
     return written
+
+
+def restore_teacher(runs: Path = Path("runs"), kept: Path = KEPT) -> None:
+    """Copies the kept teacher to where the recipes look for it, unless one was trained there."""
+    path = runs.joinpath(*TEACHER, MODEL)
+    if not path.exists():
+        write_bytes(path, kept.joinpath(*TEACHER, MODEL).read_bytes())
 
 
 def curve(stage: Path) -> list[dict[str, float]]:

@@ -67,6 +67,19 @@ def test_only_finished_stages_are_kept_and_nothing_of_a_replaced_run_stays(tmp_p
     assert list(kept.rglob("*.*")) == [first]
 
 
+def test_the_teacher_is_kept_and_put_back_unless_one_was_trained(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path / "cifar10-teacher", "teacher", [logged(9, 0, 50.0, 4.0)])
+    (stage / "model.safetensors").write_bytes(b"weights")
+    kept, runs = tmp_path / "kept", tmp_path / "runs"
+    keep.keep(tmp_path / "cifar10-teacher", kept)
+    found = runs / "cifar10-teacher/teacher/model.safetensors"
+    keep.restore_teacher(runs, kept)
+    assert found.read_bytes() == b"weights"
+    found.write_bytes(b"trained here")
+    keep.restore_teacher(runs, kept)
+    assert found.read_bytes() == b"trained here"
+
+
 def test_page_shows_mean_spread_and_seeds(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     for seed, (linear, knn) in enumerate([(50.0, 40.0), (54.0, 43.0)]):
