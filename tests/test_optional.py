@@ -90,7 +90,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(monkeypatch: p
     with pytest.raises(UserError, match=r"^x needs a-name; pip install 'edgebnn\[export\]'$"):
         optional.require("x", package)
     old = Package("a-name", "no_such_module", newest=(3, 9), arm_linux=True, pythons="Python 3.8 or 3.9")
-    says = "^x needs a-name, and a-name has no package for Python {}.{}; use Python 3.8 or 3.9$"
+    says = "^x needs a-name, but a-name has no package for Python {}.{}; use Python 3.8 or 3.9$"
     with pytest.raises(UserError, match=says.format(*sys.version_info)):
         optional.require("x", old)
     # One that is installed all the same, from its source, is used.
