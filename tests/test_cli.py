@@ -155,7 +155,7 @@ def test_weights_in_another_file_are_timed_and_not_recorded(tmp_path: Path, caps
     main(["bench", str(whole), "--runs", "1", "--record", str(tmp_path / "run")])
     with pytest.raises(SystemExit):
         main(["bench", str(whole), str(split), "--runs", "1", "--record", str(tmp_path / "other")])
-    assert "split.onnx keeps weights in other files" in capsys.readouterr().err
+    assert "split.onnx has weights in external files" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

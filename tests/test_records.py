@@ -87,7 +87,7 @@ def test_what_is_no_record_is_named(tmp_path: Path, text: str) -> None:
 def test_a_record_of_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
     path = records.write_record(Record("size", "m", {"bytes": 1}), tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2, "more": []}))
-    with pytest.raises(UserError, match="version 2, this edgebnn reads 1; update edgebnn"):
+    with pytest.raises(UserError, match="version 2, but this edgebnn reads 1; update edgebnn"):
         records.read_record(path)
 
 

@@ -115,7 +115,7 @@ def _load(path: str, chosen: argparse.Namespace, threads: int) -> Classifier:
 def _check_whole(path: Path) -> None:
     """Raises `UserError` if the file keeps its weights elsewhere, because its SHA-256 would not depend on them."""
     whole = path.suffix.lower() != ".onnx" or not onnx_file.has_external_weights(path)
-    check(whole, f"model {path} keeps weights in other files; save it as one file to record it")
+    check(whole, f"model {path} has weights in external files; save it as one file to record it")
 
 
 def _record(tally: Tally, data: Images, first: Tally, threads: int, name: str | None) -> Record:

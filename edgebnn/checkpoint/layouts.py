@@ -79,7 +79,7 @@ def _find_reader(bundles: list[Bundle], what: str) -> tuple[Callable[[Source], P
     example = next(iter(bundles[0].names.values()))
     raise UserError(
         f"{what} is of an unknown layout (it contains {example}); known are edgebnn's .safetensors, S2-BNN, BURN, "
-        "ReActNet and Bi-Real-Net files, and ResNet-18, 34 and 50 of torchvision, MoCo, SwAV and others with its names"
+        "ReActNet and Bi-Real-Net files, and ResNet-18, 34 and 50 of torchvision and others with its names"
     )
 
 

@@ -171,14 +171,14 @@ def test_other_resnets_are_refused_with_the_key_at_fault() -> None:
     averages = {key.replace("downsample.1", "downsample.2").replace("downsample.0", "downsample.1"): value
                 for key, value in plain.items()}  # fmt: skip
     cases: dict[str, State] = {
-        r"holds conv1\.0\.weight: its stem is several 3x3": rest | zeros("conv1.0.weight"),
-        r"holds conv2\.weight: its stem is several 3x3": plain | zeros("conv2.weight"),
-        r"holds stem\.0\.weight: its stem is several 3x3": rest | zeros("stem.0.weight"),
+        r"contains conv1\.0\.weight: its stem is several 3x3": rest | zeros("conv1.0.weight"),
+        r"contains conv2\.weight: its stem is several 3x3": plain | zeros("conv2.weight"),
+        r"contains stem\.0\.weight: its stem is several 3x3": rest | zeros("stem.0.weight"),
         r"conv1\.weight has shape \(2, 3, 5, 5\); known are 7x7 and 3x3": rest
         | {"conv1.weight": torch.zeros(2, 3, 5, 5)},
-        r"holds layer1\.0\.downsample\.1\.weight, which no": averages,
+        r"contains layer1\.0\.downsample\.1\.weight, which no": averages,
         r"ResNet of \[3, 4, 7, 3\] bottleneck blocks; give a ResNet-18, ResNet-34 or ResNet-50": plain | deeper,
-        r"holds layer1\.0\.se\.fc\.weight, which no": plain | zeros("layer1.0.se.fc.weight"),
+        r"contains layer1\.0\.se\.fc\.weight, which no": plain | zeros("layer1.0.se.fc.weight"),
         r"lacks fc\.weight": {key: value for key, value in plain.items() if key != "fc.weight"},
         r"unknown layout \(it contains module\.linear\.weight\)": zeros("module.linear.weight", "module.linear.bias"),
         r"unknown layout \(it contains 0\.weight\)": {

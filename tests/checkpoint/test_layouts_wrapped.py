@@ -133,12 +133,12 @@ def test_other_modules_beside_the_networks_own_are_named(layout: str) -> None:
     assert {key: found.ignored[f"module.{key}"] for key in beside} == beside
     # Of a binary network without fc, it would be the classifier.
     headless = {key: value for key, value in STATES["reactnet"].items() if not key.startswith("fc.")}
-    with pytest.raises(UserError, match="^file holds classifier.weight, which no published layout has"):
+    with pytest.raises(UserError, match="^file contains classifier.weight, which no published layout has"):
         layouts.read_published(headless | {"classifier.weight": torch.zeros(2)}, "file")
     # Within the network, or by a name that says nothing, it may be part of what the network computes.
     within = next(iter(state)).rpartition(".")[0]
     for key in (f"{within}.head.weight", "attention.weight"):
-        with pytest.raises(UserError, match=f"^file holds {re.escape(key)}, which no published layout has"):
+        with pytest.raises(UserError, match=f"^file contains {re.escape(key)}, which no published layout has"):
             layouts.read_published(state | {key: torch.zeros(2)}, "file")
 
 
@@ -148,7 +148,9 @@ def test_names_are_listed_as_they_are_in_the_file() -> None:
         "queue._orig_mod.keys": "the memory of contrastive learning"
     }
     state["net.feature._orig_mod.14.move11.bias"] = torch.zeros(1)
-    with pytest.raises(UserError, match=r"^file holds net\.feature\._orig_mod\.14\.move11\.bias, which no published"):
+    with pytest.raises(
+        UserError, match=r"^file contains net\.feature\._orig_mod\.14\.move11\.bias, which no published"
+    ):
         layouts.read_published(state, "file")
 
 

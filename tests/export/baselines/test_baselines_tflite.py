@@ -47,5 +47,5 @@ def test_gives_what_torch_gives(make: Callable[[], nn.Module], tmp_path: Path) -
 
 @needs_tensorflow
 def test_an_unknown_layer_is_named() -> None:
-    with pytest.raises(UserError, match="holds SiLU"):
+    with pytest.raises(UserError, match="contains SiLU"):
         baselines_tflite.convert_module_to_tflite(nn.Sequential(nn.SiLU()).eval(), "x", 32)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -85,6 +86,13 @@ def board(server: Sshd, files: tuple[Path, Path], tmp_path: Path, monkeypatch: p
     there.mkdir()
     yield Board(server, there, program, *files)
     program.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for ssh's socket: pytest's own paths are too long in several processes."""
+    with tempfile.TemporaryDirectory(prefix="e-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def start(given: list[str], temporary: Path) -> "subprocess.Popen[str]":
@@ -248,12 +256,14 @@ def test_a_hanging_python_is_killed_there(board: Board, tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
-def test_an_interrupted_measurement_leaves_nothing(board: Board, tmp_path: Path, sent: signal.Signals) -> None:
+def test_an_interrupted_measurement_leaves_nothing(
+    board: Board, tmp_path: Path, short_folder: Path, sent: signal.Signals
+) -> None:
     marker = tmp_path / "marker"
     write_program(board.program, hang(marker))
-    process = start(board.arguments(board.tflite), tmp_path)
+    process = start(board.arguments(board.tflite), short_folder)
     assert wait_for(marker.exists, 60), process.communicate()
-    assert list(tmp_path.glob("edgebnn-*"))
+    assert list(short_folder.glob("edgebnn-*"))
     # As a terminal does it: to the whole process group.
     os.killpg(process.pid, sent)
     _, said = process.communicate(timeout=60)
@@ -263,7 +273,7 @@ def test_an_interrupted_measurement_leaves_nothing(board: Board, tmp_path: Path,
         assert process.returncode == 128 + sent
         # All is done when the command ends, here too.
         assert not board.left()
-        assert not list(tmp_path.glob("edgebnn-*"))
+        assert not list(short_folder.glob("edgebnn-*"))
     assert wait_for(lambda: not alive(marker) and not board.left())
 
 
