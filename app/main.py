@@ -9,11 +9,12 @@ import streamlit as st
 
 # Streamlit runs this file as a script, so it names its own package in full.
 from edgebnn.app import shell
-from edgebnn.app.views import choose
+from edgebnn.app.views import choose, compare
 
 # The pages by their name in the address. The first one has none.
 PAGES = {
     "choose": (choose.show, "Choose", ":material/scatter_plot:"),
+    "compare": (compare.show, "Compare", ":material/balance:"),
 }
 
 

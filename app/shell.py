@@ -106,7 +106,7 @@ def no_records() -> None:
     st.code("edgebnn app --demo", language="bash")
 
 
-def go(page: str, **parameters: str) -> None:
+def go(page: str, **parameters: str | list[str]) -> None:
     """Opens another page.
 
     Args:

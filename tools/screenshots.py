@@ -22,7 +22,16 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 WIDTHS = (1280, 390)
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
-VIEWS: Mapping[str, Mapping[str, str]] = {}
+DEVICE = "1 thread, AMD EPYC"
+VIEWS: Mapping[str, Mapping[str, object]] = {
+    "compare": {
+        "files": [
+            f"demo-binary, binary.tflite, lce, {DEVICE}",
+            f"demo-binary, binary-packed.onnx, onnxruntime, packed for avx512, {DEVICE}",
+            f"demo-binary, binary.onnx, onnxruntime, {DEVICE}",
+        ]
+    },
+}
 """What a page needs in its address to show something; nothing for most."""
 SETTLED_MS = 1500
 """After the page says that it is done, charts still draw."""
@@ -51,7 +60,7 @@ def main() -> None:
 def pictures(tab: Page, address: str, names: list[str]) -> Iterator[tuple[str, str]]:
     """Opens each page, waits until it is drawn, and makes the window as tall as the page."""
     for name in names:
-        path = f"/{'' if name == 'choose' else name}?{urlencode(VIEWS.get(name, {}))}"
+        path = f"/{'' if name == 'choose' else name}?{urlencode(VIEWS.get(name, {}), doseq=True)}"
         tab.goto(address + path)
         tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         tab.wait_for_timeout(SETTLED_MS)

@@ -84,12 +84,11 @@ def _latency(record: Record) -> dict[str, object]:
     """Returns what the overview shows of a latency record."""
     values, context = record.values, record.context
     kind = next((kind for kind in ("peak", "growth") if f"{kind}_memory_bytes" in values), None)
-    count, where = number(context, "threads"), machine(record)
     shown: dict[str, object] = {
-        "key": key(record.model, artifact(record), runtime(record), count, where),
+        "key": key_of(record),
         "runtime": runtime(record),
-        "threads": count,
-        "machine": where or None,
+        "threads": number(context, "threads"),
+        "machine": machine(record) or None,
         "memory_kind": kind,
         "memory_bytes": values.get(f"{kind}_memory_bytes"),
         "void": void(record) or None,
@@ -111,6 +110,12 @@ def _data(record: Record) -> str | None:
 def key(*parts: object) -> str:
     """Returns a short name of a row that stays the same over time: it may stand in an address."""
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "replace")).hexdigest()[:10]
+
+
+def key_of(record: Record) -> str:
+    """Returns the key of the row that shows a latency record."""
+    count = number(record.context, "threads")
+    return key(record.model, artifact(record), runtime(record), count, machine(record))
 
 
 def label(row: pd.Series) -> str:

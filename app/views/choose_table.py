@@ -7,8 +7,10 @@ import streamlit as st
 
 from .. import shell
 from ..data.axes import AXES, Axis
+from ..data.overview import label
 
 Column = st.column_config
+MOST_COMPARED = 4
 ABSENT = "\N{EN DASH}"
 """Stands where no record holds a figure."""
 
@@ -109,7 +111,19 @@ def show_table(table: pd.DataFrame, picked: set[str] | None) -> None:
     if sorted(ticked["key"]) != sorted(st.session_state.get("rows", [])):
         st.session_state["rows"] = list(ticked["key"])
         st.rerun()
+    show_actions(ticked)
     st.caption(
         "Click a heading to sort. The buttons above the table search it, choose columns and download it as CSV. "
         "Tick rows to ring them in the chart."
     )
+
+
+def show_actions(ticked: pd.DataFrame) -> None:
+    """Shows what can be done with the ticked rows."""
+    if ticked.empty:
+        return
+    with st.container(horizontal=True):
+        if 2 <= len(ticked) <= MOST_COMPARED and st.button(
+            f"Compare {len(ticked)} files", type="primary", icon=":material/balance:"
+        ):
+            shell.go("compare", files=[label(row) for _, row in ticked.iterrows()])
