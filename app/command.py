@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edgebnn.errors import UserError
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
 MAIN = Path(__file__).with_name("main.py")
 
 
@@ -33,14 +32,17 @@ def _parser() -> argparse.ArgumentParser:
         "address to listen on (default: localhost). Beyond this machine, everyone who reaches it can read the records"
     )
     parser.add_argument("--address", default="localhost", help=text)
+    text = "let pages run files although the dashboard listens beyond this machine: whoever reaches it can then do so"
+    parser.add_argument("--allow-run", action="store_true", help=text)
     return parser
 
 
 def command(chosen: argparse.Namespace) -> list[str]:
     """Returns the command line of Streamlit. Everything else stands in .streamlit/config.toml beside main.py."""
     server = ["--server.port", str(chosen.port), "--server.address", chosen.address]
-    if chosen.address not in LOCAL:
+    if chosen.address not in ("localhost", "127.0.0.1", "::1"):
         # Other machines call this one by names that are not known here.
         server += ["--server.allowedHosts", "*"]
     options = ["--runs", str(chosen.runs), *(["--demo"] if chosen.demo else [])]
+    options += ["--allow-run"] if chosen.allow_run else []
     return [sys.executable, "-m", "streamlit", "run", str(MAIN), *server, "--", *options]

@@ -9,12 +9,13 @@ import streamlit as st
 
 # Streamlit runs this file as a script, so it names its own package in full.
 from edgebnn.app import shell
-from edgebnn.app.views import choose, compare
+from edgebnn.app.views import choose, compare, model
 
 # The pages by their name in the address. The first one has none.
 PAGES = {
     "choose": (choose.show, "Choose", ":material/scatter_plot:"),
     "compare": (compare.show, "Compare", ":material/balance:"),
+    "model": (model.show, "Model", ":material/deployed_code:"),
 }
 
 

@@ -15,6 +15,10 @@ from .data.store import Snapshot, Store
 LOOK_AGAIN_S = 5
 FRESH_S = 1.0
 NAMED = 20
+LOCAL = ("localhost", "127.0.0.1", "::1")
+NO_RUNS = (
+    "Files are not run here, because the dashboard listens beyond this machine. Start it with --allow-run to allow it."
+)
 DEMO = Path(__file__).with_name("demo")
 """Records of `make demo`, which `edgebnn app --demo` shows."""
 
@@ -35,9 +39,11 @@ class Options:
 
     Attributes:
         runs: the folder of the runs.
+        allow_run: whether pages may run files though the dashboard listens beyond this machine.
     """
 
     runs: Path
+    allow_run: bool = False
 
 
 def options() -> Options:
@@ -45,8 +51,9 @@ def options() -> Options:
     parser = argparse.ArgumentParser(prog="streamlit run app/main.py --")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     parser.add_argument("--demo", action="store_true", help="show the demo's records, which come with edgebnn")
+    parser.add_argument("--allow-run", action="store_true", help="let whoever sees the page run files")
     given, _ = parser.parse_known_args(sys.argv[1:])
-    return Options(DEMO if given.demo else given.runs)
+    return Options(DEMO if given.demo else given.runs, given.allow_run)
 
 
 @st.cache_resource(show_spinner=False)
@@ -78,6 +85,17 @@ def note(text: str, lines: Sequence[str] = (), *, kind: str = "") -> None:
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     listed = f"<ul>{items}</ul>" if items else ""
     st.html(f'<div class="note {kind}" role="note"><p>{html.escape(text)}</p>{listed}</div>')
+
+
+def plain(text: str) -> None:
+    """Shows a line of text that is no Markdown."""
+    st.html(f"<p>{html.escape(text)}</p>")
+
+
+def may_run() -> bool:
+    """Returns whether pages may run files, measure and export: only this machine reaches them, or --allow-run."""
+    address = st.get_option("server.address")
+    return address in LOCAL or options().allow_run
 
 
 def title(text: str) -> None:

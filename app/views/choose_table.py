@@ -123,6 +123,8 @@ def show_actions(ticked: pd.DataFrame) -> None:
     if ticked.empty:
         return
     with st.container(horizontal=True):
+        if ticked["model"].nunique() == 1 and st.button("Open the model", icon=":material/deployed_code:"):
+            shell.go("model", name=ticked["model"].iloc[0])
         if 2 <= len(ticked) <= MOST_COMPARED and st.button(
             f"Compare {len(ticked)} files", type="primary", icon=":material/balance:"
         ):

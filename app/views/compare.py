@@ -53,7 +53,7 @@ def show() -> None:
         key="files",
         bind="query-params",
         placeholder="Pick two to four files",
-        help="All are compared with the first one. The page Choose opens this page with the rows that are ticked there.",
+        help="All are compared with the first one. Choose opens this page with the rows that are ticked there.",
     )
     if len(picked) < 2:
         shell.note("Pick two to four files: the first is the reference. You can type a part of a name.", kind="info")

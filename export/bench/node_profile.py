@@ -120,7 +120,7 @@ def summarise(
     Raises:
         UserError: the nodes are not those of `network`.
     """
-    runs, totals = _runs(events)
+    runs, totals = split_runs(events)
     runs, totals = runs[-len(ceilings) :], totals[-len(ceilings) :]
     units = {layer.name: layer for layer in ops.count(network, resolution) if layer.bops}
     p10, ceiling, p90 = np.percentile(ceilings, [10, 50, 90])
@@ -134,7 +134,7 @@ def summarise(
     return Profile(isa, tuple(layers), Latency.of(totals), ceiling / 1e9, p10 / 1e9, p90 / 1e9)
 
 
-def _runs(events: list[dict[str, Any]]) -> tuple[list[list[tuple[str, str, float]]], list[float]]:
+def split_runs(events: list[dict[str, Any]]) -> tuple[list[list[tuple[str, str, float]]], list[float]]:
     """Of each run its nodes' names, operators and milliseconds in the order they ran, and its own milliseconds."""
     runs, totals, nodes = [], [], []
     for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):
