@@ -8,15 +8,21 @@ from pathlib import Path
 
 from edgebnn.errors import UserError
 
+TEXT = """Shows the records of all runs in a browser. `edgebnn app report OUT.html` writes a comparison as one file that
+opens without network; `edgebnn app report --help` lists its options."""
 MAIN = Path(__file__).with_name("main.py")
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the dashboard in place of this process.
+    """Runs the dashboard in place of this process, or writes a report.
 
     Raises:
-        UserError: Streamlit is not installed.
+        UserError: Streamlit is not installed, or the report cannot be written.
     """
+    if arguments[:1] == ["report"]:
+        from .report import main as write_report
+
+        return write_report(arguments[1:])
     chosen = _parser().parse_args(arguments)
     if find_spec("streamlit") is None:
         raise UserError("`edgebnn app` needs streamlit; pip install 'edgebnn[app]'")
@@ -24,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgebnn app", description="Shows the records of all runs in a browser.")
+    parser = argparse.ArgumentParser(prog="edgebnn app", description=TEXT)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     parser.add_argument("--demo", action="store_true", help="show the demo's records, which come with edgebnn")
     parser.add_argument("--port", type=int, default=8501, help="port to listen on (default: 8501)")

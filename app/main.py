@@ -9,13 +9,15 @@ import streamlit as st
 
 # Streamlit runs this file as a script, so it names its own package in full.
 from edgebnn.app import shell
-from edgebnn.app.views import choose, compare, model
+from edgebnn.app.views import choose, compare, history, model, watch
 
 # The pages by their name in the address. The first one has none.
 PAGES = {
     "choose": (choose.show, "Choose", ":material/scatter_plot:"),
     "compare": (compare.show, "Compare", ":material/balance:"),
     "model": (model.show, "Model", ":material/deployed_code:"),
+    "history": (history.show, "History", ":material/history:"),
+    "runs": (watch.show, "Runs", ":material/monitoring:"),
 }
 
 

@@ -29,6 +29,7 @@ STYLE = """<style>
 .note {border-left: 4px solid #d9772b; background: rgba(217, 119, 43, .12); padding: .6rem .9rem; border-radius: 4px;}
 .note.info {border-color: #3b7ddd; background: rgba(59, 125, 221, .12);}
 .note p {margin: 0;} .note ul {margin: .2rem 0 0 1.1rem; padding: 0;} .note li {overflow-wrap: anywhere;}
+[data-testid="stCaptionContainer"] code {color: inherit;}
 h1.plain {font-size: 2rem; padding: 0; margin: 0; overflow-wrap: anywhere;}
 </style>"""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgebnn.app.shell import DEMO
 
-PATTERNS = ("records/*.json", "*/records/*.json", "*/config.yaml", "*/logs/csv/version_*/metrics.csv")
+PATTERNS = ("records/*.json", "*/records/*.json", "*/config.yaml", "*/finished", "*/logs/csv/version_*/metrics.csv")
 
 
 def main() -> None:

@@ -38,6 +38,8 @@ VIEWS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "layers": ("model", {"name": "demo-binary", "part": "Layers"}),
     "training": ("model", {"name": "demo-binary", "part": "Training"}),
     "files": ("model", {"name": "demo-binary", "part": "Files"}),
+    "history": ("history", {}),
+    "runs": ("runs", {}),
 }
 """By the picture's name: the page and what stands in its address."""
 SETTLED_MS = 1500

@@ -34,7 +34,9 @@ def scatter(found: pd.DataFrame, axis: Axis, *, log: bool, published: pd.DataFra
     scale = alt.Scale(type="log" if log else "linear", zero=False, nice=False, padding=36)
     x = alt.X("x:Q", title=axis.title, scale=scale, axis=alt.Axis(tickCount=6))
     y = alt.Y("top1:Q", title="Top-1 accuracy (%)", scale=alt.Scale(zero=False, padding=28))
-    layers = [_front(shown, x, y), *_bars(shown, axis, x, y), _points(shown, axis, x, y), _rings(shown, x, y)]
+    layers = [_front(shown, x, y), *_bars(shown, axis, x, y), _points(shown, axis, x, y)]
+    if shown["picked"].any():
+        layers.append(_rings(shown, x, y))
     layers.append(
         alt.Chart(shown[shown["label"] != ""])
         .mark_text(align="center", dy=-15, fontSize=11, color=GREY, aria=False)
@@ -74,12 +76,8 @@ def _front(shown: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:
 def _bars(shown: pd.DataFrame, axis: Axis, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     if axis.column != "median_ms" or len(shown) > MOST_MARKS:
         return []
-    bars = alt.Chart(shown).mark_rule(strokeWidth=2, opacity=0.55, aria=False)
-    return [bars.encode(x=alt.X("low:Q", title=axis.title), x2="high:Q", y=y, color=_colour())]
-
-
-def _colour() -> alt.Color:
-    return alt.Color("series:N", title="Runtime", scale=alt.Scale(range=COLOURS), legend=_legend())
+    bars = alt.Chart(shown).mark_rule(strokeWidth=2, opacity=0.55, color=GREY, aria=False)
+    return [bars.encode(x=alt.X("low:Q", title=axis.title), x2="high:Q", y=y)]
 
 
 def _legend() -> alt.Legend:
@@ -88,6 +86,7 @@ def _legend() -> alt.Legend:
 
 def _points(shown: pd.DataFrame, axis: Axis, x: alt.X, y: alt.Y) -> alt.Chart:
     pick = alt.selection_point(name=SELECTION, fields=["key"])
+    colour = alt.Color("series:N", title="Runtime", scale=alt.Scale(range=COLOURS), legend=_legend())
     shape = alt.Shape("series:N", title="Runtime", scale=alt.Scale(range=SHAPES), legend=_legend())
     tooltip = [
         alt.Tooltip("model:N", title="Model"),
@@ -105,7 +104,7 @@ def _points(shown: pd.DataFrame, axis: Axis, x: alt.X, y: alt.Y) -> alt.Chart:
     marks = alt.Chart(shown, name="points").mark_point(
         filled=True, size=90 if len(shown) <= MOST_MARKS else 40, cursor="pointer"
     )
-    return marks.encode(x=x, y=y, color=_colour(), shape=shape, opacity=faded, tooltip=tooltip).add_params(pick)
+    return marks.encode(x=x, y=y, color=colour, shape=shape, opacity=faded, tooltip=tooltip).add_params(pick)
 
 
 def _rings(shown: pd.DataFrame, x: alt.X, y: alt.Y) -> alt.Chart:

@@ -14,7 +14,8 @@ from ..data.axes import AXES, Axis, wants_log
 from ..data.choose import CHOICES, Budget, front, groups, points, unlike, within
 from ..data.facts import threads
 from ..data.published import published_points
-from .choose_table import show_front, show_published_points, show_table
+from ..report import in_words
+from .choose_table import show_downloads, show_front, show_published_points, show_table
 
 LIMITS: dict[str, tuple[str, int, int]] = {
     "Latency": ("ms", -2, 5),
@@ -59,6 +60,7 @@ def show() -> None:
         shell.note("Nothing fits this budget. Move a slider to a larger value, or clear a filter.", kind="info")
         return
     show_chart(table)
+    show_downloads(table, in_words(budget), len(found.found))
 
 
 def ask_budget(table: pd.DataFrame) -> Budget:

@@ -8,6 +8,7 @@ import streamlit as st
 from .. import shell
 from ..data.axes import AXES, Axis
 from ..data.overview import label
+from ..report import markdown, report
 
 Column = st.column_config
 MOST_COMPARED = 4
@@ -88,6 +89,29 @@ def show_published_points(others: pd.DataFrame, axis: Axis) -> None:
                 "source": "Source",
             }
             st.dataframe(others, hide_index=True, column_config=heads, alt="Published")
+
+
+def show_downloads(table: pd.DataFrame, budget: str, files: int) -> None:
+    """Offers the rows as files to share."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Report (HTML)",
+            lambda: report(table, budget, files),
+            file_name="edgebnn.html",
+            mime="text/html",
+            icon=":material/download:",
+            help="These rows with interactive charts, in one file that opens without network. It takes a few seconds.",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Table (Markdown)",
+            lambda: markdown(table),
+            file_name="edgebnn.md",
+            mime="text/markdown",
+            icon=":material/download:",
+            help="These rows as a table for a README file.",
+            on_click="ignore",
+        )
 
 
 def show_table(table: pd.DataFrame, picked: set[str] | None) -> None:

@@ -27,7 +27,7 @@ def elsewhere() -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             asked.append(self.path)
             self.send_error(404)
 
@@ -63,7 +63,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, elsewhere: tuple[str, list
     return root
 
 
-@pytest.mark.parametrize("page", ["", "compare", "model", "model?part=Layers", "model?part=Files", "model?part=Records"])
+@pytest.mark.parametrize(
+    "page", ["", "compare", "model", "model?part=Layers", "model?part=Files", "model?part=Records"]
+)
 def test_nothing_of_a_record_becomes_markup(
     tab: Page, hostile: Path, elsewhere: tuple[str, list[str]], hostile_address: str, page: str
 ) -> None:
@@ -134,7 +136,7 @@ def test_the_configuration_is_the_one_that_is_shipped() -> None:
     ("given", "expected"),
     [
         ([], {"--server.address": "localhost"}),
-        (["--address", "0.0.0.0"], {"--server.address": "0.0.0.0", "--server.allowedHosts": "*"}),
+        (["--address", "board"], {"--server.address": "board", "--server.allowedHosts": "*"}),
         (["--port", "9"], {"--server.port": "9"}),
     ],
 )
