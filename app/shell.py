@@ -30,6 +30,7 @@ STYLE = """<style>
 .note.info {border-color: #3b7ddd; background: rgba(59, 125, 221, .12);}
 .note p {margin: 0;} .note ul {margin: .2rem 0 0 1.1rem; padding: 0;} .note li {overflow-wrap: anywhere;}
 [data-testid="stCaptionContainer"] code {color: inherit;}
+[data-testid="stMultiSelect"] span[title], button[kind="primary"] * {color: light-dark(#fff, #0b1a33) !important;}
 h1.plain {font-size: 2rem; padding: 0; margin: 0; overflow-wrap: anywhere;}
 </style>"""
 
@@ -118,11 +119,11 @@ def no_records() -> None:
     title("edgebnn")
     note(f"There are no records under {options().runs} yet.", kind="info")
     st.write("This runs the whole path on bundled data and fills the page:")
-    st.code("make demo", language="bash")
+    st.code("make demo", language="bash", wrap_lines=True)
     st.write("This times model files that you have:")
-    st.code("edgebnn bench model.onnx model.tflite --record runs/bench", language="bash")
+    st.code("edgebnn bench model.onnx model.tflite --record runs/bench", language="bash", wrap_lines=True)
     st.write("This shows the records of a finished demo, which come with edgebnn:")
-    st.code("edgebnn app --demo", language="bash")
+    st.code("edgebnn app --demo", language="bash", wrap_lines=True)
 
 
 def go(page: str, **parameters: str | list[str]) -> None:

@@ -96,7 +96,7 @@ def front(found: pd.DataFrame, axis: Axis) -> pd.Series:
     usable = found[found["void"].isna()] if axis.timed else found
     for _, group in usable.groupby(groups(usable, axis), sort=False):
         ordered = group.sort_values(["x", "top1"], ascending=[True, False])
-        best_before = ordered["top1"].cummax().shift(fill_value=-math.inf)
+        best_before = ordered["top1"].astype(float).cummax().shift(fill_value=-math.inf)
         rises = ordered["top1"] > best_before
         # Of equal points each is on the front, not only the first.
         corners = set(zip(ordered["x"][rises], ordered["top1"][rises]))

@@ -72,7 +72,7 @@ def show_commands(found: Snapshot, model: str) -> None:
     lines = [f"# {what}\n{command}" for what, command in commands(found, model)]
     if lines:
         st.caption("They were put together from the records and configurations. Files without a folder lie in the run.")
-        st.code("\n".join(lines), language="bash")
+        st.code("\n".join(lines), language="bash", wrap_lines=True)
     else:
         shell.note("No record tells how it was made.", kind="info")
 

@@ -24,7 +24,7 @@ def show_layers(records: list[Record]) -> None:
     measured = measured_layers(records)
     if not measured:
         shell.note("No record holds times of single layers. This measures them:", kind="info")
-        st.code("python -m edgebnn.export.bench.layers FILE.onnx --record runs/bench", language="bash")
+        st.code("python -m edgebnn.export.bench.layers FILE.onnx --record runs/bench", language="bash", wrap_lines=True)
         return
     names = {_label(record): record for record in reversed(measured)}
     with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -26,7 +26,7 @@ def follow() -> None:
     found = runs(shell.options().runs)
     if not found:
         shell.note(f"No run under {shell.options().runs} has a configuration. This starts one:", kind="info")
-        st.code("edgebnn train recipe demo", language="bash")
+        st.code("edgebnn train recipe demo", language="bash", wrap_lines=True)
         return
     table = pd.DataFrame([_row(run) for run in found])
     st.dataframe(table, hide_index=True, alt="Runs", placeholder="\N{EN DASH}")
