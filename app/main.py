@@ -11,13 +11,14 @@ import streamlit as st
 from edgebnn.app import shell
 from edgebnn.app.views import choose, compare, history, model, watch
 
-# The pages by their name in the address. The first one has none.
+# The pages by their name in the address. The first one has none. Pages have no icons: a browser would fetch the icon
+# of the open page from a server of Google's.
 PAGES = {
-    "choose": (choose.show, "Choose", ":material/scatter_plot:"),
-    "compare": (compare.show, "Compare", ":material/balance:"),
-    "model": (model.show, "Model", ":material/deployed_code:"),
-    "history": (history.show, "History", ":material/history:"),
-    "runs": (watch.show, "Runs", ":material/monitoring:"),
+    "choose": (choose.show, "Choose"),
+    "compare": (compare.show, "Compare"),
+    "model": (model.show, "Model"),
+    "history": (history.show, "History"),
+    "runs": (watch.show, "Runs"),
 }
 
 
@@ -25,8 +26,8 @@ def main() -> None:
     st.set_page_config("edgebnn", layout="wide")
     st.html(shell.STYLE)
     pages = {
-        name: st.Page(show, title=title, icon=icon, url_path=name, default=name == "choose")
-        for name, (show, title, icon) in PAGES.items()
+        name: st.Page(show, title=title, url_path=name, default=name == "choose")
+        for name, (show, title) in PAGES.items()
     }
     st.session_state["pages"] = pages
     page = st.navigation(list(pages.values()), position="top")

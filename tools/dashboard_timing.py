@@ -8,14 +8,14 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
 from edgebnn.app.data.store import Store
-from tests.app.server import dashboard
+from tests.app.server import CHROMIUM, FLAGS, dashboard
 from tests.app.synthetic import write_many
-from tools.screenshots import CHROMIUM, FLAGS
 
 TURNS = 5
 
@@ -43,12 +43,12 @@ def main() -> None:
             for turn in range(TURNS):
                 tab = browser.new_page()
                 tab.set_default_timeout(120_000)
-                _report(f"first page, session {turn + 1}", lambda tab=tab: tab.goto(address), tab, everything)
+                _report(f"first page, session {turn + 1}", partial(tab.goto, address), tab, everything)
                 if turn < TURNS - 1:
                     tab.close()
             for turn in range(TURNS):
                 word, shows = (("model-1", "100 of 500 models"), ("model-12", "10 of 500 models"))[turn % 2]
-                _report(f"search '{word}'", lambda word=word: _search(tab, word), tab, shows)
+                _report(f"search '{word}'", partial(_search, tab, word), tab, shows)
                 tab.wait_for_timeout(1000)
             browser.close()
 

@@ -6,7 +6,6 @@ Without --runs, the pictures show the demo's records. The tool needs Chromium, a
 """
 
 import argparse
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -15,10 +14,8 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, sync_playwright
 
 from edgebnn.app.shell import DEMO
-from tests.app.server import dashboard
+from tests.app.server import CHROMIUM, FLAGS, dashboard
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 WIDTHS = (1280, 390)
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 DEVICE = "1 thread, AMD EPYC"

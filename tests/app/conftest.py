@@ -8,10 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.app.sample import write_all
-from tests.app.server import dashboard
+from tests.app.server import CHROMIUM, FLAGS, dashboard
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 PATIENCE_MS = 120_000
 
 
