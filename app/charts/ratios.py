@@ -49,7 +49,7 @@ def latencies(found: pd.DataFrame, order: Sequence[str]) -> alt.LayerChart:
         alt.Tooltip("p90_ms:Q", title="p90 ms", format=".3f"),
     ]
     bars = base.mark_bar(color=COLOURS[0], height=16).encode(
-        x=alt.X("median_ms:Q", title="Median latency (ms)"), y=y, tooltip=tooltip
+        x=alt.X("median_ms:Q", title="Median latency (ms)", axis=alt.Axis(tickCount=6)), y=y, tooltip=tooltip
     )
     spread = base.mark_rule(strokeWidth=3, color=COLOURS[1], aria=False).encode(x="p10_ms:Q", x2="p90_ms:Q", y=y)
     return alt.layer(bars, spread).properties(height=70 + 40 * len(found), usermeta=settings())

@@ -45,7 +45,7 @@ def changes(records: Sequence[Record]) -> pd.DataFrame:
             change = "regression" if slower else "improvement" if faster else SAME
         rows.append(
             {
-                "created": record.created,
+                "created": record.created[:16].replace("T", " "),
                 "median_ms": values["median_ms"],
                 "p10_ms": values["p10_ms"],
                 "p90_ms": values["p90_ms"],

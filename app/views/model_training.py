@@ -23,14 +23,20 @@ def show_training(found: Snapshot, model: str) -> None:
     show_curves(table, [stage.name for stage in trained])
 
 
-def show_curves(table: pd.DataFrame, names: list[str]) -> None:
-    """Shows one metric of several stages or runs."""
+def show_curves(table: pd.DataFrame, names: list[str], *, ask: bool = True) -> None:
+    """Shows one metric of several stages or runs.
+
+    Args:
+        table: the curves of all.
+        names: the stages in order.
+        ask: whether to ask which of them to show.
+    """
     metrics = sorted(table["metric"].unique(), key=lambda name: (name != FIRST, name))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = str(st.selectbox("Curve", metrics, key="metric", bind="query-params", help="What training logged."))
     shown = table[table["metric"] == metric]
     order = [name for name in names if name in set(shown["stage"])]
-    picked = st.multiselect("Only these", order, key="stages", bind="query-params", placeholder="all")
+    picked = ask and st.multiselect("Only these", order, key="stages", bind="query-params", placeholder="all")
     if picked:
         shown, order = shown[shown["stage"].isin(picked)], picked
     st.altair_chart(chart(shown, metric, order), alt=f"{metric} over optimizer steps")

@@ -38,7 +38,7 @@ def follow() -> None:
     if drawn.empty:
         shell.note("The picked runs have no training log yet.", kind="info")
     else:
-        show_curves(drawn, picked)
+        show_curves(drawn, picked, ask=False)
 
 
 def _row(run: Run) -> dict[str, object]:
@@ -46,10 +46,18 @@ def _row(run: Run) -> dict[str, object]:
     return {
         "Run": run.stage.name,
         "State": run.state,
-        "Epoch": None if run.epoch is None else f"{run.epoch + 1} of {run.stage.epochs}",
+        "Epoch": _epoch(run),
         "Step": run.step,
         "Time left": None if run.left_s is None else duration(run.left_s),
         "Method": run.stage.method,
         "Model": run.stage.model,
         "Wrote last (UTC)": wrote,
     }
+
+
+def _epoch(run: Run) -> str | None:
+    """Returns the epoch of a run in words. The evaluation behind the last epoch is logged as one epoch more."""
+    if run.epoch is None:
+        return None
+    epochs = run.stage.epochs
+    return f"{min(run.epoch + 1, int(epochs))} of {epochs}" if epochs.isdecimal() else str(run.epoch + 1)
