@@ -31,6 +31,7 @@ STYLE = """<style>
 .note p {margin: 0;} .note ul {margin: .2rem 0 0 1.1rem; padding: 0;} .note li {overflow-wrap: anywhere;}
 [data-testid="stCaptionContainer"] code {color: inherit;}
 [data-testid="stMultiSelect"] span[title], button[kind="primary"] * {color: light-dark(#fff, #0b1a33) !important;}
+[data-testid="stMetricValue"] {font-size: 1.6rem;}
 h1.plain {font-size: 2rem; padding: 0; margin: 0; overflow-wrap: anywhere;}
 </style>"""
 

@@ -17,7 +17,7 @@ def history(found: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(found)
     x = alt.X("number:O", title="Measurement", axis=alt.Axis(labelAngle=0))
     y = alt.Y("median_ms:Q", title="Median latency (ms)", scale=alt.Scale(zero=False, padding=20))
-    legend = alt.Legend(orient="bottom", columns=3)
+    legend = alt.Legend(orient="bottom", columns=2)
     colours = [GREY, COLOURS[0], COLOURS[2], "#d64545", COLOURS[5]]
     shapes = ["circle", "circle", "triangle-down", "triangle-up", "cross"]
     tooltip = [

@@ -15,7 +15,7 @@ def ratios(found: pd.DataFrame, intervals: pd.DataFrame) -> alt.LayerChart:
         found: columns name, round, ratio.
         intervals: columns name, low, median, high.
     """
-    x = alt.X("ratio:Q", title="Time over the reference's time in the same round", scale=alt.Scale(type="log"))
+    x = alt.X("ratio:Q", title="Ratio of the times of a round", scale=alt.Scale(type="log"))
     y = alt.Y("name:N", title=None, axis=alt.Axis(labelLimit=180))
     dots = alt.Chart(found).mark_point(filled=True, size=30, opacity=0.45, color=COLOURS[0])
     tooltip = [alt.Tooltip("round:Q", title="Round"), alt.Tooltip("ratio:Q", title="Ratio", format=".3f")]

@@ -74,7 +74,7 @@ def show_cards(rows: pd.DataFrame) -> None:
 
 
 def _card(label: str, value: str, help: str) -> None:
-    st.metric(label, value or ABSENT, help=help, border=True, width=190)
+    st.metric(label, value or ABSENT, help=help, border=True, width=165)
 
 
 def show_evaluations(records: list[Record]) -> None:
