@@ -9,12 +9,13 @@ PORT ?= 8501
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup kernels demo dashboard test test-all test-kernels test-sanitize test-simde test-avx512 test-aarch64
-.PHONY: lint bench bench-kernels bench-train results exactness docs clean
+.PHONY: lint bench bench-kernels bench-train results exactness docs screenshots clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       train, export, verify, time and compare a small binary network (DASHBOARD=0: no dashboard)"
 	@echo "make dashboard  the dashboard of all runs"
+	@echo "make screenshots  pictures of every page of the dashboard, in build/screenshots"
 	@echo "make test       every test; of long proofs a sample            make lint     ruff, mypy and clang-format"
 	@echo "make test-all   the same, and the whole of the long proofs"
 	@echo "make test-kernels  the kernels under sanitizers, and on processors that are emulated"
@@ -99,8 +100,11 @@ $(DEMO)/measured: $(DEMO)/verified
 	@touch $@
 
 dashboard: setup
-	$(VENV)/bin/streamlit run app/main.py --server.port $(PORT) --server.address localhost --server.headless true \
-	  --browser.gatherUsageStats false
+	$(VENV)/bin/streamlit run app/main.py --server.port $(PORT)
+
+# Every page of the dashboard on the demo's records, light and dark, wide and narrow.
+screenshots: setup
+	$(RUN) -m tools.screenshots build/screenshots
 
 # ---- checks
 

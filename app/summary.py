@@ -9,7 +9,8 @@ from edgebnn.errors import UserError, check, exit_on_user_error
 from edgebnn.records import Record
 from edgebnn.text import columns
 
-from . import tables
+from .data.overview import overview
+from .data.store import Store
 
 MISSING = "-"
 
@@ -20,14 +21,14 @@ def rows(found: list[Record]) -> list[dict[str, str]]:
         {
             "model": str(row["model"]),
             "top-1": _number(row["top1"], "{:.2f}%"),
-            "file": str(row["artifact"]) if row["artifact"] and not pd.isna(row["artifact"]) else MISSING,
+            "file": row["artifact"] or MISSING,
             "KB": _number(row["bytes"], "{:,.0f}", 1e-3),
             "million OPs": _number(row["ops"], "{:.2f}", 1e-6),
-            "median ms": _number(row["median_ms"], "{:.2f} (VOID)" if row["void"] is True else "{:.2f}"),
+            "median ms": _number(row["median_ms"], "{:.2f} (VOID)" if row["void"] else "{:.2f}"),
             "p10 to p90": _spread(row),
-            "verified": str(row["parity"]) if not pd.isna(row["parity"]) else MISSING,
+            "verified": row["parity"] or MISSING,
         }
-        for _, row in tables.overview(found).iterrows()
+        for _, row in overview(found).iterrows()
     ]
 
 
@@ -62,11 +63,11 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = sys.argv[1:] if arguments is None else arguments
         if len(arguments) != 1:
             raise UserError("usage: python -m app.summary RUNS")
-        found, complaints = tables.read_runs(Path(arguments[0]))
-        for complaint in complaints:
+        found = Store(Path(arguments[0])).look()
+        for complaint in found.complaints:
             print(f"warning: {complaint}", file=sys.stderr)
-        check(found, f"{arguments[0]} holds no records; run `make demo`, or export and bench with --record")
-        print(f"\n{text(found)}\n")
+        check(found.found, f"{arguments[0]} holds no records; run `make demo`, or export and bench with --record")
+        print(f"\n{text(found.records)}\n")
 
 
 if __name__ == "__main__":

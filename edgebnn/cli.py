@@ -127,8 +127,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     latencies = [Latency.from_runs(each) for each in times]
     described = machine.describe()
     if arguments.record:
-        for model, latency in zip(models, latencies):
-            _record(model, latency, described, arguments.record)
+        session = records.new_session()
+        for model, latency, each in zip(models, latencies, times):
+            rounds = {"session": session, "rounds_ms": [round(time, 4) for time in each]}
+            _record(model, latency, {"machine": described} | rounds, arguments.record)
     if arguments.json:
         results = [
             {"model": model.info.name, "path": str(model.path), "bytes": model.bytes}
@@ -157,10 +159,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(f"{arguments.threads} thread{'s' * (arguments.threads > 1)} on {machine.one_line(described)}")
 
 
-def _record(model: "Model", latency: "Latency", machine: dict[str, Any], run: str) -> None:
-    """Writes a latency and a size record of a model into a run folder."""
+def _record(model: "Model", latency: "Latency", told: dict[str, Any], run: str) -> None:
+    """Writes a latency and a size record of a model into a run folder. `told` is more context of the latency."""
     values = asdict(latency)
-    context = _circumstances(model) | {"runs": values.pop("runs"), "machine": machine}
+    context = _circumstances(model) | {"runs": values.pop("runs")} | told
     records.write_record(Record("latency", model.info.name, values, context), run)
     context = {"artifact": model.path.name, "sha256": sha256(model.path), "format": model.format}
     records.write_record(Record("size", model.info.name, {"bytes": model.bytes}, context), run)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
+from uuid import uuid4
 
 from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
@@ -69,6 +70,11 @@ class Record:
             value = self.values.get(name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             check(number, f"{name} in a record of kind {self.kind} is {value}, not a number")
+
+
+def new_session() -> str:
+    """Returns a new name for a measurement. Files with the same name took turns, so their rounds can be paired."""
+    return uuid4().hex[:16]
 
 
 def write_record(record: Record, run: str | Path) -> Path:

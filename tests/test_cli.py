@@ -144,6 +144,9 @@ def test_bench_prints_and_records_the_same_figures(tmp_path: Path, capsys: pytes
         shared = ("artifact", "runtime", "runtime_version", "threads", "batch", "runs")
         assert {name: latency.context[name] for name in shared} == {name: result[name] for name in shared}
         assert (result["artifact"], result["threads"], result["runs"]) == (path.name, 2, 7)
+        assert latency.context["rounds_ms"] == [round(time, 4) for time in result["milliseconds"]]
+    sessions = {found["latency", model].context["session"] for model in ("hand", "second")}
+    assert len(sessions) == 1
 
 
 def test_weights_in_another_file_are_timed_and_not_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ FLOORS = {
         *("pipeline bench", "command", "__main__"),
     ],
     "export": ["fold", "onnx tflite", "verify baselines", "arguments", "device bench", "commands", "cli", "__main__"],
+    "app": ["data", "charts", "report summary shell", "views", "main command"],
 }
 """The rooms of each program from the ground up; a room imports from lower floors alone."""
 
@@ -58,7 +59,7 @@ def climbs(program: str, module: str, source: str) -> set[str]:
     """Returns what a module imports of its own program from its own floor's other rooms, or from above.
 
     Args:
-        program: train or export.
+        program: a key of `FLOORS`.
         module: its name within the program, such as methods.burn.
         source: its text.
     """

@@ -140,7 +140,7 @@ def summarise_profile(
     Raises:
         UserError: the nodes are not those of the network.
     """
-    runs, totals = _runs(events)
+    runs, totals = split_runs(events)
     runs, totals = runs[-len(ceilings) :], totals[-len(ceilings) :]
     units = {layer.name: layer for layer in ops.count(network, resolution) if layer.bops}
     p10, ceiling, p90 = np.percentile(ceilings, [10, 50, 90])
@@ -154,7 +154,7 @@ def summarise_profile(
     return Profile(isa, tuple(layers), Latency.from_runs(totals), ceiling / 1e9, p10 / 1e9, p90 / 1e9)
 
 
-def _runs(events: list[dict[str, Any]]) -> tuple[list[list[tuple[str, str, float]]], list[float]]:
+def split_runs(events: list[dict[str, Any]]) -> tuple[list[list[tuple[str, str, float]]], list[float]]:
     """Returns the nodes (name, operator, milliseconds) of each run, and the milliseconds of each run."""
     runs, totals, nodes = [], [], []
     for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):

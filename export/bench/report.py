@@ -1,7 +1,7 @@
 """Formats the results of `make bench` as tables and records."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ ALONE = "packed, back to back"
 
 @dataclass(frozen=True)
 class Row:
-    """A file, its description from `edgebnn.runtime.Model`, and its latency by number of threads."""
+    """A file, its description from `edgebnn.runtime.Model`, and its latency and rounds by number of threads."""
 
     label: str
     model: str
@@ -29,6 +29,7 @@ class Row:
     runtime_version: str
     isa: str | None
     latencies: dict[int, Latency]
+    rounds: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def to_records(
             values = asdict(latency)
             context = {"runs": values.pop("runs"), "threads": threads, "batch": 1, "machine": machine}
             context |= {"runtime": row.runtime, "runtime_version": row.runtime_version}
-            context |= {"isa": row.isa} if row.isa else {}
+            context |= ({"isa": row.isa} if row.isa else {}) | row.rounds.get(threads, {})
             yield Record("latency", row.model, values, artifact | context)
     own = next(row for row in rows if row.label == PACKED)
     for path in paths:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,7 +31,7 @@ from edgebnn.graph import InferenceGraph, ModelInfo, ops
 from edgebnn.graph.ops import NetworkShape
 from edgebnn.nn import ReActNetConfig
 from edgebnn.optional import LCE_PACKAGE
-from edgebnn.runtime import Latency, kernels, load_model, measure_latency
+from edgebnn.runtime import Latency, kernels, load_model, measure_latency, measure_runs
 from edgebnn.runtime.system import machine
 
 from ..baselines import onnx as baselines
@@ -193,11 +194,14 @@ def _time_files(
     files: dict[str, Path], setting: BenchSetting, threads: Sequence[int], say: Callable[[str], None]
 ) -> list[Row]:
     found: dict[str, dict[int, Latency]] = {label: {} for label in (*files, ALONE)}
+    rounds: dict[str, dict[int, dict[str, Any]]] = {label: {} for label in (*files, ALONE)}
     for count in threads:
         say(f"timing on {count} thread{'s' * (count > 1)}, up to {setting.seconds:.0f} s")
         models = [load_model(path, threads=count) for path in files.values()]
-        for label, latency in zip(files, measure_latency(models, runs=setting.runs, seconds=setting.seconds)):
-            found[label][count] = latency
+        session = records.new_session()
+        for label, times in zip(files, measure_runs(models, runs=setting.runs, seconds=setting.seconds)):
+            found[label][count] = Latency.from_runs(times)
+            rounds[label][count] = {"session": session, "rounds_ms": [round(time, 4) for time in times]}
         own = models[list(files).index(PACKED)]
         (found[ALONE][count],) = measure_latency([own], runs=setting.runs, seconds=setting.seconds)
     return [
@@ -210,6 +214,7 @@ def _time_files(
             model.runtime_version,
             model.isa,
             found[label],
+            rounds[label],
         )
         for label, model in [*zip(files, models), (ALONE, own)]
     ]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from edgebnn.records import Record
+from edgebnn.records import Record, new_session
 from edgebnn.runtime.system.machine import one_line
 from edgebnn.runtime.system.state import State, happened_before, throttling
 from edgebnn.text import columns, printable
@@ -149,7 +149,7 @@ def state_text(at: State) -> str:
 
 def to_records(found: DeviceResults, target: str) -> Iterator[Record]:
     """Yields a latency record and a size record of every file (docs/reference/records.md)."""
-    signs, reasons = throttling(found.states), void_reasons(found)
+    signs, reasons, session = throttling(found.states), void_reasons(found), new_session()
     for each in found.measured:
         latency = asdict(each.latency)
         runs = latency.pop("runs")
@@ -163,6 +163,7 @@ def to_records(found: DeviceResults, target: str) -> Iterator[Record]:
         context |= {"machine": found.machine | process}
         context |= {"before": asdict(found.states[0]), "after": asdict(found.states[-1])}
         context |= {"busy_cores": found.busy, "throttled": None if signs is None else bool(signs), "void": reasons}
+        context |= {"session": session, "rounds_ms": [round(time, 4) for time in each.medians]}
         if memory is not None:
             values |= {f"{memory[0]}_memory_bytes": memory[1]}
         yield Record("latency", each.subject.model, values, json.loads(json.dumps(context)))

@@ -1,14 +1,19 @@
 """A Streamlit server of a test: its port, and the wait for it."""
 
+import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 60
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120
 """Seconds within which it has to answer."""
 
 
@@ -16,6 +21,15 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+@contextmanager
+def dashboard(runs: Path, *options: str) -> Iterator[str]:
+    """Runs the dashboard on the records under `runs`, as `streamlit run app/main.py` does, and gives its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    with running([*command, "--", "--runs", os.fspath(runs), *options], port, ROOT) as address:
+        yield address
 
 
 @contextmanager

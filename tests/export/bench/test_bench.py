@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgebnn import records
-from edgebnn.app import tables
+from edgebnn.app.data.facts import subject
 from edgebnn.errors import UserError
 from edgebnn.export.baselines.random_networks import reactnet
 from edgebnn.export.bench import report as bench_report
@@ -115,7 +115,7 @@ def test_records_say_the_same(ran: tuple[Path, str, dict[str, Any]]) -> None:
         "kernels": len(kernels.isas()),
     }
     # Of no subject are there two.
-    assert len({tables.subject(record) for record in found}) == len(found)
+    assert len({subject(record) for record in found}) == len(found)
     medians = {
         row["path"]: {int(t): v["median_ms"] for t, v in row["latencies"].items()} for row in figures["results"][:-1]
     }

@@ -161,6 +161,10 @@ def test_table_and_records_say_the_same(tmp_path: Path) -> None:
         "growth_memory_bytes": 2_000_000,
     }
     assert latency.context["runs"] == 18
+    assert latency.context["rounds_ms"] == [round(time, 4) for time in found.measured[0].medians]
+    assert {each.context["session"] for each in to_records(found, "ssh") if each.kind == "latency"} != {
+        latency.context["session"]
+    }
     assert latency.context["runtime_version"] == f"sha256 {'ab' * 6}"
     assert (latency.context["throttled"], latency.context["void"], latency.context["busy_cores"]) == (False, [], 0.1)
     assert latency.context["before"]["temperature_c"] == 45

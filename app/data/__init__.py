@@ -1,0 +1,1 @@
+"""What the dashboard knows, as pure functions: records to tables. Nothing here imports Streamlit."""
