@@ -53,6 +53,21 @@ def load_image(path: str | Path, info: ModelInfo) -> np.ndarray:
     return _normalised(np.asarray(picture), info)
 
 
+def normalise(pixels: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """Returns the normalised image of pixels in memory, such as a camera's: float32 (1, 3, resolution, resolution).
+
+    Args:
+        pixels: uint8 (resolution, resolution, 3), in the order red, green, blue.
+        info: the model's resolution and normalisation.
+
+    Raises:
+        UserError: the pixels have another type or shape.
+    """
+    wanted, found = f"uint8 {(info.resolution, info.resolution, 3)}", f"{pixels.dtype} {pixels.shape}"
+    check(found == wanted, f"the pixels are {found}, the model takes {wanted}; resize and crop them first")
+    return _normalised(pixels, info)
+
+
 def _pixels(path: Path, side: int) -> np.ndarray:
     try:
         pixels = np.load(path, allow_pickle=False)
