@@ -194,6 +194,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.artifact)
     if not model.described:
         print(f"note: {model.path} does not state its normalisation; ImageNet's is assumed", file=sys.stderr)
+    if not model.info.labels:
+        print(f"note: {model.path} names no classes; the numbers of its outputs are printed", file=sys.stderr)
     answers = []
     for path in arguments.images:
         logits = model.run(preprocess.load_image(path, model.info))[0].astype(np.float64)

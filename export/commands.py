@@ -51,6 +51,8 @@ def export_checkpoint(args: argparse.Namespace) -> None:
     format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
+    if outputs := arguments.describe_outputs(loaded):
+        print(outputs)
     print("; ".join(NEEDS[format_] if graph.binary else NEEDS[format_][:1]))
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
