@@ -15,6 +15,7 @@ from PIL import Image
 from edgebnn import checkpoint, records, runtime
 from edgebnn.cli import main as predict
 from edgebnn.export.cli import main
+from edgebnn.export.fold import fold
 from edgebnn.export.verify import images
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
@@ -259,3 +260,25 @@ def test_features_have_no_labels(trained: Path, tmp_path: Path, capsys: pytest.C
     assert "leave --labels out" in said
     main(["onnx", str(trained), str(tmp_path / "m.onnx"), "--features"])
     assert runtime.load_model(tmp_path / "m.onnx").info.labels == ()
+
+
+def test_weights_of_zero_are_counted_and_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = random_network(5, ReActNetConfig(width=0.125, head=(3,)))
+    path, out = tmp_path / "zeros.safetensors", tmp_path / "m.onnx"
+    total = sum(unit.conv.weight.numel() for unit in network.units)  # type: ignore[union-attr, operator, misc]
+    with torch.no_grad():
+        network.units[0].conv.weight[0, 0, 0, 0] = 0.0  # type: ignore[union-attr, index]
+        network.units[3].conv.weight[1, :2, 0, 0] = -0.0  # type: ignore[union-attr, index]
+    checkpoint.save_checkpoint(path, network, ModelInfo("zeros", 32, (0.1,) * 3, (0.3,) * 3))
+    main(["onnx", str(path), str(out), "--packed"])
+    assert f"3 of {total:,} binary weights are exactly 0 and become +1" in capsys.readouterr().out
+    lenient = ["--bits-differing", "100", "--top1-agreement", "0", "--images", "4"]
+    main(["verify", str(path), str(out), "--record", str(tmp_path / "run"), *lenient])
+    assert f"binary weights exactly 0       3 of {total:,}, +1" in capsys.readouterr().out
+    (record,) = records.read_records(tmp_path / "run")
+    assert record.context["zero_weights"] == 3
+    assert fold(network, ModelInfo(resolution=32)).units[3].weight[1, :2, 0, 0].tolist() == [1, 1]
+    # The packed file answers as PyTorch does, where sign(0) is +1 too.
+    with torch.no_grad():
+        wanted = network.eval()(torch.from_numpy(noise(0, 4, 32))).numpy()
+    np.testing.assert_allclose(runtime.load_model(out).run(noise(0, 4, 32)), wanted, rtol=1e-3, atol=1e-3)
