@@ -60,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help=text, description=f"{text}; exit code 0: no problem, 1: problems, 2: the file cannot be read"
     )
     command.add_argument("artifact", metavar="ARTIFACT", help="an .onnx or .tflite file")
-    command.add_argument("--core", help="core to estimate for: cortex-a72, cortex-a76 (default: this machine)")
+    text = (
+        "core to estimate for: cortex-a53 (Raspberry Pi 3), -a72 (4), -a76 (5), -a55, -a78, -x1 (phones), -a57, -a78ae "
+        "(Jetson), each as cortex-... (default: this machine)"
+    )
+    command.add_argument("--core", help=text)
     command.add_argument(
         "--threads", type=positive, default=1, help="number of threads that a run will use (default 1)"
     )
@@ -196,6 +200,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.artifact)
     if not model.described:
         print(f"note: {model.path} does not state its normalisation; ImageNet's is assumed", file=sys.stderr)
+    if not model.info.labels:
+        print(f"note: {model.path} names no classes; the numbers of its outputs are printed", file=sys.stderr)
     answers = []
     for path in arguments.images:
         logits = model.run(preprocess.load_image(path, model.info))[0].astype(np.float64)

@@ -14,6 +14,10 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The error numbers of the system for a full disk, and for a limit on written bytes."""
 
 
+MEMORY = "/dev/shm"  # noqa: S108
+"""Linux's folder in memory, which containers can write even if the rest is read-only."""
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, and renames it to `path` if the block succeeds.
@@ -50,11 +54,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def temporary_folder() -> Iterator[Path]:
     """Yields a new folder for temporary files, and deletes it afterwards.
 
+    On a device with a read-only file system, it lies in memory (`MEMORY`) if the system allows that.
+
     Raises:
         UserError: the folder cannot be made, or the disk is full.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix="edgebnn-")
+        folder = tempfile.TemporaryDirectory(prefix="edgebnn-", dir=_temporary_place())
     except OSError as error:
         raise no_temporary_files(error) from None
     with folder as path:
@@ -66,6 +72,16 @@ def temporary_folder() -> Iterator[Path]:
             if any(os.strerror(number) in str(error) for number in NO_ROOM):
                 raise no_temporary_files(OSError(errno.ENOSPC, "no room left")) from None
             raise
+
+
+def _temporary_place() -> str:
+    """Returns the folder for temporary files. Raises `OSError` if there is none."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        if os.access(MEMORY, os.W_OK):
+            return MEMORY
+        raise OSError(errno.EROFS, "no folder for them can be written") from None
 
 
 def no_temporary_files(error: OSError) -> UserError:

@@ -33,7 +33,25 @@ def load_to_export(args: argparse.Namespace) -> Checkpoint:
     """
     overrides = _overrides(args)
     loaded = checkpoint_report.load_and_report(args.checkpoint, args)
-    return replace(loaded, info=replace(loaded.info, **overrides))
+    return _chosen_outputs(args, replace(loaded, info=replace(loaded.info, **overrides)))
+
+
+def describe_outputs(found: Checkpoint) -> str:
+    """Returns what the outputs of a network are, if they are no classes, and else ""."""
+    outputs, config = found.model.outputs, found.model.config
+    if not config.head:
+        return f"its {outputs} outputs are the pooled features, not classes"
+    if found.layout != "edgebnn" or found.info.labels or (len(config.head) == 1 and not config.head_relu):
+        return ""
+    return f"its {outputs} outputs are a projection, not classes; --features writes the pooled features"
+
+
+def _chosen_outputs(args: argparse.Namespace, found: Checkpoint) -> Checkpoint:
+    """Returns the checkpoint without its head if --features asks for the pooled features."""
+    if not args.features:
+        return found
+    check(args.labels is None, "--features writes no classes; leave --labels out")
+    return replace(found, model=checkpoints.without_head(found.model), info=replace(found.info, labels=()))
 
 
 def load_to_verify(args: argparse.Namespace) -> Checkpoint:
@@ -43,7 +61,7 @@ def load_to_verify(args: argparse.Namespace) -> Checkpoint:
         UserError: a file cannot be read, or an option contradicts the exported file.
     """
     hints, overrides = read_hints(args), _overrides(args)
-    loaded = checkpoints.load_checkpoint(args.checkpoint, hints=hints)
+    loaded = _chosen_outputs(args, checkpoints.load_checkpoint(args.checkpoint, hints=hints))
     file_info = read_info(args.artifact)
     check(
         len(file_info.labels) in (0, loaded.model.outputs),

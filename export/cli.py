@@ -85,6 +85,8 @@ def _add_checkpoint(command: argparse.ArgumentParser, *, artifact: bool = False)
     )
     command.add_argument("--name", help=f"name of the model in the file and in records{names}")
     command.add_argument("--labels", type=Path, help=f"text file with one class name per line{names}")
+    features_text = "leave out the head, so that the outputs are the pooled features"
+    command.add_argument("--features", action="store_true", help=features_text)
     command.add_argument("--record", metavar="RUN", type=Path, help="folder to write records to")
     add_hint_arguments(command, otherwise="ARTIFACT's" if artifact else None)
 

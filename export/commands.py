@@ -10,7 +10,7 @@ from edgebnn.files import sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
 
 from . import arguments
-from .fold import fold
+from .fold import count_zero_weights, fold
 from .onnx import packed, portable
 from .tflite import lce, plain
 from .verify import images
@@ -63,6 +63,11 @@ def export_checkpoint(args: argparse.Namespace) -> None:
     format_, data = _convert(args, graph)
     write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
+    zeros, weights = count_zero_weights(loaded.model)
+    if zeros:
+        print(f"{zeros:,} of {weights:,} binary weights are exactly 0 and become +1 (torch.sign would leave them 0)")
+    if outputs := arguments.describe_outputs(loaded):
+        print(outputs)
     print("; ".join(NEEDS[format_] if graph.binary else NEEDS[format_][:1]))
     if args.record:
         name, resolution = graph.info.name, graph.info.resolution
@@ -97,6 +102,9 @@ def verify_artifact(args: argparse.Namespace) -> None:
     found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
     failures = found.failures(limits)
     print(_result_text(args.artifact, args.data, found))
+    zeros, weights = count_zero_weights(loaded.model)
+    if zeros:
+        print(f"  binary weights exactly 0       {zeros:,} of {weights:,}, +1 in the file and in PyTorch")
     if args.against_converter:
         converted = compare_with_converter(graph, args.artifact, pictures[:CONVERTER_IMAGES], format_=found.format)
         print(converted.text())
@@ -118,6 +126,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
             "int8_head": values.pop("int8_head"),
             "data": args.data,
             "limits": asdict(limits),
+            "zero_weights": zeros,
         } | ({"assumed": list(loaded.assumed)} if loaded.assumed else {})
         records.write_record(records.Record("parity", graph.info.name, values, context), args.record)
     if failures:

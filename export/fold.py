@@ -74,6 +74,17 @@ def fold(model: Network, info: ModelInfo, *, dtype: type[np.floating] = np.float
     return InferenceGraph(stem, tuple(units), _head(model.head, carried, dtype), info)
 
 
+def count_zero_weights(model: Network) -> tuple[int, int]:
+    """Returns how many binary weights of a network are exactly 0, and how many binary weights it has.
+
+    A bit is +1 or -1, so a weight of 0 becomes +1, in training and in every exported file. Published code calls
+    `torch.sign`, which leaves it 0.
+    """
+    units = [cast(BinaryUnit | BiRealUnit, module) for module in getattr(model, "units", ())]
+    weights = [unit.conv.weight for unit in units if unit.conv.binary]
+    return sum(int((weight == 0).sum()) for weight in weights), sum(weight.numel() for weight in weights)
+
+
 def _unit(module: BinaryUnit | BiRealUnit, carried: np.ndarray, dtype: type[np.floating]) -> tuple[Unit, np.ndarray]:
     """Returns the folded unit, and its q. `carried` is c, the q of the previous unit."""
     conv, act = module.conv, module.act

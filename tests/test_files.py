@@ -97,3 +97,18 @@ def test_without_room_for_temporary_files_there_is_one_line(tmp_path: Path, monk
     # What has nothing to do with the disk is not called that.
     with pytest.raises(FileNotFoundError), temporary_folder() as folder:
         (folder / "absent").read_bytes()
+
+
+def test_without_a_place_for_temporary_files_memory_is_used_or_one_line_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("edgebnn.files.tempfile.gettempdir", nowhere)
+    monkeypatch.setattr("edgebnn.files.MEMORY", str(tmp_path))
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path
+    monkeypatch.setattr("edgebnn.files.MEMORY", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"no folder for them can be written\); set TMPDIR"), temporary_folder():
+        pass

@@ -18,6 +18,7 @@ from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
 
+from .data.colours import one_colour_warning
 from .data.hugging_face import HuggingFace
 from .data.sources import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from .data.voc import Voc2007
@@ -221,6 +222,8 @@ def fit(arguments: list[str]) -> None:
         # The first file that is written. If the run folder cannot be written, the error is one line.
         if trainer.is_global_zero:
             write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
+        if trainer.is_global_zero and (warning := one_colour_warning(data.images("train"), "the training data")):
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         if model.trains and trainer.is_global_zero:
             warn_of_milestones(model, trainer)
         epochs = run_trainer(trainer, model, data, start)

@@ -27,6 +27,7 @@ from edgebnn.runtime.load import LOADERS
 from edgebnn.text import columns, printable
 
 from .data.by_name import open_data
+from .data.colours import one_colour_warning
 from .data.module import Images
 from .engine.failures import one_line_errors
 from .evaluation.class_order import match_classes
@@ -91,6 +92,8 @@ def evaluate(
         together.append(tally)
         tallies.append((tally, data))
     for data, together in passes.values():
+        if warning := one_colour_warning(data.images("val"), f"data {source}"):
+            _tell(f"warning: {warning}")
         data.batch_size = batch or max(tally.classifier.batch for tally in together)
         count_answers(together, data)
         if skipped := data.skipped():

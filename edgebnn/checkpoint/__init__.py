@@ -9,6 +9,7 @@ from edgebnn.checkpoint.file import (
     load_checkpoint,
     read_labels,
     save_checkpoint,
+    without_head,
 )
 from edgebnn.hints import NO_HINTS, Hints
 
@@ -23,4 +24,5 @@ __all__ = [
     "load_checkpoint",
     "read_labels",
     "save_checkpoint",
+    "without_head",
 ]

@@ -170,7 +170,10 @@ def _load_own(path: Path, what: str, metadata: dict[str, str], tensors: dict[str
     except UserError as error:
         raise UserError(f"{what} {path}: {error}") from None
     resolution = info.resolution if hints.resolution is None else hints.resolution
-    return Checkpoint(build_network(config, tensors), replace(info, resolution=resolution), "edgebnn", {})
+    model = build_network(config, tensors)
+    # Older versions named the data's classes in the file of a pretraining, whose outputs are no classes.
+    labels = info.labels if config.head and not config.head_relu and len(info.labels) == model.outputs else ()
+    return Checkpoint(model, replace(info, resolution=resolution, labels=labels), "edgebnn", {})
 
 
 def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoint:
@@ -192,6 +195,12 @@ def _load_published(path: Path, what: str, data: Any, hints: Hints) -> Checkpoin
 def _name(path: Path) -> str:
     """Returns the file's name without the suffixes of checkpoints."""
     return re.sub(r"(\.(pth|pt|pyth|ckpt|bin|safetensors|tar|gz))*$", "", path.name, flags=re.IGNORECASE) or "model"
+
+
+def without_head(model: Network) -> Network:
+    """Returns a network whose outputs are the pooled features of `model`. The two share their weights."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("head.")}
+    return build_network(replace(model.config, head=(), head_relu=False), state)
 
 
 def build_network(config: Any, state: dict[str, Tensor]) -> Network:

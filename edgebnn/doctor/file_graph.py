@@ -11,6 +11,9 @@ OPERATORS = {"BinaryUnit", "ImageConv"}
 """The operators of edgebnn (docs/reference/operators.md). A file that has them is packed. Their outputs have channels
 last."""
 
+BIPOLAR = "BipolarQuant"
+"""QONNX's quantiser: +scale where x >= 0, and else -scale (github.com/fastmachinelearning/qonnx)."""
+
 LONGEST_CHAIN = 32
 """The largest number of operators to follow from a tensor back to its constant. A damaged file may hold cycles."""
 
@@ -48,6 +51,7 @@ class Node:
         name: the name to show to a user.
         inputs, outputs: keys of `FileGraph.tensors`; "" for an optional tensor that is left out.
         attributes: the operator's settings, as far as the doctor uses them.
+        domain: the domain of an ONNX operator; "" for a standard operator.
     """
 
     kind: str
@@ -55,6 +59,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
 
     @property
     def output(self) -> str:

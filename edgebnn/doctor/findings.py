@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgebnn.doctor.analysis.convolutions import Convolution
-from edgebnn.doctor.file_graph import FileGraph
+from edgebnn.doctor.file_graph import BIPOLAR, FileGraph
 from edgebnn.doctor.report import Finding, Severity
 
 EXPORT = (
@@ -46,6 +46,21 @@ FELL_BACK: dict[str, tuple[str, str]] = {
         "without a fused activation",
         "train with padding 'one', or put the activation after the addition of the shortcut",
     ),
+    "between": (
+        "binary convolutions run in floats, because operators lie between the quantiser and the convolution: LCE looks "
+        "for the quantiser directly before it",
+        "move these operators before the quantiser, so that the convolution reads the quantiser's output: moving and "
+        "selecting values (max pool, transpose, reshape, slice, ...) and taking signs give the same in either order",
+    ),
+    "kernel": (
+        "binary convolutions with a non-square kernel run in floats: edgebnn's operators have kernels of 1x1 and 3x3",
+        "use a 3x3 or 1x1 kernel and train again, or convert the network with LCE for ARM",
+    ),
+    "dense": (
+        "linear layers of bits by binary weights run as floats, and their binary weights take 32 times their bits: "
+        "neither LCE nor ONNX Runtime has a binary dense layer",
+        "write the layer as a 1x1 convolution of a 1x1 map, which can be packed, or store its weights as int8",
+    ),
     "pattern": (
         "convolutions whose bits are packed and then unpacked run in floats: LCE's converter did not recognise them",
         "convert with `python -m export lce` and larq-compute-engine 0.16; the command checks every unit",
@@ -78,7 +93,11 @@ def find_convolution_problems(
     """
     found = []
     for reason, (what, remedy) in FELL_BACK.items():
-        names = tuple(each.name for each in convolutions if each.fell_back == reason)
+        names = tuple(
+            f"{each.name} (after {each.between})" if each.between else each.name
+            for each in convolutions
+            if each.fell_back == reason
+        )
         if names:
             severity: Severity = "note" if reason in NOTES else "problem"
             found.append(Finding(reason, severity, f"{len(names)} {what}", remedy, names))
@@ -87,6 +106,7 @@ def find_convolution_problems(
     found += _find_tiny_maps(graph, convolutions)
     found += _find_unaligned_channels(graph, convolutions)
     found += _find_split_prelus(graph)
+    found += _find_bipolar(graph)
     return found
 
 
@@ -145,6 +165,16 @@ def _find_unaligned_channels(graph: FileGraph, convolutions: Sequence[Convolutio
     what = f"{len(names)} binary convolutions have input channels that do not fill whole words of {word} bits"
     remedy = f"use channels in multiples of {word}; the unused bits of the last word take space and time"
     return [Finding("unaligned channels", "note", what, remedy, names)] if names else []
+
+
+def _find_bipolar(graph: FileGraph) -> list[Finding]:
+    names = tuple(node.name for node in graph.nodes if node.kind == BIPOLAR)
+    what = f"{len(names)} BipolarQuant operators are QONNX's, which ONNX Runtime does not run"
+    remedy = (
+        "write each as scale * Where(x >= 0, 1, -1), or compile the file with FINN; the doctor examines it without "
+        "shapes, so its work is not counted"
+    )
+    return [Finding("QONNX", "problem", what, remedy, names)] if names else []
 
 
 def _find_split_prelus(graph: FileGraph) -> list[Finding]:

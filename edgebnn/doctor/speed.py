@@ -36,11 +36,18 @@ class Core:
 
 
 CORES = {
+    "cortex-a53": Core("Cortex-A53 at 1.4 GHz (Raspberry Pi 3), estimated", 1.4e9 * 128 / 3, 1.4e9 * 4),
+    "cortex-a55": Core("Cortex-A55 at 2.0 GHz (small core of phones), estimated", 2.0e9 * 128 / 3, 2.0e9 * 4),
+    "cortex-a57": Core("Cortex-A57 at 1.43 GHz (Jetson Nano), estimated", 1.43e9 * 128 / 1.69, 1.43e9 * 4),
     "cortex-a72": Core("Cortex-A72 at 1.5 GHz (Raspberry Pi 4), llvm-mca's model", 1.5e9 * 128 / 1.69, 1.5e9 * 4),
     "cortex-a76": Core("Cortex-A76 at 2.4 GHz (Raspberry Pi 5), estimated", 2.4e9 * 128 / 1.5, 2.4e9 * 8),
+    "cortex-a78": Core("Cortex-A78 at 2.4 GHz (phones), estimated", 2.4e9 * 128 / 1.5, 2.4e9 * 8),
+    "cortex-a78ae": Core("Cortex-A78AE at 2.0 GHz (Jetson Orin), estimated", 2.0e9 * 128 / 1.5, 2.0e9 * 8),
+    "cortex-x1": Core("Cortex-X1 at 2.8 GHz (large core of phones), estimated", 2.8e9 * 128 / 0.75, 2.8e9 * 16),
 }
-"""Binary rates: docs/notes/kernels.md, "On ARM". Float rates: FMLA of 4 lanes, one per cycle on the A72 and two on the
-A76."""
+"""Binary rates: docs/notes/kernels.md, "On ARM". The A53 and the A55 have one vector unit of 128 bits, so EOR, CNT and
+ADD take three cycles. The A57 is taken for an A72, and the A78 for an A76. The X1 has twice an A76's units.
+Float rates: FMLA of 4 lanes, one per cycle up to the A72, two on the A76 and A78, four on the X1."""
 
 
 def measure_this_machine() -> Core:

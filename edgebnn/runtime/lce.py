@@ -9,6 +9,7 @@ Therefore every file first runs once in a process of its own: `python -m edgebnn
 
 import importlib.util
 import sys
+import threading
 import time
 from importlib import metadata
 from importlib.machinery import PathFinder
@@ -50,8 +51,13 @@ def load_lce_model(path: Path, threads: int) -> Model:
     count, height, width, depth = shapes[0]
     batch, channels, side = parse_image_shape([count, depth, height, width], path)
 
+    # An interpreter keeps its input and output in its own memory, and frees Python's lock while it runs.
+    one_at_a_time = threading.Lock()
+
     def infer(images: np.ndarray) -> np.ndarray:
-        return interpreter.predict([np.ascontiguousarray(images.transpose(0, 2, 3, 1))])[0]
+        image = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        with one_at_a_time:
+            return interpreter.predict([image])[0]
 
     return Model(
         path=path,

@@ -1,5 +1,6 @@
 """A loaded model file: one interface for all runtimes."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,17 +65,29 @@ class Model:
     def run(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits (N, classes) of normalised float32 images (N, channels, height, width).
 
-        A model with a fixed batch runs once per batch.
+        A model with a fixed batch runs once per batch. Several threads may call this method of one model. A TFLite
+        model then runs one thread's images after the other's.
 
         Raises:
-            UserError: the images do not fit the model, or the runtime refuses to run it.
+            UserError: the images do not fit the model, are integers (pixels that nobody normalised), or hold NaN or
+                infinite values, or the runtime refuses to run the model.
         """
         # No closures and no needless copies here: with cold caches they took 0.1 ms.
         if images.ndim != 4 or images.shape[1:] != self.image_shape or len(images) == 0:
             raise UserError(
                 f"{self.path} takes N images of shape {self.image_shape}, not {images.shape}; preprocess them for it"
             )
+        if images.dtype.kind in "iub":
+            raise UserError(
+                f"{self.path} takes normalised float32 images, not {images.dtype} pixels; prepare them with "
+                "edgebnn.runtime.preprocess: normalise(pixels, model.info), or load_image(path, model.info)"
+            )
         images = np.ascontiguousarray(images, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = images.sum()
+        # The sum is finite only if all values are, and takes half the time of `isfinite` with cold caches: 0.03 ms.
+        if not math.isfinite(total) and not np.isfinite(images).all():
+            raise UserError(f"images for {self.path} hold NaN or infinite values; prepare them again")
         batch = self.batch or len(images)
         if len(images) % batch:
             raise UserError(

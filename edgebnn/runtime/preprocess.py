@@ -18,6 +18,9 @@ def load_image(path: str | Path, info: ModelInfo) -> np.ndarray:
     The short side is resized to 256/224 of the resolution, or to the resolution itself below 64 pixels. Resizing is
     bilinear with antialiasing. Then the centre is cut out. torchvision's `Resize` and `CenterCrop` do the same.
 
+    EXIF's orientation is applied. Images of 16 and 32 bits are scaled by the range of their type. Images of floats are
+    refused, because their range is not known.
+
     An `.npy` file must hold pixels of the final size, uint8 (resolution, resolution, 3), in the order red, green, blue.
     It is neither resized nor cut, and needs no Pillow.
 
@@ -26,18 +29,23 @@ def load_image(path: str | Path, info: ModelInfo) -> np.ndarray:
         info: the model's resolution and normalisation.
 
     Raises:
-        UserError: the file is missing, is no image, or holds pixels of another size, or Pillow is not installed.
+        UserError: the file is missing, is no image, holds floats, or holds pixels of another size, or Pillow is not
+            installed.
     """
     if Path(path).suffix == ".npy":
         return _normalised(_pixels(existing_file(path, "image"), info.resolution), info)
     try:
         from PIL import Image
+
+        from edgebnn import decoding
     except ImportError:
         raise UserError("reading image files needs Pillow; pip install pillow, or give .npy files") from None
     path = existing_file(path, "image")
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGB")
+            picture = decoding.upright_rgb(file)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from None
     except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is no image Pillow can read ({error}); give a PNG or JPEG file") from None
 
@@ -51,6 +59,21 @@ def load_image(path: str | Path, info: ModelInfo) -> np.ndarray:
     picture = picture.crop((left, top, left + resolution, top + resolution))
 
     return _normalised(np.asarray(picture), info)
+
+
+def normalise(pixels: np.ndarray, info: ModelInfo) -> np.ndarray:
+    """Returns the normalised image of pixels in memory, such as a camera's: float32 (1, 3, resolution, resolution).
+
+    Args:
+        pixels: uint8 (resolution, resolution, 3), in the order red, green, blue.
+        info: the model's resolution and normalisation.
+
+    Raises:
+        UserError: the pixels have another type or shape.
+    """
+    wanted, found = f"uint8 {(info.resolution, info.resolution, 3)}", f"{pixels.dtype} {pixels.shape}"
+    check(found == wanted, f"the pixels are {found}, the model takes {wanted}; resize and crop them first")
+    return _normalised(pixels, info)
 
 
 def _pixels(path: Path, side: int) -> np.ndarray:

@@ -10,6 +10,7 @@ The device is always left as it was found. A shell script, the *keeper*, runs th
 If the device never learns that the connection is gone, because a cable was pulled, the keeper ends after `LIFETIME`.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from edgebnn.errors import UserError, check
+from edgebnn.files import no_temporary_files
 
 from .process import MOST_OUTPUT, Finished, Lines, TooMuchError, collect_output, end_client, start_client
 from .target import Target
@@ -229,7 +231,10 @@ def _plain_folder() -> str:
     ssh expands % in the path and splits it at spaces. The path of a socket may have 103 bytes on macOS and 107 on Linux
     (unix(7)). Our names and ssh's own suffix take 36 of them.
     """
-    folder = tempfile.gettempdir()
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:
+        raise no_temporary_files(OSError(errno.EROFS, "no folder for them can be written")) from None
     return folder if re.fullmatch(r"[A-Za-z0-9_./-]{1,66}", folder) else "/tmp"  # noqa: S108
 
 

@@ -13,7 +13,7 @@ from edgebnn.runtime import preprocess
 from .limits import NOISE
 
 BUNDLED: tuple[BundledName, ...] = get_args(BundledName)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 
 
 def load_images(source: str, info: ModelInfo, count: int) -> np.ndarray:
@@ -37,12 +37,17 @@ def load_images(source: str, info: ModelInfo, count: int) -> np.ndarray:
             return _bundled(name, count, info)
     folder = Path(source)
     check(folder.is_dir(), f"data folder {folder} does not exist; give a folder of images, {NOISE}, or a bundled set")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, folder))
     if not paths:
         raise UserError(f"data folder {folder} holds no image ({', '.join(sorted(SUFFIXES))}); give another folder")
     # Paths are sorted by class folder. Spread the choice over all of them, so that it covers many classes.
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)]
     return np.concatenate([preprocess.load_image(path, info) for path in chosen])
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    """Returns whether the name of a file, or of a folder that holds it, begins with a dot: macOS's `._x.jpg`."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _bundled(source: BundledName, count: int, info: ModelInfo) -> np.ndarray:

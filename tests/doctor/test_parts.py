@@ -8,8 +8,9 @@ from flatbuffers import flexbuffers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgebnn.doctor import environment, speed
-from edgebnn.doctor.analysis.convolutions import Convolution
+from edgebnn import cli
+from edgebnn.doctor import environment, findings, speed
+from edgebnn.doctor.analysis.convolutions import Convolution, find_convolutions
 from edgebnn.doctor.analysis.levels import infer_levels
 from edgebnn.doctor.file_graph import FileGraph, Node, Tensor
 from edgebnn.doctor.readers.flexbuffer import read_map
@@ -96,3 +97,46 @@ def test_a_rate_that_is_not_known_is_not_taken_for_infinite() -> None:
     found = speed.roofline(layers, speed.Core("a core", 0.0, 1e9))
     assert [(work.kind, work.milliseconds) for work in found.work] == [("binary", None), ("float", 1000.0)]
     assert found.milliseconds == 1000.0
+
+
+def test_every_core_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--help"])
+    told = capsys.readouterr().out
+    assert [name for name in speed.CORES if name.removeprefix("cortex") not in told] == []
+    assert {"cortex-a53", "cortex-a55", "cortex-a57", "cortex-a78", "cortex-a78ae", "cortex-x1"} <= speed.CORES.keys()
+    for core in speed.CORES.values():
+        assert core.binary > 8 * core.floats > 0
+
+
+def lce_graph(between: list[str], quantiser: str = "SELECT_V2") -> FileGraph:
+    """A float convolution of bits and binary weights in an LCE file, behind the given operators."""
+    rng = np.random.default_rng(0)
+    constants = {"plus": np.float32(1), "minus": np.float32(-1), "w": rng.choice((-1.0, 1.0), (32, 3, 3, 32))}
+    tensors = {name: Tensor(name, np.shape(value), np.array(value), 4, name) for name, value in constants.items()}
+    nodes = [
+        Node("GREATER_EQUAL", "test", ("x", "plus"), ("t",)),
+        Node(quantiser, "quantiser", ("t", "plus", "minus"), ("b0",)),
+        *(Node(kind, f"n{n}", (f"b{n}",), (f"b{n + 1}",)) for n, kind in enumerate(between)),
+        Node("CONV_2D", "conv", (f"b{len(between)}", "w", "bias"), ("y",), {"same": True, "stride": 1}),
+    ]
+    for key in ["x", "t", "y", "bias", *(f"b{n}" for n in range(len(between) + 1))]:
+        tensors[key] = Tensor(key, (1, 8, 8, 32))
+    return FileGraph("lce", 1000, tuple(nodes), tensors, ("x",))
+
+
+@pytest.mark.parametrize("between", [["MAX_POOL_2D"], ["TRANSPOSE"], ["RESHAPE", "TRANSPOSE"], ["MAX_POOL_2D", "PAD"]])
+def test_operators_behind_the_quantiser_are_named(between: list[str]) -> None:
+    graph = lce_graph(between)
+    (layer,) = find_convolutions(graph)
+    moves = [kind for kind in between if kind != "PAD"]
+    assert (layer.fell_back, layer.between) == ("between", ", ".join(moves))
+    (finding,) = findings.find_convolution_problems(graph, [layer], trained_in=None)
+    assert finding.where == (f"conv (after {', '.join(moves)})",)
+    assert "before the quantiser" in finding.remedy
+
+
+def test_without_operators_behind_the_quantiser_the_pad_is_the_cause() -> None:
+    for between in ([], ["PAD"]):
+        (layer,) = find_convolutions(lce_graph(between))
+        assert (layer.fell_back, layer.between) == ("explicit zero pad", "")

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from edgebnn import checkpoint, records
+from edgebnn import checkpoint, records, runtime
+from edgebnn.cli import main as predict
 from edgebnn.export.cli import main
+from edgebnn.export.fold import fold
 from edgebnn.export.verify import images
 from edgebnn.graph import ModelInfo
 from edgebnn.nn import ReActNetConfig
@@ -208,3 +210,75 @@ def test_the_command_itself(trained: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command[:-2], "absent", "x.onnx"], capture_output=True, text=True, cwd=Path.cwd())
     assert done.returncode == 2
     assert done.stderr == "error: checkpoint absent does not exist; check the path\n"
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    """A pretraining's file as older versions wrote it: the data's class names beside a projection."""
+    path = tmp_path / "projection.safetensors"
+    info = ModelInfo("pre", 32, (0.1,) * 3, (0.3,) * 3, ("cat", "dog", "owl"))
+    checkpoint.save_checkpoint(path, random_network(3, ReActNetConfig(width=0.125, head=(16, 8))), info)
+    return path
+
+
+@pytest.mark.parametrize("command", [("onnx", "--packed"), ("onnx",), pytest.param(("lce",), marks=needs_lce)])
+@pytest.mark.parametrize("features", [(), ("--features",)])
+def test_a_pretrained_network_exports_its_projection_or_its_features(
+    pretrained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    features: tuple[str, ...],
+) -> None:
+    out = str(tmp_path / ("model.tflite" if command[0] == "lce" else "model.onnx"))
+    main([command[0], str(pretrained), out, *command[1:], *features])
+    assert (
+        "128 outputs are the pooled features" if features else "8 outputs are a projection"
+    ) in capsys.readouterr().out
+    model = runtime.load_model(out)
+    assert model.info.labels == ()
+    network = checkpoint.load_checkpoint(pretrained).model
+    pictures = torch.from_numpy(noise(0, 4, 32))
+    with torch.no_grad():
+        wanted = network.features(pictures) if features else network(pictures)
+    found = model.run(pictures.numpy())
+    assert found.shape == wanted.shape
+    lenient = ["--bits-differing", "100", "--top1-agreement", "0", "--images", "4"]
+    main(["verify", str(pretrained), out, *features, *lenient])
+    assert "verified" in capsys.readouterr().out
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    predict(["predict", out, str(tmp_path / "a.png")])
+    said = capsys.readouterr()
+    assert "names no classes" in said.err
+    assert not {"cat", "dog", "owl"} & set(said.out.split())
+
+
+def test_features_have_no_labels(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a\nb\nc\n")
+    said = fails(capsys, "onnx", trained, tmp_path / "m.onnx", "--features", "--labels", labels)
+    assert "leave --labels out" in said
+    main(["onnx", str(trained), str(tmp_path / "m.onnx"), "--features"])
+    assert runtime.load_model(tmp_path / "m.onnx").info.labels == ()
+
+
+def test_weights_of_zero_are_counted_and_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = random_network(5, ReActNetConfig(width=0.125, head=(3,)))
+    path, out = tmp_path / "zeros.safetensors", tmp_path / "m.onnx"
+    total = sum(unit.conv.weight.numel() for unit in network.units)  # type: ignore[union-attr, operator, misc]
+    with torch.no_grad():
+        network.units[0].conv.weight[0, 0, 0, 0] = 0.0  # type: ignore[union-attr, index]
+        network.units[3].conv.weight[1, :2, 0, 0] = -0.0  # type: ignore[union-attr, index]
+    checkpoint.save_checkpoint(path, network, ModelInfo("zeros", 32, (0.1,) * 3, (0.3,) * 3))
+    main(["onnx", str(path), str(out), "--packed"])
+    assert f"3 of {total:,} binary weights are exactly 0 and become +1" in capsys.readouterr().out
+    lenient = ["--bits-differing", "100", "--top1-agreement", "0", "--images", "4"]
+    main(["verify", str(path), str(out), "--record", str(tmp_path / "run"), *lenient])
+    assert f"binary weights exactly 0       3 of {total:,}, +1" in capsys.readouterr().out
+    (record,) = records.read_records(tmp_path / "run")
+    assert record.context["zero_weights"] == 3
+    assert fold(network, ModelInfo(resolution=32)).units[3].weight[1, :2, 0, 0].tolist() == [1, 1]
+    # The packed file answers as PyTorch does, where sign(0) is +1 too.
+    with torch.no_grad():
+        wanted = network.eval()(torch.from_numpy(noise(0, 4, 32))).numpy()
+    np.testing.assert_allclose(runtime.load_model(out).run(noise(0, 4, 32)), wanted, rtol=1e-3, atol=1e-3)

@@ -1,5 +1,6 @@
 """Small model files written by hand, whose answers a line of NumPy gives."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import flatbuffers
@@ -8,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgebnn.graph import ModelInfo
+from edgebnn.runtime import Model
 
 SIDE = 8
 CLASSES = 3
@@ -21,6 +23,17 @@ BIAS = np.array([0.1, 0.2, 0.3], np.float32)
 def logits(images: np.ndarray) -> np.ndarray:
     """What the model gives for images (N, 3, H, W)."""
     return images.mean(axis=(2, 3)) @ WEIGHT.T + BIAS
+
+
+def assert_threads_agree(model: Model) -> None:
+    """Four threads, each with its own image, get from one model what one thread gets."""
+    images = np.random.default_rng(3).standard_normal((4, 1, *model.image_shape), np.float32)
+    alone = [model.run(image) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda number: model.run(images[number % 4]), range(200)):
+            expected = alone.pop(0)
+            alone.append(expected)
+            np.testing.assert_array_equal(found, expected)
 
 
 def write_onnx(

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgebnn.errors import UserError
 from edgebnn.graph import Head, InferenceGraph, Linear, ModelInfo, Stem, Unit, reference
 from edgebnn.runtime import lce
 from tests.needs import needs_lce
+from tests.runtime.models import assert_threads_agree
 
 pytestmark = needs_lce
 
@@ -47,6 +49,15 @@ def test_it_gives_the_references_logits(graph: InferenceGraph, path: Path) -> No
     images = np.random.default_rng(1).standard_normal((6, 3, 8, 8), np.float32)
     # A value at a threshold could flip a bit; these images have none there, so only rounding differs.
     np.testing.assert_allclose(model.run(images), reference.run(graph, images), rtol=1e-4, atol=1e-4)
+
+
+def test_threads_that_share_a_model_get_their_own_answers(graph: InferenceGraph, tmp_path: Path) -> None:
+    from edgebnn.export.tflite.lce import convert_to_lce
+
+    # An image so large that a run takes longer than the change from one thread to another.
+    path = tmp_path / "large.tflite"
+    path.write_bytes(convert_to_lce(replace(graph, info=replace(INFO, resolution=96))))
+    assert_threads_agree(runtime.load_model(path))
 
 
 def test_the_interpreter_runs_without_tensorflow(path: Path) -> None:

@@ -9,9 +9,9 @@ from onnx import TensorProto
 
 from edgebnn import runtime
 from edgebnn.errors import UserError
-from edgebnn.runtime import ort
+from edgebnn.runtime import ort, preprocess
 from tests.runtime import packed_models
-from tests.runtime.models import CLASSES, INFO, SIDE, logits, write_onnx
+from tests.runtime.models import CLASSES, INFO, SIDE, assert_threads_agree, logits, write_onnx
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 3, SIDE, SIDE), np.float32)
 
@@ -38,6 +38,46 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes 2 images at a time, not 5"):
         model.run(IMAGES)
     assert model.run(IMAGES[:4]).shape == (4, CLASSES)
+
+
+def test_pixels_that_nobody_normalised_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    model = runtime.load_model(write_onnx(tmp_path / "m.onnx", info=INFO.to_json()))
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    image = pixels.transpose(2, 0, 1)[None]
+    for kind in (np.uint8, np.int8, np.uint16, np.int64, bool):
+        with pytest.raises(UserError, match=rf"not {np.dtype(kind)} pixels; .*normalise\(pixels, model.info\)"):
+            model.run(image.astype(kind))
+    expected = (pixels / 255 - INFO.mean) / INFO.std
+    found = preprocess.normalise(pixels, INFO)
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1)[None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.run(found), logits(found), rtol=1e-5, atol=1e-6)
+    # All kinds of floats are normalised images.
+    np.testing.assert_allclose(model.run(found.astype(np.float64)), logits(found), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.run(found.astype(np.float16)), logits(found), rtol=1e-2, atol=1e-2)
+    for wrong in (pixels.astype(np.float32), pixels[:4], pixels[..., :1]):
+        with pytest.raises(UserError, match=r"the model takes uint8 \(8, 8, 3\); resize and crop"):
+            preprocess.normalise(wrong, INFO)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("batch", ["batch", 1])
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float, batch: object) -> None:
+    model = runtime.load_model(write_onnx(tmp_path / "m.onnx", batch=batch))
+    for place in ((0, 0, 0, 0), (-1, -1, -1, -1)):
+        images = IMAGES.copy()
+        images[place] = value
+        images[0, 0, 1, 1] = -value
+        with pytest.raises(UserError, match="NaN or infinite values; prepare them again"):
+            model.run(images)
+    # The sum of these images is infinite, the images are not.
+    large = np.full((1, 3, SIDE, SIDE), 3e36, np.float32)
+    assert np.isfinite(model.run(large)).all()
+
+
+def test_threads_that_share_a_model_get_their_own_answers(tmp_path: Path) -> None:
+    packed = packed_models.make(packed_models.random_units(np.random.default_rng(0)))
+    for path in (write_onnx(tmp_path / "m.onnx"), packed_models.write(tmp_path / "packed.onnx", packed)):
+        assert_threads_agree(runtime.load_model(path))
 
 
 @pytest.mark.parametrize(

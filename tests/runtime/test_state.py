@@ -179,6 +179,18 @@ def test_a_shell_reads_what_python_reads(shell: list[str]) -> None:
     assert {**machine.hardware(told), "os": "", "cores": 0} == {**machine.hardware(read), "os": "", "cores": 0}
 
 
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "OMP_THREAD_LIMIT"])
+@pytest.mark.parametrize("number", ["1", "64"])
+def test_openmps_variables_change_no_count_of_cores(
+    variable: str, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, number)
+    done = subprocess.run(["/bin/sh", "-c", facts.SCRIPT], capture_output=True, text=True, check=True)
+    told = facts.parse_facts(done.stdout)
+    assert told is not None
+    assert machine.hardware(told)["cores"] == machine.describe()["cores"]
+
+
 def test_an_answer_cut_off_is_none() -> None:
     assert facts.parse_facts("=a\n b\n") is None
     assert facts.parse_facts("") is None

@@ -16,12 +16,16 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from edgebnn.decoding import upright_rgb, upright_size
 from edgebnn.errors import UserError
 from edgebnn.ssl.philox import uniforms
 from edgebnn.ssl.views import NUMBERS, Augmentation, Draws, crop_boxes, draw_views
 
 Batch = tuple[list[Tensor], Tensor]
 """Views (N, 3, H, W), and class numbers (N,)."""
+
+REDUCIBLE = ("JPEG", "MPO")
+"""Pillow's names of the formats that decode faster at a smaller size. MPO is a telephone's JPEG with several images."""
 
 MOST_BROKEN_IN_A_ROW = 100
 """Largest number of broken images in a row."""
@@ -57,6 +61,26 @@ class DrawnBatch(NamedTuple):
     labels: Tensor
 
 
+class Broken(NamedTuple):
+    """An image that cannot be read.
+
+    Attributes:
+        name: its name for messages.
+        advice: what is wrong with its pixels and what to do, if the file is sound; or else "".
+    """
+
+    name: str
+    advice: str
+
+    def text(self) -> str:
+        """Returns the name, and what is wrong with the pixels."""
+        return f"{self.name} ({self.advice.partition('; ')[0]})" if self.advice else self.name
+
+    def remedy(self) -> str:
+        """Returns what the user should do."""
+        return self.advice.partition("; ")[2] if self.advice else "fetch the data again"
+
+
 class LoadedBatch(NamedTuple):
     """A batch, with the counts that the training process keeps.
 
@@ -67,7 +91,7 @@ class LoadedBatch(NamedTuple):
     """
 
     batch: DrawnBatch | Batch | None
-    broken: list[str]
+    broken: list[Broken]
     asked: int
 
 
@@ -154,14 +178,14 @@ class EncodedImages:
         Images that cannot be read are left out.
         """
         views, labels = [], []
-        broken: list[str] = []
+        broken: list[Broken] = []
         for index in indices:
             try:
                 file, label = self.encoded(index)
                 views.append(transform(read_rgb(file)))
                 labels.append(label)
-            except UnreadableError:
-                broken.append(self.name(index))
+            except UnreadableError as error:
+                broken.append(Broken(self.name(index), error.advice))
         batch = ([torch.stack(views)], torch.tensor(labels)) if views else None
         return LoadedBatch(batch, broken, len(indices))
 
@@ -175,7 +199,7 @@ class EncodedImages:
         draws = [draw_views(view.augmentation, theirs, None) for view, theirs in zip(views, numbers)]
         crops: list[list[np.ndarray]] = [[] for _ in views]
         labels = []
-        broken: list[str] = []
+        broken: list[Broken] = []
         for row, index in enumerate(indices):
             mine = np.stack([theirs[row] for theirs in numbers])
             found, label = self._next_readable(index, views, mine, broken)
@@ -183,19 +207,20 @@ class EncodedImages:
                 made.append(crop[:, ::-1] if draws[view].flip[row] else crop)
             labels.append(label)
         images = [torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2) for made in crops]
-        return LoadedBatch(DrawnBatch(images, draws, torch.tensor(labels)), broken, len(indices))
+        batch = DrawnBatch(images, draws, torch.tensor(labels))
+        return LoadedBatch(batch, broken, len(indices))
 
     def _next_readable(
-        self, index: int, views: Sequence[ViewSpec], numbers: np.ndarray, broken: list[str]
+        self, index: int, views: Sequence[ViewSpec], numbers: np.ndarray, broken: list[Broken]
     ) -> tuple[list[np.ndarray], int]:
         for step in range(min(MOST_BROKEN_IN_A_ROW, len(self))):
             tried = (index + step) % len(self)
             try:
                 file, label = self.encoded(tried)
                 return random_crops(file, views, numbers), label
-            except UnreadableError:
-                broken.append(self.name(tried))
-        raise UserError(f"cannot read the image {self.name(tried)}, nor the {step} before it; fetch the data again")
+            except UnreadableError as error:
+                broken.append(Broken(self.name(tried), error.advice))
+        raise UserError(f"cannot read the image {broken[-1].text()}, nor the {step} before it; {broken[-1].remedy()}")
 
 
 class FileImages(EncodedImages):
@@ -218,16 +243,27 @@ class FileImages(EncodedImages):
 
 
 class UnreadableError(Exception):
-    """A file that cannot be decoded as an image."""
+    """A file that cannot be decoded as an image.
+
+    Args:
+        error: the reason.
+
+    Attributes:
+        advice: as in `Broken`.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.advice = str(error) if isinstance(error, UserError) else ""
 
 
 def read_rgb(source: str | BinaryIO) -> Image.Image:
-    """Returns the RGB image in a file, which is a path or an open file. Raises `UnreadableError`."""
+    """Returns the upright RGB image in a file, which is a path or an open file. Raises `UnreadableError`."""
     try:
         with Image.open(source) as file:
-            return file.convert("RGB")
+            return upright_rgb(file)
     except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
-        raise UnreadableError(str(error)) from error
+        raise UnreadableError(error) from error
 
 
 def random_crops(source: str | BinaryIO, views: Sequence[ViewSpec], numbers: np.ndarray) -> list[np.ndarray]:
@@ -243,18 +279,21 @@ def random_crops(source: str | BinaryIO, views: Sequence[ViewSpec], numbers: np.
     """
     try:
         with Image.open(source) as file:
-            width, height = file.size
+            # Only a JPEG can be decoded at a smaller size, so the crops must be known before it is decoded.
+            image = None if file.format in REDUCIBLE else upright_rgb(file)
+            width, height = upright_size(file) if image is None else image.size
             boxes = [
                 crop_boxes(theirs[None], height, width, view.area)[0].tolist() for view, theirs in zip(views, numbers)
             ]
             # A JPEG decodes faster at a half, a quarter or an eighth of its size. It is decoded at the smallest size at
             # which every crop keeps its resolution.
             spare = min(min(tall, wide) / view.resolution for view, (_, _, tall, wide) in zip(views, boxes))
-            if spare >= 2:
-                file.draft("RGB", (-int(-width // spare), -int(-height // spare)))
-            image = file.convert("RGB")
+            if image is None and spare >= 2:
+                least = (-int(-width // spare), -int(-height // spare))
+                file.draft("RGB", least if file.size == (width, height) else least[::-1])
+            image = upright_rgb(file) if image is None else image
     except Exception as error:  # as in `read_rgb`
-        raise UnreadableError(str(error)) from error
+        raise UnreadableError(error) from error
     return [_crop(image, box, image.width / width, image.height / height, view) for view, box in zip(views, boxes)]
 
 

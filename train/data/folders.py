@@ -10,19 +10,34 @@ from edgebnn.errors import UserError, check
 from edgebnn.files import existing_file
 from edgebnn.nn.config import MAX_OUTPUTS
 
+SUFFIXES = (*datasets.folder.IMG_EXTENSIONS, ".gif")
+
 Samples = list[tuple[str, int]]
 """Files with their class numbers."""
 
 
 class ClassFolders(datasets.ImageFolder):
-    """torchvision's `ImageFolder`, with numeric order if all folder names are whole numbers.
+    """torchvision's `ImageFolder` with GIF files, without hidden files, and with numeric order of numeric names.
 
-    In the order of text, 10 comes before 2. The class numbers would then differ from ImageNet's usual numbering.
+    Hidden are files and folders whose names begin with a dot: macOS describes `x.jpg` in `._x.jpg`, and notebooks keep
+    copies in `.ipynb_checkpoints`.
+
+    If all folder names are whole numbers, the classes are in numeric order. In the order of text, 10 comes before 2.
+    The class numbers would then differ from ImageNet's usual numbering.
     """
+
+    def __init__(self, root: str) -> None:
+        self.folder = Path(root)
+        super().__init__(root, is_valid_file=self.is_image)
+
+    def is_image(self, path: str) -> bool:
+        """Returns whether a file below the folder is an image by its name, and not hidden."""
+        hidden = any(part.startswith(".") for part in Path(path).relative_to(self.folder).parts)
+        return not hidden and path.lower().endswith(SUFFIXES)
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         """Returns the folder names in the order of their class numbers, and the class numbers by name."""
-        names, _ = super().find_classes(directory)
+        names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
         if all(name.isascii() and name.isdecimal() for name in names):
             names = sorted(names, key=lambda name: (int(name), name))
         return names, {name: number for number, name in enumerate(names)}

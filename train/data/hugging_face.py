@@ -153,7 +153,7 @@ def open_image(value: Any) -> BinaryIO:
     try:
         return open(value, "rb")
     except (OSError, TypeError, ValueError) as error:
-        raise UnreadableError(str(error)) from error
+        raise UnreadableError(error) from error
 
 
 def _undecoded(table: "Dataset") -> "Dataset":

@@ -55,10 +55,11 @@ class BatchLoader:
         try:
             for loaded in loader:
                 asked, broken = asked + loaded.asked, broken + len(loaded.broken)
-                self.broken.update(loaded.broken)
+                self.broken.update(each.name for each in loaded.broken)
                 if broken > allowed:
                     raise UserError(
-                        f"{broken} of {asked} images cannot be read ({loaded.broken[-1]} is one); fetch the data again"
+                        f"{broken} of {asked} images cannot be read ({loaded.broken[-1].text()} is one); "
+                        f"{loaded.broken[-1].remedy()}"
                     )
                 if loaded.batch is not None:
                     yield loaded.batch

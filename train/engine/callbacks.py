@@ -153,6 +153,8 @@ class SaveModel(Callback):
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        info = ModelInfo(self.name, data.resolution, data.mean, data.std, data.labels)
+        # A pretrained network ends in a projection, whose outputs are no classes.
+        labels = data.labels if getattr(pl_module, "classifies", False) else ()
+        info = ModelInfo(self.name, data.resolution, data.mean, data.std, labels)
         network: Any = pl_module.network
         checkpoints.save_checkpoint(self.run / MODEL, network, info)

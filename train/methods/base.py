@@ -37,6 +37,7 @@ class Method(LightningModule):
         takes_partial: whether the method takes a last step with fewer images (`data.drop_last: false`). It then
             multiplies the losses of the images by `Images.weights`.
         trains: whether there is anything to train. If False (kNN, SVM), `fit` validates, writes records and no model.
+        classifies: whether the outputs of `network` are the data's classes. Only then does its file name the classes.
         may_collapse: whether to warn when the outputs of different images become nearly equal
             (`train.engine.monitor`).
         network: the network that is saved after training.
@@ -46,6 +47,7 @@ class Method(LightningModule):
     small_views: int = 0
     external: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
+    classifies: ClassVar[bool] = False
     takes_partial: ClassVar[bool] = False
     may_collapse: ClassVar[bool] = True
     network: Network

@@ -68,6 +68,7 @@ class ClassifyingMethod(MeasuringMethod):
     A subclass builds `network` and sets `protocol`.
     """
 
+    classifies: ClassVar[bool] = True
     protocol: ClassVar[str]
 
     def on_validation_epoch_start(self) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebnn.doctor.analysis.fallback import Candidate, fallback_reason, holds_bits, is_binary
+from edgebnn.doctor.analysis.fallback import Candidate, fallback_reason, holds_bits, is_binary, operators_between
 from edgebnn.doctor.analysis.levels import Levels, infer_levels
 from edgebnn.doctor.analysis.padding import Padding, find_padding, first_integer, same_padding
-from edgebnn.doctor.file_graph import OPERATORS, FileGraph, Node
+from edgebnn.doctor.file_graph import BIPOLAR, OPERATORS, FileGraph, Node
 
 BINARY = {"LceBconv2d", "BinaryUnit"}
 CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D", "Conv", "FusedConv", "ImageConv", "ConvInteger", "QLinearConv"}
@@ -38,6 +38,8 @@ class Convolution:
             binary or is not expected to be.
         lopsided: whether it pads one side more than the other.
         side: height of its input, or None if it is not known.
+        between: kinds of the operators between the quantiser and the convolution, joined by commas, if they are the
+            reason why it is not binary.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Convolution:
     fell_back: str = ""
     lopsided: bool = False
     side: int | None = None
+    between: str = ""
 
 
 def find_convolutions(graph: FileGraph) -> Iterator[Convolution]:
@@ -124,6 +127,7 @@ def _convolution(graph: FileGraph, node: Node, levels: Levels) -> Convolution:
     padding = find_padding(graph, node, side=side, kernel=kernel)
     weight = _stored_values(graph, key)
     integer = _is_integer(graph, node, weight)
+    reason = fallback_reason(graph, Candidate(node, key, weight, integer), levels)
     return Convolution(
         name=node.name,
         kind="integer" if integer else "float",
@@ -134,7 +138,8 @@ def _convolution(graph: FileGraph, node: Node, levels: Levels) -> Convolution:
         padding=padding.to_text(),
         macs=_pixels(graph, node) * kernel * width * inputs * outputs,
         weight=graph.source(key),
-        fell_back=fallback_reason(graph, Candidate(node, key, weight, integer), levels),
+        fell_back=reason,
+        between=", ".join(operators_between(graph, node)) if reason == "between" else "",
         lopsided=padding.before != padding.after,
         side=side,
     )
@@ -151,7 +156,9 @@ def _product(graph: FileGraph, node: Node, levels: Levels) -> Iterator[Convoluti
     integer = node.kind in INTEGERS
     is_map = output is not None and output.shape is not None and len(output.shape) == 4
     weight = _stored_values(graph, key)
-    bit_products = node.kind == "MatMulInteger" and holds_bits(node.inputs[0], levels)
+    reads_bits = holds_bits(node.inputs[0], levels) and _weight_key(node) == _input_key(node, 1)
+    rows = weight if weight is None or transposed else weight.T
+    reason = ("int8" if integer else "dense") if reads_bits and rows is not None and is_binary(rows) else ""
     yield Convolution(
         name=node.name,
         kind="integer" if integer else "float" if is_map else "linear",
@@ -162,7 +169,7 @@ def _product(graph: FileGraph, node: Node, levels: Levels) -> Iterator[Convoluti
         padding="none",
         macs=(output.size if output is not None else 0) * inputs,
         weight=graph.source(key),
-        fell_back="int8" if bit_products and weight is not None and is_binary(weight.T) else "",
+        fell_back=reason,
     )
 
 
@@ -183,7 +190,11 @@ def _is_integer(graph: FileGraph, node: Node, weight: np.ndarray | None) -> bool
 
 def _stored_values(graph: FileGraph, key: str) -> np.ndarray | None:
     """Returns the values of the constant that holds the weights. A scale may be applied to them later."""
-    tensor = graph.tensors.get(graph.source(key, SAME_MAGNITUDES))
+    source = graph.source(key, SAME_MAGNITUDES)
+    tensor, maker = graph.tensors.get(source), graph.makers.get(source)
+    if maker is not None and maker.kind == BIPOLAR and maker.inputs:
+        latent = _stored_values(graph, maker.inputs[0])
+        return None if latent is None else np.where(latent >= 0, np.float32(1), np.float32(-1))
     return None if tensor is None else tensor.data
 
 

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebnn.doctor.analysis.levels import PADS, Levels, pad_value
+from edgebnn.doctor.analysis.levels import PADS, VALUE_PRESERVING, Levels, pad_value
 from edgebnn.doctor.analysis.padding import first_integer
-from edgebnn.doctor.file_graph import FileGraph, Node
+from edgebnn.doctor.file_graph import LONGEST_CHAIN, FileGraph, Node
+
+MOVES = VALUE_PRESERVING - {"CAST", "Cast", "QUANTIZE", "DEQUANTIZE", "QuantizeLinear", "DequantizeLinear", "Identity"}
+"""Operators that select or move values. A converter looks for the quantiser directly before the convolution."""
 
 FEWEST_WEIGHTS = 8
 """With fewer weights than these per output channel, their magnitudes may be equal by chance."""
@@ -58,7 +61,26 @@ def fallback_reason(graph: FileGraph, candidate: Candidate, levels: Levels) -> s
         return "weights not binary"
     if candidate.integer:
         return "int8"
-    return _tflite_reason(graph, candidate.node, weight, levels) if graph.channels_last else "floats"
+    if graph.channels_last:
+        return _tflite_reason(graph, candidate.node, weight, levels)
+    return "kernel" if weight.ndim == 4 and weight.shape[2] != weight.shape[3] else "floats"
+
+
+def operators_between(graph: FileGraph, node: Node) -> list[str]:
+    """Returns the kinds of the operators between the quantiser and a convolution, in the order in which they run.
+
+    A pad directly before the convolution is left out.
+    """
+    pad = _pad_before(graph, node)
+    key = (node if pad is None else pad).inputs[0]
+    kinds: list[str] = []
+    while len(kinds) < LONGEST_CHAIN:
+        maker = graph.makers.get(key)
+        if maker is None or maker.kind not in MOVES or not maker.inputs:
+            break
+        kinds.append(maker.kind)
+        key = maker.inputs[0]
+    return kinds[::-1]
 
 
 def holds_bits(key: str, levels: Levels) -> bool:
@@ -84,9 +106,11 @@ def _tflite_reason(graph: FileGraph, node: Node, weight: np.ndarray, levels: Lev
         return "channels"
     if graph.format != "lce":
         return "floats"
+    if operators_between(graph, node):
+        return "between"
     if pad is not None:
         return "explicit zero pad" if pad_value(graph, pad) == 0 else "explicit pad"
-    if node.attributes.get("same") and weight.ndim == 4 and weight.shape[1] > 1:
+    if node.attributes.get("same") and weight.ndim == 4 and max(weight.shape[1:3]) > 1:
         return "activation" if node.attributes.get("activation") else "explicit zero pad"
     return "pattern"
 

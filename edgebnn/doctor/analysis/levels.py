@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgebnn.doctor.file_graph import FileGraph, Node
+from edgebnn.doctor.file_graph import BIPOLAR, FileGraph, Node
 
 COMPARISONS = {
     *("GREATER_EQUAL", "GREATER", "LESS", "LESS_EQUAL", "EQUAL", "NOT_EQUAL"),
@@ -92,6 +92,10 @@ def _output_values(graph: FileGraph, node: Node, values_of: Callable[[str], Know
         return frozenset((0.0, 1.0))
     if not node.inputs:
         return None
+    if node.kind == BIPOLAR:
+        scale = graph.constant(node, 1)
+        size = abs(float(scale.reshape(-1)[0])) if scale is not None and scale.size == 1 else 1.0
+        return frozenset((-size, size))
     first = node.inputs[0]
     if node.kind in SIGNS:
         return _signs(values_of(first))

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from edgebnn.doctor.file_graph import OPERATORS, FileGraph, Node, Tensor
-from edgebnn.doctor.readers import onnx_shapes, onnx_tensors
+from edgebnn.doctor.file_graph import BIPOLAR, OPERATORS, FileGraph, Node, Tensor
+from edgebnn.doctor.readers import onnx_functions, onnx_shapes, onnx_tensors
+from edgebnn.doctor.readers.onnx_functions import Functions
 from edgebnn.doctor.readers.onnx_shapes import Shapes
 from edgebnn.doctor.readers.protobuf import Message
 from edgebnn.errors import UserError
 from edgebnn.runtime.formats.onnx_file import fields, spans
 
-MODEL_GRAPH = 7
+MODEL_GRAPH, MODEL_FUNCTION = 7, 25
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT = 1, 5, 11
-NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_KIND, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_KIND, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 3, 4, 5, 7
 ATTRIBUTE_NAME, ATTRIBUTE_FLOAT, ATTRIBUTE_INTEGER, ATTRIBUTE_TEXT, ATTRIBUTE_TENSOR = 1, 2, 3, 4, 5
 ATTRIBUTE_FLOATS, ATTRIBUTE_INTEGERS = 7, 8
 VALUE_NAME = 1
@@ -37,11 +38,13 @@ CONSTANT_TYPES: dict[str, Any] = {
 
 @dataclass
 class _GraphMessage:
-    """A GraphProto: its nodes with their Constant nodes, its initializers, and the names of its inputs."""
+    """A GraphProto: its nodes with their Constant nodes, its initializers, the names of its inputs, and the functions
+    that its nodes may call."""
 
     nodes: list[Node] = field(default_factory=list)
     initializers: list[Tensor] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
+    functions: Functions = field(default_factory=dict)
 
 
 def read_onnx(path: Path) -> FileGraph:
@@ -50,7 +53,14 @@ def read_onnx(path: Path) -> FileGraph:
     Raises:
         UserError: the file is damaged, or ONNX Runtime cannot run it.
     """
-    shapes = onnx_shapes.measure_shapes(path)
+    try:
+        shapes = onnx_shapes.measure_shapes(path)
+    except UserError:
+        graph = parse_onnx(path.read_bytes(), {}, f"model {path}", folder=path.parent)
+        # ONNX Runtime has no such operators. The rest of the file can be examined without shapes.
+        if not any(node.kind == BIPOLAR for node in graph.nodes):
+            raise
+        return graph
     return parse_onnx(path.read_bytes(), shapes, f"model {path}", folder=path.parent)
 
 
@@ -74,7 +84,12 @@ def parse_onnx(data: bytes, shapes: Shapes, what: str, *, folder: Path | None = 
 
 def _decode_graph(data: bytes, folder: Path | None) -> _GraphMessage:
     file, found = BytesIO(data), _GraphMessage()
-    graphs = [place for number, place in spans(file) if number == MODEL_GRAPH and isinstance(place, range)]
+    places = [(number, place) for number, place in spans(file) if isinstance(place, range)]
+    graphs = [place for number, place in places if number == MODEL_GRAPH]
+    functions = onnx_functions.read_functions(
+        (data[place.start : place.stop] for number, place in places if number == MODEL_FUNCTION),
+        lambda content: _decode_node(content, folder),
+    )
     for number, content in (each for graph in graphs for each in fields(file, graph)):
         if not isinstance(content, bytes):
             continue
@@ -84,6 +99,7 @@ def _decode_graph(data: bytes, folder: Path | None) -> _GraphMessage:
             found.initializers.append(onnx_tensors.read_tensor(content, folder))
         elif number == GRAPH_INPUT:
             found.inputs += Message(content).texts(VALUE_NAME)
+    found.functions = functions
     return found
 
 
@@ -95,6 +111,7 @@ def _decode_node(content: bytes, folder: Path | None) -> Node:
         inputs=tuple(message.texts(NODE_INPUT)),
         outputs=tuple(message.texts(NODE_OUTPUT)),
         attributes=dict(_decode_attribute(Message(part), folder) for part in message.parts(NODE_ATTRIBUTE)),
+        domain=message.text(NODE_DOMAIN),
     )
 
 
@@ -110,7 +127,10 @@ def _decode_attribute(message: Message, folder: Path | None) -> tuple[str, Any]:
 
 
 def _build(graph: _GraphMessage, shapes: Shapes, *, size: int) -> FileGraph:
-    tensors, nodes = _outputs(graph.nodes, shapes), _named(graph.nodes)
+    # ONNX Runtime gives the nodes of functions later numbers, so the functions are written out after the outputs.
+    written_out = onnx_functions.write_out(graph.nodes, graph.functions)
+    inner = _outputs([node for node in written_out if node.kind == CONSTANT], {})
+    tensors, nodes = inner | _outputs(graph.nodes, shapes), _named(written_out)
     tensors |= {tensor.name: tensor for tensor in graph.initializers}
     for key in (key for node in nodes for key in (*node.inputs, *node.outputs) if key):
         tensors.setdefault(key, Tensor(key, None))

@@ -5,7 +5,6 @@ node.
 """
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from edgebnn.errors import UserError, check
+from edgebnn.files import temporary_folder
 from edgebnn.runtime.ort import FATAL, error_reason, register_kernels
 
 TYPES = {
@@ -41,7 +41,7 @@ def measure_shapes(path: Path) -> Shapes:
     Raises:
         UserError: ONNX Runtime cannot run the file.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

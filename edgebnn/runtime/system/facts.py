@@ -34,7 +34,8 @@ COMMANDS = {
     "architecture": "uname -m",
     # The fifth byte of the shell's program file: 1 means 32 bits, 2 means 64 (elf(5)). `uname` would tell the kernel's.
     "elf_class": "head -c 5 /proc/self/exe | od -A n -t u1",
-    "cores": "nproc || getconf _NPROCESSORS_ONLN",
+    # GNU's nproc prints these variables' numbers if they are set.
+    "cores": "unset OMP_NUM_THREADS OMP_THREAD_LIMIT; nproc || getconf _NPROCESSORS_ONLN",
     "firmware": "vcgencmd get_throttled",
     "android": "getprop ro.build.version.release",
     "product": "getprop ro.product.manufacturer; getprop ro.product.model",

@@ -38,6 +38,7 @@ ARM_PARTS = {
     0xD0D: "Cortex-A77",
     0xD40: "Neoverse-V1",
     0xD41: "Cortex-A78",
+    0xD42: "Cortex-A78AE",
     0xD44: "Cortex-X1",
     0xD46: "Cortex-A510",
     0xD47: "Cortex-A710",

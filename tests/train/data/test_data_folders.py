@@ -3,13 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision import datasets
 
 from edgebnn import checkpoint
 from edgebnn.errors import UserError
 from edgebnn.graph import ModelInfo
+from edgebnn.train.data.colours import one_colour_warning
+from edgebnn.train.data.datasets import FileImages, MemoryImages
 from edgebnn.train.data.sources import ImageFolder
 from edgebnn.train.data.subset import Subset
 from edgebnn.train.methods.base import check_class_order
@@ -55,6 +59,35 @@ def test_folders_named_by_numbers_are_in_the_numbers_order_and_others_in_torchvi
     theirs = datasets.ImageFolder(str(tmp_path / "train"))
     if not all(name.isascii() and name.isdecimal() for name in names):
         assert theirs.classes == order
+
+
+def test_gif_files_count_and_hidden_files_do_not(tmp_path: Path) -> None:
+    shown = {"a/0.png", "a/1.GIF", "a/deep/2.jpg", "b/3.gif"}
+    hidden = {"a/._0.png", "a/.deep/4.png", ".ipynb_checkpoints/5.png"}
+    root = write(tmp_path / ".cache", *(f"{part}/{name}" for part in ("train", "val") for name in shown | hidden))
+    data = opened(root)
+    assert data.labels == ("a", "b")
+    for part in ("train", "val"):
+        assert {str(Path(path).relative_to(root / part)) for path, _ in data.samples[part]} == shown
+    assert len(list(data.val_dataloader())) == 4
+    assert data.skipped() == []
+
+
+def test_images_of_nearly_one_colour_are_warned_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [str(tmp_path / f"{number}.png") for number in range(10)]
+    # The 12 bits of a camera in a file of 16, and then pictures that use the range.
+    for path in paths:
+        Image.fromarray(rng.integers(0, 4096, (8, 8), np.uint16)).save(path)
+    images = FileImages([(path, 0) for path in paths])
+    assert "10 of 10 images of these data" in (one_colour_warning(images, "these data") or "")
+    for path in paths[:5]:
+        Image.fromarray(rng.integers(0, 65536, (8, 8), np.uint16)).save(path)
+    assert one_colour_warning(images, "these data") is None
+    Path(paths[0]).write_bytes(b"no image")
+    assert "5 of 9 images" in (one_colour_warning(images, "these data") or "")
+    memory = torch.full((40, 3, 8, 8), 200, dtype=torch.uint8)
+    assert "32 of 32" in (one_colour_warning(MemoryImages(memory, torch.zeros(40), 8), "x") or "")
 
 
 def test_lists_name_files_and_their_class_numbers(tmp_path: Path) -> None:
