@@ -8,21 +8,23 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError
-from jsonargparse.typing import PositiveInt, restricted_number_type
+from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_type
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from edgebnn import records
 from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
+from edgebnn.progress import LOG_SECONDS
 
 from .data.hugging_face import HuggingFace
 from .data.sources import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from .data.voc import Voc2007
 from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, FiniteCheck, LastCheckpoint, SaveModel
 from .engine.failures import one_line_errors
+from .engine.log_lines import LogLines
 from .engine.monitor import OutputSpread, Throughput, WeightFlips
 from .engine.renamed_keys import refuse_old_names
 from .engine.resume import check_start
@@ -77,6 +79,7 @@ class TrainCli(LightningCLI):
     - `name` is the model's name in records and files.
     - `ckpt_path` is a `last.ckpt` to resume from.
     - `checkpoint_minutes` and `checkpoint_steps` say how often `last.ckpt` is written within an epoch.
+    - `progress_seconds` says how often a line of progress appears where the output is no terminal.
 
     Args:
         arguments: the options of the command.
@@ -127,6 +130,12 @@ class TrainCli(LightningCLI):
             default=None,
             help="optimizer steps between two writes of last.ckpt",
         )
+        parser.add_argument(
+            "--progress_seconds",
+            type=PositiveFloat,
+            default=LOG_SECONDS,
+            help="seconds between two progress lines where the output is no terminal",
+        )
         # YAML can write a plain int, and not jsonargparse's own type.
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
 
@@ -152,11 +161,16 @@ class TrainCli(LightningCLI):
         callbacks: list[Callback] = [FiniteCheck(), SaveModel(run, self.config.name, self.saved())]
         if logger:
             callbacks += [LearningRateMonitor(), OutputSpread(), WeightFlips(), Throughput()]
+        bar = chosen.enable_progress_bar
+        if bar is None and not sys.stdout.isatty():
+            bar = any(isinstance(callback, ProgressBar) for callback in as_list(chosen.callbacks))
+            callbacks += [] if bar else [LogLines(self.config.progress_seconds)]
         last = LastCheckpoint(run, self.config.checkpoint_minutes, self.config.checkpoint_steps)
         devices, nodes = devices_and_nodes(chosen.devices, chosen.num_nodes)
         return super().instantiate_trainer(
             default_root_dir=run,
             logger=logger,
+            enable_progress_bar=bar,
             callbacks=[*as_list(chosen.callbacks), *callbacks, last, EndAtOnce()],
             plugins=[
                 *as_list(chosen.plugins),

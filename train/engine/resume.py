@@ -8,6 +8,7 @@ import yaml
 
 from edgebnn.errors import UserError
 from edgebnn.files import existing_file
+from edgebnn.progress import LOG_SECONDS
 
 from .callbacks import LAST
 from .renamed_keys import flatten_config, with_current_keys
@@ -35,7 +36,11 @@ DECIDING_KEYS = (
 NOT_DECIDING_KEYS = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
 """Keys among them that do not change what a run learns."""
 
-ADDED_KEYS = {"data.init_args.drop_last": True, "model.init_args.weight_init": "kaiming"}
+ADDED_KEYS = {
+    "data.init_args.drop_last": True,
+    "model.init_args.weight_init": "kaiming",
+    "progress_seconds": LOG_SECONDS,
+}
 """Keys that older versions did not have, and the values that these versions used."""
 
 
