@@ -1,5 +1,6 @@
 """`python -m train fit`: Lightning's command line with a run folder and one-line errors."""
 
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,8 @@ from edgebnn.progress import LOG_SECONDS
 from .data.hugging_face import HuggingFace
 from .data.sources import Cifar10, Cifar100, Digits, ImageFolder, Images, Mnist5k
 from .data.voc import Voc2007
-from .engine.callbacks import CONFIG, MODEL, AtomicCheckpointIO, FiniteCheck, LastCheckpoint, SaveModel
+from .engine.callbacks import CONFIG, LAST, MODEL, AtomicCheckpointIO, FiniteCheck, LastCheckpoint, SaveModel
+from .engine.changes import ResumeWithChanges, Start
 from .engine.failures import one_line_errors
 from .engine.log_lines import LogLines
 from .engine.monitor import OutputSpread, Throughput, WeightFlips
@@ -45,7 +47,8 @@ from .methods.supervised import Supervised
 from .methods.swav import SwAV
 from .parallel import launch
 from .parallel.distributed import as_single_process
-from .parallel.processes import EndAtOnce, choose_strategy, cluster_environment, devices_and_nodes
+from .parallel.processes import choose_strategy, cluster_environment, devices_and_nodes
+from .parallel.stop_signal import StoppedBySignalError
 from .parallel.sync_batchnorm import BatchNormSync
 
 METHODS = (
@@ -171,7 +174,7 @@ class TrainCli(LightningCLI):
             default_root_dir=run,
             logger=logger,
             enable_progress_bar=bar,
-            callbacks=[*as_list(chosen.callbacks), *callbacks, last, EndAtOnce()],
+            callbacks=[*as_list(chosen.callbacks), *callbacks, last],
             plugins=[
                 *as_list(chosen.plugins),
                 AtomicCheckpointIO(),
@@ -288,3 +291,14 @@ def check_trainer(trainer: Trainer) -> None:
     """Raises `UserError` if the number of epochs is missing."""
     if trainer.max_epochs is None or trainer.max_epochs < 1:
         raise UserError("the learning-rate schedule counts epochs; give trainer.max_epochs, 1 or more")
+        SystemExit: SIGTERM or SIGUSR1 stopped the training. The exit code is 128 + the signal's number.
+    except StoppedBySignalError as stop:
+        if trainer.is_global_zero:
+            last = Path(trainer.default_root_dir) / LAST
+            print(
+                f"stopped by {signal.Signals(stop.number).name} after step {trainer.global_step}, which {last} holds; "
+                f"resume with --ckpt_path {last}, or start the recipe again",
+                file=sys.stderr,
+                flush=True,
+            )
+        raise SystemExit(128 + stop.number) from None

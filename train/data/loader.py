@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from edgebnn.errors import UserError
 
+from ..parallel.stop_signal import outlive_stop_signals
 from .datasets import BatchDataset, LoadedBatch, keep_whole_batch
 
 LoadingPlan = tuple[Callable[[list[int]], LoadedBatch], Sequence[np.ndarray] | np.ndarray]
@@ -49,6 +50,7 @@ class BatchLoader:
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             collate_fn=keep_whole_batch,
+            worker_init_fn=outlive_stop_signals,
         )
         allowed = max(FEW_BROKEN - 1, BROKEN_SHARE * sum(map(len, batches)))
         asked = broken = 0
