@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +84,7 @@ class TrainCli(LightningCLI):
     - `name` is the model's name in records and files.
     - `ckpt_path` is a `last.ckpt` to resume from.
     - `checkpoint_minutes` and `checkpoint_steps` say how often `last.ckpt` is written within an epoch.
+    - `resume_with_changes` accepts some other values than those of `ckpt_path`'s run (`train.engine.changes`).
     - `progress_seconds` says how often a line of progress appears where the output is no terminal.
 
     Args:
@@ -126,6 +129,12 @@ class TrainCli(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a last.ckpt to resume from")
         parser.add_argument(
             "--checkpoint_minutes", type=float | None, default=10, help="minutes between two writes of last.ckpt"
+        parser.add_argument(
+            "--resume_with_changes",
+            type=bool,
+            default=False,
+            help="accept another learning rate, batch, precision, accumulation or number of epochs than ckpt_path's",
+        )
         )
         parser.add_argument(
             "--checkpoint_steps",
@@ -145,10 +154,10 @@ class TrainCli(LightningCLI):
     def resolved(self) -> dict[str, Any]:
         """Returns the whole configuration with all defaults.
 
-        `ckpt_path` is left out, because it is different when the run resumes.
+        `ckpt_path` and `resume_with_changes` are left out, because they are different when the run resumes.
         """
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, skip_link_targets=False))
-        del config["ckpt_path"]
+        del config["ckpt_path"], config["resume_with_changes"]
         return config
 
     def saved(self) -> str:
@@ -219,8 +228,16 @@ def fit(arguments: list[str]) -> None:
             return launch.start_processes(trainer.world_size, ["fit", *arguments])
         check_trainer(trainer)
         if model.trains:
-            check_start(cli.config.run, start, cli.resolved(), trainer.max_steps)
+            begin = check_start(
+                cli.config.run, start, cli.resolved(), trainer.max_steps, with_changes=cli.config.resume_with_changes
+            )
+            if begin.changed:
+                trainer.callbacks.insert(0, ResumeWithChanges(begin))
+            for callback in trainer.callbacks:
+                if isinstance(callback, SaveModel):
+                    callback.history = begin.history
         # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
+    begin = Start()
         # files behind.
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
@@ -246,15 +263,26 @@ def fit(arguments: list[str]) -> None:
             records.write_record(record, cli.config.run)
 
 
+            if begin.changed:
+                keep_config(Path(cli.config.run), begin.old_config)
 def warn_of_milestones(model: Method, trainer: Trainer) -> None:
     """Prints a warning if the run does not reach a milestone of the learning rate."""
     assert trainer.max_epochs
     unreached = model.optimizer_config.unreached(trainer.max_epochs)
     if unreached:
+        if begin.history:
+            found = [replace(record, context=record.context | {"changes": begin.history}) for record in found]
         print(
             f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the learning rate "
             "does not fall there; give smaller model.optimizer.milestones",
             file=sys.stderr,
+def keep_config(run: Path, text: str) -> None:
+    """Writes the configuration that a run had so far to `config.N.yaml`, N counting from 1."""
+    stem, _, suffix = CONFIG.partition(".")
+    number = next(number for number in count(1) if not (run / f"{stem}.{number}.{suffix}").exists())
+    write_bytes(run / f"{stem}.{number}.{suffix}", text.encode())
+
+
             flush=True,
         )
 

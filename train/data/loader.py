@@ -89,5 +89,6 @@ def worker_error(error: RuntimeError) -> UserError | None:
         return None
     return UserError(
         f"a process that loads images died ({text.splitlines()[0]}), as when memory runs out; "
-        "lower data.workers or data.batch_size, or free memory, and resume"
+        "lower data.workers or free memory, and resume with --ckpt_path RUN/last.ckpt; a lower data.batch_size also "
+        "needs --resume_with_changes true"
     )

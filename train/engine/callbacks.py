@@ -157,14 +157,15 @@ class FiniteCheck(Callback):
         if bad:
             raise UserError(
                 f"{bad[0]} holds values that are not finite in epoch {trainer.current_epoch}; the last good "
-                "checkpoint is kept, resume from it with a lower model.optimizer.lr"
+                f"checkpoint is kept; resume from it with a lower model.optimizer.lr and {FLAG}"
             )
 
     def check_loss(self, trainer: Trainer) -> None:
         """Raises `UserError` if a loss so far was not finite."""
         if self.loss is not None and not self.loss.isfinite():
             raise UserError(
-                f"the loss is {self.loss.item():g} in epoch {trainer.current_epoch}; lower model.optimizer.lr"
+                f"the loss is {self.loss.item():g} in epoch {trainer.current_epoch}; lower model.optimizer.lr, and "
+                f"resume from the last good checkpoint with {FLAG}"
             )
 
 
@@ -175,13 +176,19 @@ class SaveModel(Callback):
         run: the run folder.
         name: the model's name.
         config: the text of `config.yaml`.
+
+    Attributes:
+        history: changes of the configuration so far (`train.engine.changes.Start`).
     """
 
     def __init__(self, run: Path, name: str, config: str) -> None:
         self.run, self.name, self.config = run, name, config
+        self.history: list[dict[str, Any]] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        if self.history:
+            checkpoint["changes"] = self.history
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

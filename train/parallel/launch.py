@@ -121,7 +121,8 @@ def start_processes(processes: int, arguments: list[str]) -> None:
         if failure.exitcode < 0:
             raise UserError(
                 f"process {rank} of {processes} was killed by signal {-failure.exitcode}; if memory ran out, lower "
-                "data.batch_size or data.workers, then resume with --ckpt_path RUN/last.ckpt"
+                "data.workers, then resume with --ckpt_path RUN/last.ckpt; a lower data.batch_size also needs "
+                "--resume_with_changes true"
             ) from None
         raise SystemExit(failure.exitcode) from None
     except SignalException as stop:
