@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError
-from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -35,6 +35,7 @@ from .engine.resume import check_start
 from .evaluation.finetune import FineTune
 from .evaluation.knn import KNN
 from .evaluation.linear import BurnLinearEvaluation, LinearEvaluation
+from .evaluation.probe import NeighbourProbe
 from .evaluation.svm import LowShotSVM
 from .evaluation.voc_svm import VocSVM
 from .methods.base import Method, check_class_order
@@ -83,8 +84,9 @@ class TrainCli(LightningCLI):
     - `run` is the folder of everything that the run writes.
     - `name` is the model's name in records and files.
     - `ckpt_path` is a `last.ckpt` to resume from.
-    - `checkpoint_minutes` and `checkpoint_steps` say how often `last.ckpt` is written within an epoch.
     - `resume_with_changes` accepts some other values than those of `ckpt_path`'s run (`train.engine.changes`).
+    - `checkpoint_minutes` and `checkpoint_steps` say how often `last.ckpt` is written within an epoch.
+    - `probe_epochs` says how often a pretraining measures its features (`train.evaluation.probe`).
     - `progress_seconds` says how often a line of progress appears where the output is no terminal.
 
     Args:
@@ -128,13 +130,13 @@ class TrainCli(LightningCLI):
         parser.add_argument("--name", type=str, default="model", help="the model's name in records and files")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a last.ckpt to resume from")
         parser.add_argument(
-            "--checkpoint_minutes", type=float | None, default=10, help="minutes between two writes of last.ckpt"
-        parser.add_argument(
             "--resume_with_changes",
             type=bool,
             default=False,
             help="accept another learning rate, batch, precision, accumulation or number of epochs than ckpt_path's",
         )
+        parser.add_argument(
+            "--checkpoint_minutes", type=float | None, default=10, help="minutes between two writes of last.ckpt"
         )
         parser.add_argument(
             "--checkpoint_steps",
@@ -147,6 +149,12 @@ class TrainCli(LightningCLI):
             type=PositiveFloat,
             default=LOG_SECONDS,
             help="seconds between two progress lines where the output is no terminal",
+        )
+        parser.add_argument(
+            "--probe_epochs",
+            type=NonNegativeInt | None,
+            default=None,
+            help="epochs between two kNN probes of a pretraining; 0: none; null: at most 5%% of the images",
         )
         # YAML can write a plain int, and not jsonargparse's own type.
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
@@ -173,6 +181,7 @@ class TrainCli(LightningCLI):
         callbacks: list[Callback] = [FiniteCheck(), SaveModel(run, self.config.name, self.saved())]
         if logger:
             callbacks += [LearningRateMonitor(), OutputSpread(), WeightFlips(), Throughput()]
+            callbacks += [NeighbourProbe(self.config.probe_epochs)]
         bar = chosen.enable_progress_bar
         if bar is None and not sys.stdout.isatty():
             bar = any(isinstance(callback, ProgressBar) for callback in as_list(chosen.callbacks))
@@ -221,6 +230,7 @@ def fit(arguments: list[str]) -> None:
     Raises:
         UserError: the configuration or a file that it names is wrong, or the network does not fit the data.
     """
+    begin = Start()
     with one_line_errors():
         cli = TrainCli(arguments)
         model, data, trainer, start = cli.model, cli.datamodule, cli.trainer, cli.config.ckpt_path
@@ -237,7 +247,6 @@ def fit(arguments: list[str]) -> None:
                 if isinstance(callback, SaveModel):
                     callback.history = begin.history
         # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
-    begin = Start()
         # files behind.
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
@@ -254,28 +263,19 @@ def fit(arguments: list[str]) -> None:
         model.to(memory_format=torch.channels_last)
         # The first file that is written. If the run folder cannot be written, the error is one line.
         if trainer.is_global_zero:
+            if begin.changed:
+                keep_config(Path(cli.config.run), begin.old_config)
             write_bytes(Path(cli.config.run) / CONFIG, cli.saved().encode())
         if model.trains and trainer.is_global_zero:
             warn_of_milestones(model, trainer)
         epochs = run_trainer(trainer, model, data, start)
         found = model.records(cli.config.name, epochs)
+        if begin.history:
+            found = [replace(record, context=record.context | {"changes": begin.history}) for record in found]
         for record in found if trainer.is_global_zero else ():
             records.write_record(record, cli.config.run)
 
 
-            if begin.changed:
-                keep_config(Path(cli.config.run), begin.old_config)
-def warn_of_milestones(model: Method, trainer: Trainer) -> None:
-    """Prints a warning if the run does not reach a milestone of the learning rate."""
-    assert trainer.max_epochs
-    unreached = model.optimizer_config.unreached(trainer.max_epochs)
-    if unreached:
-        if begin.history:
-            found = [replace(record, context=record.context | {"changes": begin.history}) for record in found]
-        print(
-            f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the learning rate "
-            "does not fall there; give smaller model.optimizer.milestones",
-            file=sys.stderr,
 def keep_config(run: Path, text: str) -> None:
     """Writes the configuration that a run had so far to `config.N.yaml`, N counting from 1."""
     stem, _, suffix = CONFIG.partition(".")
@@ -283,6 +283,15 @@ def keep_config(run: Path, text: str) -> None:
     write_bytes(run / f"{stem}.{number}.{suffix}", text.encode())
 
 
+def warn_of_milestones(model: Method, trainer: Trainer) -> None:
+    """Prints a warning if the run does not reach a milestone of the learning rate."""
+    assert trainer.max_epochs
+    unreached = model.optimizer_config.unreached(trainer.max_epochs)
+    if unreached:
+        print(
+            f"warning: milestones {unreached} lie beyond trainer.max_epochs {trainer.max_epochs}: the learning rate "
+            "does not fall there; give smaller model.optimizer.milestones",
+            file=sys.stderr,
             flush=True,
         )
 
@@ -301,6 +310,7 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl+C.
+        SystemExit: SIGTERM or SIGUSR1 stopped the training. The exit code is 128 + the signal's number.
     """
     epochs = 0
     try:
@@ -309,17 +319,6 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
             epochs = trainer.current_epoch
         if type(model).validation_step is not Method.validation_step:
             trainer.validate(model, datamodule=data, verbose=False)
-    except SystemExit:
-        # Lightning exits so after Ctrl+C.
-        raise KeyboardInterrupt from None
-    return epochs
-
-
-def check_trainer(trainer: Trainer) -> None:
-    """Raises `UserError` if the number of epochs is missing."""
-    if trainer.max_epochs is None or trainer.max_epochs < 1:
-        raise UserError("the learning-rate schedule counts epochs; give trainer.max_epochs, 1 or more")
-        SystemExit: SIGTERM or SIGUSR1 stopped the training. The exit code is 128 + the signal's number.
     except StoppedBySignalError as stop:
         if trainer.is_global_zero:
             last = Path(trainer.default_root_dir) / LAST
@@ -330,3 +329,13 @@ def check_trainer(trainer: Trainer) -> None:
                 flush=True,
             )
         raise SystemExit(128 + stop.number) from None
+    except SystemExit:
+        # Lightning exits so after Ctrl+C.
+        raise KeyboardInterrupt from None
+    return epochs
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Raises `UserError` if the number of epochs is missing."""
+    if trainer.max_epochs is None or trainer.max_epochs < 1:
+        raise UserError("the learning-rate schedule counts epochs; give trainer.max_epochs, 1 or more")

@@ -41,6 +41,7 @@ be an option: --trainer.max_epochs 10, --data.init_args.root FOLDER.
   --seed_everything N    seed of everything that is random
   --checkpoint_minutes N, --checkpoint_steps N
                          minutes or optimizer steps between two writes of last.ckpt
+  --probe_epochs N       epochs between two kNN probes of a pretraining (val/knn_top1). 0: none
   --progress_seconds N   seconds between two progress lines where the output is no terminal
 
 The keys of each part, with their defaults and meanings:

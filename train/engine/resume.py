@@ -41,6 +41,7 @@ ADDED_KEYS = {
     "data.init_args.drop_last": True,
     "model.init_args.weight_init": "kaiming",
     "progress_seconds": LOG_SECONDS,
+    "probe_epochs": None,
 }
 """Keys that older versions did not have, and the values that these versions used."""
 
@@ -59,11 +60,11 @@ def check_start(
         start: the value of `ckpt_path`.
         config: the whole configuration, as nested dictionaries.
         max_steps: the value of `trainer.max_steps`. -1 for no limit.
-
         with_changes: the value of `resume_with_changes`. True accepts other values of `CHANGEABLE_KEYS`.
 
     Returns:
         What the run has to know of the checkpoint.
+
     Raises:
         UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another
             configuration, or has already taken `max_steps` steps.
@@ -93,7 +94,6 @@ def check_start(
         raise UserError(
             f"ckpt_path {start} has taken {found['global_step']} steps, trainer.max_steps ends at {max_steps}; raise it"
         )
-
     history = list(found.get("changes", ()))
     if not (was and changed):
         return Start(history)
@@ -125,6 +125,7 @@ def _check_changes(what: str, changed: dict[str, str], *, with_changes: bool) ->
         )
     shown = ", ".join((fixed or changed).values())
     raise UserError(f"{what} belongs to a run with another {shown}; {remedy}")
+
 
 def config_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """Returns the keys whose values differ between two flat configurations, with both values in words.
