@@ -251,6 +251,8 @@ def fit(arguments: list[str]) -> None:
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")
+        if measures(model):
+            data.check_held_out()
         torch.manual_seed(data.seed)
         with as_single_process():
             if model.trains:
@@ -296,6 +298,11 @@ def warn_of_milestones(model: Method, trainer: Trainer) -> None:
         )
 
 
+def measures(model: Method) -> bool:
+    """Returns whether a method measures the held-out images."""
+    return type(model).validation_step is not Method.validation_step
+
+
 def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
     """Trains and validates the model, or only validates it.
 
@@ -317,7 +324,7 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
         if model.trains:
             trainer.fit(model, datamodule=data, ckpt_path=start)
             epochs = trainer.current_epoch
-        if type(model).validation_step is not Method.validation_step:
+        if measures(model):
             trainer.validate(model, datamodule=data, verbose=False)
     except StoppedBySignalError as stop:
         if trainer.is_global_zero:

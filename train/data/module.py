@@ -159,6 +159,11 @@ class Images(LightningDataModule):
         """Returns the number of images of a part."""
         return len(self.images(part))
 
+    def check_held_out(self) -> None:
+        """Raises `UserError` if there are no held-out images, which an evaluation needs."""
+        if not self.count("val"):
+            raise UserError(f"{type(self).__name__} has no held-out images; give some, to measure an accuracy")
+
     def fixed(self) -> v2.Transform:
         """Returns the transform of an evaluation: one view per image, without random changes."""
         return fixed_view(self.resolution, self.mean, self.std)
