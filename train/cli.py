@@ -30,8 +30,8 @@ from .engine.changes import ResumeWithChanges, Start
 from .engine.failures import one_line_errors
 from .engine.log_lines import LogLines
 from .engine.monitor import OutputSpread, Throughput, WeightFlips
-from .engine.renamed_keys import refuse_old_names
-from .engine.resume import check_start
+from .engine.renamed_keys import flatten_config, refuse_old_names
+from .engine.resume import check_start, input_hashes
 from .evaluation.finetune import FineTune
 from .evaluation.knn import KNN
 from .evaluation.linear import BurnLinearEvaluation, LinearEvaluation
@@ -248,6 +248,8 @@ def fit(arguments: list[str]) -> None:
                     callback.history = begin.history
         # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
         # files behind.
+                    if trainer.is_global_zero:
+                        callback.inputs = input_hashes(flatten_config(cli.resolved()))
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")

@@ -179,14 +179,16 @@ class SaveModel(Callback):
 
     Attributes:
         history: changes of the configuration so far (`train.engine.changes.Start`).
+        inputs: SHA-256 of the files that the configuration names under `model`, by key.
     """
 
     def __init__(self, run: Path, name: str, config: str) -> None:
         self.run, self.name, self.config = run, name, config
         self.history: list[dict[str, Any]] = []
+        self.inputs: dict[str, str] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config
+        checkpoint["config"], checkpoint["inputs"] = self.config, self.inputs
         if self.history:
             checkpoint["changes"] = self.history
         if not trainer.is_global_zero:

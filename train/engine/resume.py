@@ -1,5 +1,6 @@
 """Checks that a resumed run has the same configuration as the run that stopped."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 import yaml
 
 from edgebnn.errors import UserError
-from edgebnn.files import existing_file
+from edgebnn.files import existing_file, sha256
 from edgebnn.progress import LOG_SECONDS
 
 from .callbacks import LAST
@@ -88,6 +89,7 @@ def check_start(
         raise damaged
     now = flatten_config(config)
     changed = {key: shown for key, shown in config_differences(was, now).items() if decides_result(key)}
+    _compare_inputs(changed, found.get("inputs", {}), now)
     if was and changed:
         _check_changes(f"ckpt_path {start}", changed, with_changes=with_changes)
     if 0 <= max_steps <= found["global_step"]:
@@ -103,6 +105,26 @@ def check_start(
     history.append({"epoch": epoch, "step": found["global_step"], "changes": values})
     old_batch, old_accumulate = was.get("data.init_args.batch_size"), was.get("trainer.accumulate_grad_batches")
     return Start(history, tuple(changed), found["config"], old_batch or 1, old_accumulate or 1)
+
+
+def input_hashes(config: dict[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of each file that a flat configuration names under `model`, such as the teacher, by key."""
+    named = {key: value for key, value in config.items() if key.startswith("model.") and isinstance(value, str)}
+    return {key: sha256(value) for key, value in named.items() if os.path.isfile(value)}
+
+
+def _compare_inputs(changed: dict[str, str], was: dict[str, str], now: dict[str, Any]) -> None:
+    """Compares files by content in place of their paths, and corrects the changed keys.
+
+    Args:
+        changed: the changed keys, with both values in words.
+        was: the SHA-256 of the run's files by key. Older versions did not store them, and then the paths count.
+        now: the configuration by dotted key.
+    """
+    for key, hashed in input_hashes({key: now.get(key) for key in was}).items():
+        changed.pop(key, None)
+        if hashed != was[key]:
+            changed[key] = f"{key} ({now[key]} is not the file that the run used)"
 
 
 def _check_changes(what: str, changed: dict[str, str], *, with_changes: bool) -> None:
