@@ -81,11 +81,6 @@ class BatchDataset(Dataset):
         return self.read(indices)
 
 
-def keep_whole_batch(loaded: Any) -> Any:
-    """Returns the batch unchanged, because the data set has already made whole batches."""
-    return loaded
-
-
 class MemoryImages:
     """Images in memory.
 
