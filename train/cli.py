@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,9 +17,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
 
 from edgebnn import records
-from edgebnn.errors import UserError
+from edgebnn.errors import UserError, check
 from edgebnn.files import write_bytes
 from edgebnn.progress import LOG_SECONDS
 
@@ -246,20 +248,23 @@ def fit(arguments: list[str]) -> None:
             for callback in trainer.callbacks:
                 if isinstance(callback, SaveModel):
                     callback.history = begin.history
-        # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
-        # files behind.
                     if trainer.is_global_zero:
                         callback.inputs = input_hashes(flatten_config(cli.resolved()))
+        # The trainer opens its logs before it sets up the data. The data are set up here, so that a mistake leaves no
+        # files behind.
         data.check(trainer.world_size, trainer.accumulate_grad_batches, model.small_views, model.takes_partial)
         model.optimizer_config.check()
         data.setup("fit")
-        if measures(model):
+        check_limits(trainer, model)
+        if measures(model) and trainer.limit_val_batches:
             data.check_held_out()
         torch.manual_seed(data.seed)
         with as_single_process():
             if model.trains:
                 data.train_dataloader()
             model.prepare(data)
+        if model.trains:
+            check_batchnorms(model, data, trainer, everywhere=bool(cli.config.trainer.sync_batchnorm))
         if start and isinstance(model, ClassifyingMethod):
             check_class_order(Path(start).parent / MODEL, data, f"ckpt_path {start}")
         # Converted before a checkpoint is loaded. Otherwise float64 weights would be rounded to float32.
@@ -273,7 +278,7 @@ def fit(arguments: list[str]) -> None:
         if model.trains and trainer.is_global_zero:
             warn_of_milestones(model, trainer)
         epochs = run_trainer(trainer, model, data, start)
-        found = model.records(cli.config.name, epochs)
+        found = model.records(cli.config.name, epochs) if trainer.limit_val_batches else []
         if begin.history:
             found = [replace(record, context=record.context | {"changes": begin.history}) for record in found]
         for record in found if trainer.is_global_zero else ():
@@ -326,7 +331,7 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
         if model.trains:
             trainer.fit(model, datamodule=data, ckpt_path=start)
             epochs = trainer.current_epoch
-        if measures(model):
+        if measures(model) and trainer.limit_val_batches:
             trainer.validate(model, datamodule=data, verbose=False)
     except StoppedBySignalError as stop:
         if trainer.is_global_zero:
@@ -342,6 +347,47 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
         # Lightning exits so after Ctrl+C.
         raise KeyboardInterrupt from None
     return epochs
+
+
+def check_limits(trainer: Trainer, model: Method) -> None:
+    """Raises `UserError` if a limit on the batches leaves nothing to train, or nothing to measure."""
+    if model.trains and trainer.limit_train_batches == 0:
+        raise UserError("trainer.limit_train_batches 0 leaves nothing to train; leave it out")
+    if not model.trains and trainer.limit_val_batches == 0:
+        raise UserError("trainer.limit_val_batches 0 leaves nothing to measure; leave it out")
+
+
+def check_batchnorms(model: Method, data: Images, trainer: Trainer, *, everywhere: bool) -> None:
+    """Raises `UserError` if a process gets one image at a time, and a BatchNorm needs two.
+
+    A BatchNorm after a linear layer has one value per image and channel. So has one after a convolution whose output is
+    1x1.
+
+    Args:
+        model: the method, after `prepare`.
+        data: the images.
+        trainer: the trainer, for the number of processes.
+        everywhere: whether all BatchNorms cover the batch of all processes.
+    """
+    images = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
+    if images > 1 or (everywhere and trainer.world_size > 1):
+        return
+    # Frozen parts stay in eval mode.
+    model.train()
+    shared = {id(module) for part in model.synchronised() for module in part.modules()}
+    own = [module for module in model.modules() if trainer.world_size == 1 or id(module) not in shared]
+    singles = any(isinstance(module, nn.BatchNorm1d) and module.training for module in own)
+    if not singles:
+        try:
+            with torch.no_grad():
+                deepcopy(model.network).features(torch.zeros(1, 3, data.resolution, data.resolution))
+        except ValueError:
+            singles = True
+    check(
+        not singles,
+        "a process gets one image at a time, and BatchNorm needs two; raise data.batch_size, or lower "
+        "trainer.accumulate_grad_batches or trainer.devices",
+    )
 
 
 def check_trainer(trainer: Trainer) -> None:

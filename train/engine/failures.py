@@ -58,6 +58,8 @@ def one_line_errors() -> Iterator[None]:
             yield
         except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
             raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
+        except ImportError as error:
+            raise UserError(f"a package is missing ({error}); install it, or leave out the key that needs it") from None
         except torch.OutOfMemoryError:
             raise UserError(
                 "the GPU's memory is too small for this batch; raise trainer.accumulate_grad_batches or give "
