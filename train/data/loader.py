@@ -84,7 +84,7 @@ class BatchLoader:
         pass
 
 
-def share_batch(loaded: LoadedBatch) -> LoadedBatch:
+def share_batch(loaded: Any) -> Any:
     """Moves a batch, which the data set has already made, into the shared memory that a worker returns it by.
 
     torch would do it in a thread. If the memory is too small there, the training waits for ever.

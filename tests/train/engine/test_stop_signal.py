@@ -13,7 +13,7 @@ from edgebnn.train.__main__ import main
 from tests.train.conftest import WIDTH
 from tests.train.runs import assert_equal_runs, command, last, write_config
 
-STEPS = 40
+STEPS = 24
 
 
 def stop_in_epoch(run: Path, number: int, *arguments: object, whole_group: bool = False) -> tuple[int, str]:
