@@ -1,5 +1,6 @@
 """`python -m train fit`: Lightning's command line with a run folder and one-line errors."""
 
+import re
 import signal
 import sys
 from copy import deepcopy
@@ -160,6 +161,18 @@ class TrainCli(LightningCLI):
         )
         # YAML can write a plain int, and not jsonargparse's own type.
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except UserError:
+            raise
+        except ValueError as error:
+            # jsonargparse lists what is wrong with every type that the value could have. The class's own error counts.
+            found = re.search(r"Problem with given class_path '([\w.]+)':\s*(.+)", str(error))
+            if found is None:
+                raise
+            raise UserError(f"{found[1]}: {found[2]}; correct its values, or install what it needs") from None
 
     def resolved(self) -> dict[str, Any]:
         """Returns the whole configuration with all defaults.

