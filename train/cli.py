@@ -3,7 +3,6 @@
 import re
 import signal
 import sys
-from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,10 +17,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import nn
 
 from edgebnn import records
-from edgebnn.errors import UserError, check
+from edgebnn.errors import UserError
 from edgebnn.files import write_bytes
 from edgebnn.progress import LOG_SECONDS
 
@@ -45,6 +43,7 @@ from .methods.base import Method, check_class_order
 from .methods.burn import BURN
 from .methods.burn_code import BURNCode
 from .methods.byol import BYOL
+from .methods.checks import check_batchnorms, check_limits, measures
 from .methods.distill import Distill
 from .methods.measured import ClassifyingMethod
 from .methods.moco import MoCoV2
@@ -318,11 +317,6 @@ def warn_of_milestones(model: Method, trainer: Trainer) -> None:
         )
 
 
-def measures(model: Method) -> bool:
-    """Returns whether a method measures the held-out images."""
-    return type(model).validation_step is not Method.validation_step
-
-
 def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None) -> int:
     """Trains and validates the model, or only validates it.
 
@@ -360,47 +354,6 @@ def run_trainer(trainer: Trainer, model: Method, data: Images, start: str | None
         # Lightning exits so after Ctrl+C.
         raise KeyboardInterrupt from None
     return epochs
-
-
-def check_limits(trainer: Trainer, model: Method) -> None:
-    """Raises `UserError` if a limit on the batches leaves nothing to train, or nothing to measure."""
-    if model.trains and trainer.limit_train_batches == 0:
-        raise UserError("trainer.limit_train_batches 0 leaves nothing to train; leave it out")
-    if not model.trains and trainer.limit_val_batches == 0:
-        raise UserError("trainer.limit_val_batches 0 leaves nothing to measure; leave it out")
-
-
-def check_batchnorms(model: Method, data: Images, trainer: Trainer, *, everywhere: bool) -> None:
-    """Raises `UserError` if a process gets one image at a time, and a BatchNorm needs two.
-
-    A BatchNorm after a linear layer has one value per image and channel. So has one after a convolution whose output is
-    1x1.
-
-    Args:
-        model: the method, after `prepare`.
-        data: the images.
-        trainer: the trainer, for the number of processes.
-        everywhere: whether all BatchNorms cover the batch of all processes.
-    """
-    images = data.batch_size // (trainer.world_size * trainer.accumulate_grad_batches)
-    if images > 1 or (everywhere and trainer.world_size > 1):
-        return
-    # Frozen parts stay in eval mode.
-    model.train()
-    shared = {id(module) for part in model.synchronised() for module in part.modules()}
-    own = [module for module in model.modules() if trainer.world_size == 1 or id(module) not in shared]
-    singles = any(isinstance(module, nn.BatchNorm1d) and module.training for module in own)
-    if not singles:
-        try:
-            with torch.no_grad():
-                deepcopy(model.network).features(torch.zeros(1, 3, data.resolution, data.resolution))
-        except ValueError:
-            singles = True
-    check(
-        not singles,
-        "a process gets one image at a time, and BatchNorm needs two; raise data.batch_size, or lower "
-        "trainer.accumulate_grad_batches or trainer.devices",
-    )
 
 
 def check_trainer(trainer: Trainer) -> None:
