@@ -1,13 +1,13 @@
 """The commands of `edgebnn export` that read a checkpoint: exporting it, and verifying an exported file."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from edgebnn import records
 from edgebnn.files import sha256, write_bytes
 from edgebnn.graph import InferenceGraph, ops
+from edgebnn.progress import progress_bar
 
 from . import arguments
 from .fold import count_zero_weights, fold
@@ -57,11 +57,17 @@ def export_checkpoint(args: argparse.Namespace) -> None:
         UserError: the checkpoint cannot be read, or the format cannot hold its network.
     """
     loaded = arguments.load_to_export(args)
-    graph = fold(loaded.model, loaded.info)
-    if args.format == "tflite" and args.real_valued:
-        graph = plain.real_valued(graph)
-    format_, data = _convert(args, graph)
-    write_bytes(args.out, data)
+    with progress_bar(3, "export", "step", beat=True) as bar:
+        bar.set_postfix_str("folding the network")
+        graph = fold(loaded.model, loaded.info)
+        if args.format == "tflite" and args.real_valued:
+            graph = plain.real_valued(graph)
+        bar.update()
+        bar.set_postfix_str(f"converting {len(graph.units)} units")
+        format_, data = _convert(args, graph)
+        bar.update()
+        bar.set_postfix_str(f"writing {args.out}")
+        write_bytes(args.out, data)
     print(f"wrote {args.out}: {len(graph.units)} units, {len(data) / 1e6:.2f} MB")
     zeros, weights = count_zero_weights(loaded.model)
     if zeros:
@@ -99,7 +105,7 @@ def verify_artifact(args: argparse.Namespace) -> None:
     graph = fold(loaded.model, loaded.info)
     limits = Limits(args.bits_differing, args.top1_agreement)
     pictures = images.load_images(args.data, graph.info, args.images)
-    found = verify(loaded.model, graph, args.artifact, pictures, progress=sys.stderr.isatty())
+    found = verify(loaded.model, graph, args.artifact, pictures, progress=True)
     failures = found.failures(limits)
     print(_result_text(args.artifact, args.data, found))
     zeros, weights = count_zero_weights(loaded.model)

@@ -36,9 +36,13 @@ be an option: --trainer.max_epochs 10, --data.init_args.root FOLDER.
   --run FOLDER           folder of everything that the run writes
   --name NAME            the model's name in records and files
   --ckpt_path LAST       the last.ckpt of a stopped run, to resume from
+  --resume_with_changes true
+                         resume with another learning rate, batch, precision, accumulation or number of epochs
   --seed_everything N    seed of everything that is random
   --checkpoint_minutes N, --checkpoint_steps N
                          minutes or optimizer steps between two writes of last.ckpt
+  --probe_epochs N       epochs between two kNN probes of a pretraining (val/knn_top1). 0: none
+  --progress_seconds N   seconds between two progress lines where the output is no terminal
 
 The keys of each part, with their defaults and meanings:
   edgebnn train fit --model.help METHOD        such as Distill, BURN, MoCoV2, LinearEvaluation
@@ -92,7 +96,7 @@ def _recipe(arguments: list[str]) -> None:
     path = existing_file(find_shipped(chosen.recipe, "recipes"), "recipe")
     with uncollected():
         from .pipeline.recipe import run_recipe
-    run_recipe(path, chosen.runs, values)
+    run_recipe(path, chosen.runs, values, with_changes=chosen.resume_with_changes)
 
 
 def _evaluate(arguments: list[str]) -> None:

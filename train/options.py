@@ -37,6 +37,8 @@ def recipe_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgebnn train recipe", description="Runs the stages of a recipe in order.")
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with edgebnn")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders lie (default: runs)")
+    text = "resume stages whose learning rate, batch, precision, accumulation or number of epochs changed"
+    parser.add_argument("--resume_with_changes", action="store_true", help=text)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="values of the recipe's ${NAME}s")
     return parser
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from edgebnn import records
 from edgebnn.errors import UserError, check, exit_on_user_error
@@ -31,6 +30,7 @@ from edgebnn.graph import InferenceGraph, ModelInfo, ops
 from edgebnn.graph.ops import NetworkShape
 from edgebnn.nn import ReActNetConfig
 from edgebnn.optional import LCE_PACKAGE
+from edgebnn.progress import progress_bar
 from edgebnn.runtime import Latency, kernels, load_model, measure_latency, measure_runs
 from edgebnn.runtime.system import machine
 
@@ -110,7 +110,7 @@ def run_benchmark(setting: BenchSetting, threads: Sequence[int], out: Path) -> N
     without_lce = LCE_PACKAGE.missing()
     # 5 files of ReActNet and its twin, the LCE file, the baselines as float and int8. Then the measurements.
     stages = 5 + (not without_lce) + 2 * len(BASELINES) + len(threads) + 1 + len(isas)
-    with tqdm(total=stages, desc="bench", unit="step", disable=None, file=sys.stderr) as bar:
+    with progress_bar(stages, "bench", "step", beat=True) as bar:
 
         def say(what: str) -> None:
             bar.set_postfix_str(what)

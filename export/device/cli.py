@@ -14,6 +14,7 @@ from edgebnn.checkpoint import report as checkpoint_report
 from edgebnn.errors import check
 from edgebnn.files import existing_file, temporary_folder
 from edgebnn.hints import NO_HINTS, read_hints
+from edgebnn.progress import progress_bar
 from edgebnn.text import printable
 
 from . import baselines as device_baselines
@@ -57,7 +58,7 @@ def run_device_command(args: argparse.Namespace) -> None:
     extra = device_baselines.count_files(subjects, twin=args.checkpoint is not None) if args.with_baselines else 0
     total = extra + device.count_steps(count + extra, args.rounds)
     with _signals_as_exceptions(), ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=total, desc="device", unit="step", disable=None, file=sys.stderr))
+        bar = stack.enter_context(progress_bar(total, "device", "step", beat=True))
 
         def say(what: str) -> None:
             bar.set_postfix_str(printable(what))

@@ -16,18 +16,19 @@ The file itself runs in its own runtime. Four checks are made:
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from edgebnn.errors import check
 from edgebnn.graph import InferenceGraph, reference
 from edgebnn.nn import Network, RSign, Sign
 from edgebnn.nn.packed import torch_convolutions
+from edgebnn.progress import progress_bar
 
 from ..onnx.builder import with_int8_weights
 from . import rounding
@@ -119,7 +120,7 @@ def verify(
         artifact: an `.onnx` or `.tflite` file that was made from the network.
         images: normalised images (N, channels, H, W), float32.
         batch: number of images to run at a time. The outputs of all units are held in memory for that many.
-        progress: whether to show a progress bar.
+        progress: whether to show progress on stderr.
 
     Raises:
         UserError: the file is missing, unreadable, of another network, or its description contradicts the graph's.
@@ -209,9 +210,10 @@ def _run_torch(model: Network, images: np.ndarray) -> tuple[list[np.ndarray], np
 
 
 def _batches(images: np.ndarray, size: int, progress: bool) -> Iterator[np.ndarray]:
-    """Yields batches of images and advances the progress bar."""
-    with tqdm(total=len(images), desc="verifying", unit="image", disable=not progress) as bar:
+    """Yields batches of images and shows the progress."""
+    with progress_bar(len(images), "verifying", "image") if progress else nullcontext() as bar:
         for start in range(0, len(images), size):
             part = images[start : start + size]
             yield part
-            bar.update(len(part))
+            if bar is not None:
+                bar.update(len(part))

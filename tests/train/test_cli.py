@@ -283,7 +283,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_good_model(
     torch.save(found, tmp_path / "grown.ckpt")
     grown = ["--ckpt_path", str(tmp_path / "grown.ckpt"), "--trainer.max_epochs", "3"]
     line = refused(["fit", "--config", str(moco), *grown], capsys)
-    assert line == "error: the loss is nan in epoch 1; lower model.optimizer.lr"
+    assert line == (
+        "error: the loss is nan in epoch 1; lower model.optimizer.lr, and resume from the last good checkpoint with "
+        "--resume_with_changes true"
+    )
     assert before == {name: (run / name).read_bytes() for name in before}
 
 
@@ -317,8 +320,6 @@ def test_image_folder_names_what_is_wrong(moco: Path, tmp_path: Path, capsys: py
     command += ["--data.batch_size", "4", "--data.workers", "1"]
     assert "train/ has 2 classes, val/ has 1 (b is in one of them only)" in refused(command, capsys)
     (root / "val/b").mkdir()
-    (root / "val/b/notes.txt").write_text("no image")
-    assert "val holds no images" in refused(command, capsys)
     Image.new("RGB", (40, 36)).save(root / "val/b/0.png")
     whole = {path: path.read_bytes() for path in (root / "train").rglob("*.png")}
     for path in whole:

@@ -6,7 +6,7 @@ device makes the views.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ Batch = tuple[list[Tensor], Tensor]
 
 REDUCIBLE = ("JPEG", "MPO")
 """Pillow's names of the formats that decode faster at a smaller size. MPO is a telephone's JPEG with several images."""
+
+LONGEST = 64
+"""Longest side of an image that an evaluation uses, as a multiple of the short side."""
 
 MOST_BROKEN_IN_A_ROW = 100
 """Largest number of broken images in a row."""
@@ -103,11 +106,6 @@ class BatchDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> LoadedBatch:
         return self.read(indices)
-
-
-def keep_whole_batch(loaded: Any) -> Any:
-    """Returns the batch unchanged, because the data set has already made whole batches."""
-    return loaded
 
 
 class MemoryImages:
@@ -261,9 +259,22 @@ def read_rgb(source: str | BinaryIO) -> Image.Image:
     """Returns the upright RGB image in a file, which is a path or an open file. Raises `UnreadableError`."""
     try:
         with Image.open(source) as file:
-            return upright_rgb(file)
+            return trim_thin(upright_rgb(file))
     except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
         raise UnreadableError(error) from error
+
+
+def trim_thin(image: Image.Image) -> Image.Image:
+    """Returns the image, and of an image more than `LONGEST` times as long as wide its middle.
+
+    An evaluation scales the short side up and cuts out the centre. A line of 1x30000 pixels would take gigabytes.
+    """
+    width, height = image.size
+    across, down = min(width, LONGEST * height), min(height, LONGEST * width)
+    if (across, down) == image.size:
+        return image
+    left, top = (width - across) // 2, (height - down) // 2
+    return image.crop((left, top, left + across, top + down))
 
 
 def random_crops(source: str | BinaryIO, views: Sequence[ViewSpec], numbers: np.ndarray) -> list[np.ndarray]:

@@ -61,6 +61,26 @@ def scan_classes(folder: Path) -> tuple[list[str], Samples]:
     return found.classes, found.samples
 
 
+def scan_unlabelled(folder: Path) -> Samples:
+    """Returns the image files in a folder and below it, sorted, all with class number 0. Hidden files are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.lower().endswith(datasets.folder.IMG_EXTENSIONS) and not name.startswith("."):
+                found.append(os.path.join(parent, name))
+    return [(path, 0) for path in sorted(found)]
+
+
+def holds_images(folder: Path) -> bool:
+    """Returns whether image files lie directly in a folder."""
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError:
+        return False
+    return any(name.lower().endswith(datasets.folder.IMG_EXTENSIONS) for name in names)
+
+
 def read_file_list(path: str, folder: Path, what: str, classes: int | None = None) -> tuple[list[str], Samples]:
     """Returns the class names and the files of a list. Each line has a file and its class number.
 

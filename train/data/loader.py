@@ -1,18 +1,24 @@
 """A loader that can start in the middle of an epoch, and that reports a killed worker in one line."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
 
 from edgebnn.errors import UserError
 
-from .datasets import BatchDataset, LoadedBatch, keep_whole_batch
+from ..parallel.stop_signal import outlive_stop_signals
+from .datasets import BatchDataset, LoadedBatch
 
 LoadingPlan = tuple[Callable[[list[int]], LoadedBatch], Sequence[np.ndarray] | np.ndarray]
 """The function that makes a batch, and the image numbers of each remaining batch."""
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
 
 FEW_BROKEN = 10
 BROKEN_SHARE = 0.01
@@ -48,7 +54,8 @@ class BatchLoader:
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=keep_whole_batch,
+            collate_fn=share_batch,
+            worker_init_fn=outlive_stop_signals,
         )
         allowed = max(FEW_BROKEN - 1, BROKEN_SHARE * sum(map(len, batches)))
         asked = broken = 0
@@ -78,6 +85,36 @@ class BatchLoader:
         pass
 
 
+def share_batch(loaded: Any) -> Any:
+    """Moves a batch, which the data set has already made, into the shared memory that a worker returns it by.
+
+    torch would do it in a thread. If the memory is too small there, the training waits for ever.
+
+    Raises:
+        UserError: the shared memory is too small. It is 64 MB in a container of Docker by default.
+    """
+    if get_worker_info() is None:
+        return loaded
+    try:
+        _share(loaded)
+    except (RuntimeError, OSError) as error:
+        size = shutil.disk_usage(SHARED_MEMORY).total / 2**20 if os.path.isdir(SHARED_MEMORY) else 0
+        raise UserError(
+            f"shared memory ({SHARED_MEMORY}, {size:.0f} MB) is too small for the batches of the loading processes "
+            f"({str(error).splitlines()[0]}); give docker run --shm-size=8g or --ipc=host, lower data.workers, or set "
+            "data.workers 0"
+        ) from None
+    return loaded
+
+
+def _share(value: Any) -> None:
+    if isinstance(value, Tensor):
+        value.share_memory_()
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _share(each)
+
+
 def worker_error(error: RuntimeError) -> UserError | None:
     """Returns the user's error for a loading process that died, or None if `error` reports something else.
 
@@ -88,5 +125,6 @@ def worker_error(error: RuntimeError) -> UserError | None:
         return None
     return UserError(
         f"a process that loads images died ({text.splitlines()[0]}), as when memory runs out; "
-        "lower data.workers or data.batch_size, or free memory, and resume"
+        "lower data.workers or free memory, and resume with --ckpt_path RUN/last.ckpt; a lower data.batch_size also "
+        "needs --resume_with_changes true"
     )

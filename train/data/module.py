@@ -159,6 +159,11 @@ class Images(LightningDataModule):
         """Returns the number of images of a part."""
         return len(self.images(part))
 
+    def check_held_out(self) -> None:
+        """Raises `UserError` if there are no held-out images, which an evaluation needs."""
+        if not self.count("val"):
+            raise UserError(f"{type(self).__name__} has no held-out images; give some, to measure an accuracy")
+
     def fixed(self) -> v2.Transform:
         """Returns the transform of an evaluation: one view per image, without random changes."""
         return fixed_view(self.resolution, self.mean, self.std)
@@ -246,6 +251,21 @@ class Images(LightningDataModule):
         """Returns a loader of the held-out images, in order and divided among the processes."""
         return self._evaluation("val")
 
+    def sample_dataloader(self, part: Part, most: int) -> BatchLoader:
+        """Returns a loader of a random sample of a part, as an evaluation sees it. Every process gets all of it.
+
+        Images that cannot be read are left out and not counted.
+
+        Args:
+            part: the part.
+            most: number of images of the sample, or of all images if there are fewer.
+        """
+        images = self.images(part)
+        chosen = epoch_order(len(images), self.seed, 0)[:most]
+        size = max(1, self.batch_size // (world_size() * self.accumulate()))
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        return self._fixed(images, batches, set())
+
     def on_after_batch_transfer(self, batch: DrawnBatch | Batch, dataloader_idx: int) -> Batch:
         # Images and networks are in channels_last (`fit` converts the networks). Convolutions then take about half
         # the time, on CPUs and on GPUs.
@@ -267,12 +287,17 @@ class Images(LightningDataModule):
         images = self.images(part)
         return self._fixed(images, evaluation_batches(len(images), size, world_size(), rank()))
 
-    def _fixed(self, images: MemoryImages | EncodedImages, batches: Sequence[np.ndarray] | np.ndarray) -> BatchLoader:
+    def _fixed(
+        self,
+        images: MemoryImages | EncodedImages,
+        batches: Sequence[np.ndarray] | np.ndarray,
+        broken: set[str] | None = None,
+    ) -> BatchLoader:
         def plan() -> LoadingPlan:
             # `use_normalisation` may still change the normalisation until the first batch is asked for.
             return partial(images.fixed, transform=self.fixed()), batches
 
-        return BatchLoader(plan, len(batches), self.workers, self.broken)
+        return BatchLoader(plan, len(batches), self.workers, self.broken if broken is None else broken)
 
     def _checked_count(self, images: MemoryImages | EncodedImages) -> int:
         if len(images) < self.batch_size:

@@ -1,6 +1,7 @@
 """The data sets: where their images come from, their normalisation and their class names."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from edgebnn.errors import UserError
 from edgebnn.ssl.views import fixed_view
 
 from .datasets import FileImages, MemoryImages
-from .folders import Samples, read_file_list, scan_classes
+from .folders import Samples, holds_images, read_file_list, scan_classes, scan_unlabelled
 from .module import Images, Part
 
 
@@ -130,6 +131,9 @@ class ImageFolder(Images):
     Classes are numbered in the order of their folders' names. If all names are whole numbers, the order is numeric.
     Otherwise it is the order of text.
 
+    Pretraining uses no labels and no held-out images. It also takes image files directly in `root` or in `root/train`,
+    and no `root/val`.
+
     A training image that cannot be read is replaced by the next one. In an evaluation it is left out. `skipped` returns
     these files. An evaluation resizes the short side to 256/224 of the resolution and takes the centre.
 
@@ -146,14 +150,15 @@ class ImageFolder(Images):
         self.root = root
         self.train_list, self.val_list = train_list, val_list
         self.samples: dict[Part, Samples] = {}
+        self.no_val: UserError | None = None
 
     def setup(self, stage: str | None = None) -> None:
         if self.samples:
             return
-        classes, train = self._read("train", self.train_list)
-        others, val = self._read("val", self.val_list, len(classes))
+        classes, train = self._read_train()
+        others, val = self._read_val(classes)
         # A list of held-out files has class numbers, so its files need no class folders.
-        if self.val_list is None and classes != others:
+        if self.val_list is None and val and classes != others:
             odd = sorted(set(classes) ^ set(others))
             raise UserError(
                 f"{self.root}: train/ has {len(classes)} classes, val/ has {len(others)} "
@@ -171,6 +176,39 @@ class ImageFolder(Images):
 
     def images(self, part: Part) -> FileImages:
         return FileImages(self.samples[part])
+
+    def check_held_out(self) -> None:
+        if self.no_val is not None:
+            raise self.no_val
+
+    def _read_train(self) -> tuple[list[str], Samples]:
+        """Returns the class names and files of train/. Images outside of class folders have no class names."""
+        folder = Path(self.root) / "train"
+        if not folder.is_dir() and holds_images(Path(self.root)):
+            folder = Path(self.root)
+        if self.train_list is None and holds_images(folder):
+            if folder != Path(self.root):
+                # Class folders beside the files are used, as torchvision does.
+                with suppress(UserError):
+                    return self._read("train", None)
+            return [], scan_unlabelled(folder)
+        return self._read("train", self.train_list)
+
+    def _read_val(self, classes: list[str]) -> tuple[list[str], Samples]:
+        """Returns the class names and files of val/. Pretraining needs none, so an error is kept for evaluations."""
+        if not classes:
+            self.no_val = UserError(
+                f"{self.root} holds images without class folders, which only pretraining can use; give "
+                "train/CLASS/FILE and val/CLASS/FILE"
+            )
+            return [], []
+        if self.val_list is not None:
+            return self._read("val", self.val_list, len(classes))
+        try:
+            return self._read("val", None)
+        except UserError as error:
+            self.no_val = error
+            return [], []
 
     def _read(self, part: Part, listed: str | None, classes: int | None = None) -> tuple[list[str], Samples]:
         folder = Path(self.root) / part

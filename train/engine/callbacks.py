@@ -8,12 +8,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from edgebnn import checkpoint as checkpoints
 from edgebnn.errors import UserError
 from edgebnn.files import atomic_path
 from edgebnn.graph import ModelInfo
+
+from ..parallel.launch import process_place
+from ..parallel.stop_signal import ASK_STEPS, StoppedBySignalError, StopSignal
+from .changes import FLAG
 
 MODEL = "model.safetensors"
 CONFIG = "config.yaml"
@@ -25,7 +30,7 @@ class LastCheckpoint(Checkpoint):
 
     Within an epoch it is written only after an optimizer step, because accumulated gradients are not saved. It is not
     written after the last batch of the epoch, because the end of the epoch follows. A run that `max_steps` or
-    `max_time` ends within an epoch is saved at that step.
+    `max_time` ends within an epoch is saved at that step. So is a run that gets SIGTERM or SIGUSR1.
 
     Args:
         run: the run folder.
@@ -37,9 +42,12 @@ class LastCheckpoint(Checkpoint):
         self.path = run / LAST
         self.minutes, self.steps = minutes, steps
         self.saved = time.monotonic()
+        self.signal = StopSignal()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved = time.monotonic()
+        # Lightning has set its own handlers before.
+        self.signal.listen()
         if trainer.is_global_zero:
             # A run that is killed while it saves leaves a temporary file.
             for name in (LAST, MODEL):
@@ -52,21 +60,45 @@ class LastCheckpoint(Checkpoint):
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
         if not accumulating and not _epoch_is_over(trainer) and self._due(trainer):
             self._save(trainer)
+            self.signal.raise_if_received()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if _epoch_is_over(trainer):
             self._save(trainer)
+            if self.signal.agree(trainer):
+                self.signal.raise_if_received()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Between the epochs of a training, a signal waits for the end of the validation. A validation by itself has
+        # nothing to save.
+        if trainer.state.fn != TrainerFn.FITTING:
+            self.signal.stop_listening()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        # The launcher ends all processes by a signal when one has failed. The others then fail because of it, and the
+        # launcher reports the first failure.
+        followed = process_place() is not None and not isinstance(exception, UserError | StoppedBySignalError)
+        if followed and self.signal.number is not None:
+            raise KeyboardInterrupt
 
     def _due(self, trainer: Trainer) -> bool:
         step = trainer.global_step
         # Lightning's callbacks stop a run in all processes at the same step.
         ends = step == trainer.max_steps or trainer.fit_loop.epoch_loop.done
+        if self._stops(trainer):
+            return True
         if ends or (self.steps is not None and step % self.steps == 0):
             return True
         # Clocks differ, so the first process decides. Asking it takes a wait, so it is asked at logged steps only.
         if self.minutes is None or step % log_interval(trainer):
             return False
         return trainer.strategy.broadcast(time.monotonic() - self.saved >= 60 * self.minutes)
+
+    def _stops(self, trainer: Trainer) -> bool:
+        """Returns whether a process got a signal. Several processes ask each other only now and then."""
+        alone = trainer.world_size == 1
+        asks = trainer.global_step % min(ASK_STEPS, log_interval(trainer)) == 0
+        return (alone or asks) and self.signal.agree(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -125,14 +157,15 @@ class FiniteCheck(Callback):
         if bad:
             raise UserError(
                 f"{bad[0]} holds values that are not finite in epoch {trainer.current_epoch}; the last good "
-                "checkpoint is kept, resume from it with a lower model.optimizer.lr"
+                f"checkpoint is kept; resume from it with a lower model.optimizer.lr and {FLAG}"
             )
 
     def check_loss(self, trainer: Trainer) -> None:
         """Raises `UserError` if a loss so far was not finite."""
         if self.loss is not None and not self.loss.isfinite():
             raise UserError(
-                f"the loss is {self.loss.item():g} in epoch {trainer.current_epoch}; lower model.optimizer.lr"
+                f"the loss is {self.loss.item():g} in epoch {trainer.current_epoch}; lower model.optimizer.lr, and "
+                f"resume from the last good checkpoint with {FLAG}"
             )
 
 
@@ -143,13 +176,21 @@ class SaveModel(Callback):
         run: the run folder.
         name: the model's name.
         config: the text of `config.yaml`.
+
+    Attributes:
+        history: changes of the configuration so far (`train.engine.changes.Start`).
+        inputs: SHA-256 of the files that the configuration names under `model`, by key.
     """
 
     def __init__(self, run: Path, name: str, config: str) -> None:
         self.run, self.name, self.config = run, name, config
+        self.history: list[dict[str, Any]] = []
+        self.inputs: dict[str, str] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["config"] = self.config
+        checkpoint["config"], checkpoint["inputs"] = self.config, self.inputs
+        if self.history:
+            checkpoint["changes"] = self.history
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from edgebnn.errors import UserError
 
 from ..data.loader import worker_error
 from ..parallel.launch import OtherProcessError, process_place
+from .changes import FLAG
 
 HARMLESS_WARNINGS = (
     ".*does not have many workers.*",
@@ -57,10 +58,12 @@ def one_line_errors() -> Iterator[None]:
             yield
         except (ArgumentError, MisconfigurationException, UnicodeDecodeError) as error:
             raise UserError(f"configuration: {error}; see `python -m train fit --help`") from None
+        except ImportError as error:
+            raise UserError(f"a package is missing ({error}); install it, or leave out the key that needs it") from None
         except torch.OutOfMemoryError:
             raise UserError(
                 "the GPU's memory is too small for this batch; raise trainer.accumulate_grad_batches or give "
-                "trainer.precision bf16-mixed"
+                f"trainer.precision bf16-mixed; a run that has begun resumes so with --ckpt_path RUN/last.ckpt {FLAG}"
             ) from None
         except OSError as error:
             if error.errno not in DISK_ERRORS:

@@ -19,6 +19,7 @@ from edgebnn.nn.layers import BinaryConv2d
 from ..data.sources import Images
 from ..parallel.distributed import gather, world_size
 from .callbacks import log_interval
+from .changes import FLAG
 
 COLLAPSED = 0.05
 """Below this spread, outputs contain almost nothing about their images."""
@@ -93,8 +94,8 @@ class OutputSpread(Callback):
             if trainer.is_global_zero:
                 print(
                     f"warning: outputs have nearly collapsed at step {trainer.global_step}: their spread is "
-                    f"{float(value):.3f} (1: all directions, 0: all equal); lower model.optimizer.lr, or check the "
-                    "loss's temperature and the augmentation",
+                    f"{float(value):.3f} (1: all directions, 0: all equal); lower model.optimizer.lr (a resumed run "
+                    f"with {FLAG}), or check the loss's temperature and the augmentation",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -106,7 +106,9 @@ class OptimizerConfig:
             rate = half_cosine(max(done - skipped, 0) / left, 1, self.cosine_final_factor)
         return rate * (warm_up(step / rising, self.warmup_start_factor) if rising else 1)
 
-    def build(self, parameters: Iterable[nn.Parameter | Group], epochs: int, steps_per_epoch: int) -> dict[str, Any]:
+    def build(
+        self, parameters: Iterable[nn.Parameter | Group], epochs: int, steps_per_epoch: int, *, fused: bool = True
+    ) -> dict[str, Any]:
         """Returns the optimizer and the scheduler of a run, in Lightning's form.
 
         Args:
@@ -114,8 +116,10 @@ class OptimizerConfig:
                 multiplies it.
             epochs: epochs of the run.
             steps_per_epoch: optimizer steps per epoch.
+            fused: whether one kernel updates all tensors. It also unscales the gradients of mixed precision, so they
+                cannot be clipped before.
         """
-        optimizer = self._optimizer(self._groups(list(parameters)))
+        optimizer = self._optimizer(self._groups(list(parameters)), fused)
         scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, epochs, steps_per_epoch))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -131,12 +135,12 @@ class OptimizerConfig:
             parts.append({**group, "params": [tensor for tensor in members if tensor.ndim <= 1], "weight_decay": 0.0})
         return [part for part in parts if part["params"]]
 
-    def _optimizer(self, groups: list[dict[str, Any]]) -> optim.Optimizer:
+    def _optimizer(self, groups: list[dict[str, Any]], fused: bool) -> optim.Optimizer:
         # Fused, because a network of 26 units has 250 small tensors. A loop over them takes as long as a forward pass.
         if self.name == "adam":
-            return optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=True)
+            return optim.Adam(groups, self.lr, weight_decay=self.weight_decay, fused=fused)
         if self.name == "sgd":
-            return optim.SGD(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+            return optim.SGD(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused)
         from lightly.utils.lars import LARS
 
         # lightly's LARS takes plain SGD steps in tensors without weight decay. `_groups` marks these tensors. All

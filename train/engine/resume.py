@@ -1,5 +1,6 @@
 """Checks that a resumed run has the same configuration as the run that stopped."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import torch
 import yaml
 
 from edgebnn.errors import UserError
-from edgebnn.files import existing_file
+from edgebnn.files import existing_file, sha256
+from edgebnn.progress import LOG_SECONDS
 
 from .callbacks import LAST
+from .changes import FLAG, Start, is_changeable
 from .renamed_keys import flatten_config, with_current_keys
 
 DECIDING_KEYS = (
@@ -35,7 +38,12 @@ DECIDING_KEYS = (
 NOT_DECIDING_KEYS = tuple(f"data.init_args.{key}" for key in ("workers", "root", "path", "download"))
 """Keys among them that do not change what a run learns."""
 
-ADDED_KEYS = {"data.init_args.drop_last": True, "model.init_args.weight_init": "kaiming"}
+ADDED_KEYS = {
+    "data.init_args.drop_last": True,
+    "model.init_args.weight_init": "kaiming",
+    "progress_seconds": LOG_SECONDS,
+    "probe_epochs": None,
+}
 """Keys that older versions did not have, and the values that these versions used."""
 
 
@@ -43,7 +51,9 @@ OWN_MODULES = ("train.", "edgebnn.train.")
 """Starts of the names of edgebnn's own modules, in older versions and now."""
 
 
-def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: int) -> None:
+def check_start(
+    run: str, start: str | None, config: dict[str, Any], max_steps: int, *, with_changes: bool = False
+) -> Start:
     """Checks that the run folder is unused, or that `start` is a checkpoint of the same run.
 
     Args:
@@ -51,6 +61,10 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
         start: the value of `ckpt_path`.
         config: the whole configuration, as nested dictionaries.
         max_steps: the value of `trainer.max_steps`. -1 for no limit.
+        with_changes: the value of `resume_with_changes`. True accepts other values of `CHANGEABLE_KEYS`.
+
+    Returns:
+        What the run has to know of the checkpoint.
 
     Raises:
         UserError: `start` is None and the folder holds a run. Or `start` is damaged, belongs to another
@@ -62,7 +76,7 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
             raise UserError(
                 f"{run} holds a run already; give --ckpt_path {last} to resume it, or another folder as --run"
             )
-        return
+        return Start()
     existing_file(start, "ckpt_path")
     damaged = UserError(f"ckpt_path {start} is damaged or no last.ckpt of a run; delete it and start the run anew")
     try:
@@ -75,15 +89,64 @@ def check_start(run: str, start: str | None, config: dict[str, Any], max_steps: 
         raise damaged
     now = flatten_config(config)
     changed = {key: shown for key, shown in config_differences(was, now).items() if decides_result(key)}
+    _compare_inputs(changed, found.get("inputs", {}), now)
     if was and changed:
-        shown = ", ".join(changed.values())
-        raise UserError(
-            f"ckpt_path {start} belongs to a run with another {shown}; give it the same, or start a new run"
-        )
+        _check_changes(f"ckpt_path {start}", changed, with_changes=with_changes)
     if 0 <= max_steps <= found["global_step"]:
         raise UserError(
             f"ckpt_path {start} has taken {found['global_step']} steps, trainer.max_steps ends at {max_steps}; raise it"
         )
+    history = list(found.get("changes", ()))
+    if not (was and changed):
+        return Start(history)
+    was = with_current_keys(was, known=now.keys())
+    values = {key: [was.get(key), now.get(key)] for key in changed}
+    epoch = found["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    history.append({"epoch": epoch, "step": found["global_step"], "changes": values})
+    old_batch, old_accumulate = was.get("data.init_args.batch_size"), was.get("trainer.accumulate_grad_batches")
+    return Start(history, tuple(changed), found["config"], old_batch or 1, old_accumulate or 1)
+
+
+def input_hashes(config: dict[str, Any]) -> dict[str, str]:
+    """Returns the SHA-256 of each file that a flat configuration names under `model`, such as the teacher, by key."""
+    named = {key: value for key, value in config.items() if key.startswith("model.") and isinstance(value, str)}
+    return {key: sha256(value) for key, value in named.items() if os.path.isfile(value)}
+
+
+def _compare_inputs(changed: dict[str, str], was: dict[str, str], now: dict[str, Any]) -> None:
+    """Compares files by content in place of their paths, and corrects the changed keys.
+
+    Args:
+        changed: the changed keys, with both values in words.
+        was: the SHA-256 of the run's files by key. Older versions did not store them, and then the paths count.
+        now: the configuration by dotted key.
+    """
+    for key, hashed in input_hashes({key: now.get(key) for key in was}).items():
+        changed.pop(key, None)
+        if hashed != was[key]:
+            changed[key] = f"{key} ({now[key]} is not the file that the run used)"
+
+
+def _check_changes(what: str, changed: dict[str, str], *, with_changes: bool) -> None:
+    """Raises `UserError` if a resumed run must not have these changes.
+
+    Args:
+        what: the checkpoint, for the message.
+        changed: the changed keys, with both values in words.
+        with_changes: whether the user asked for changes.
+    """
+    fixed = {key: shown for key, shown in changed.items() if not is_changeable(key)}
+    if with_changes and not fixed:
+        return
+    remedy = "give it the same, or start a new run"
+    if not fixed:
+        remedy = f"give it the same, or {FLAG} to go on with the new value, or start a new run"
+    elif with_changes:
+        remedy += (
+            f" ({FLAG} changes the optimizer's values, batch_size, epochs, accumulation, clipping and precision alone)"
+        )
+    shown = ", ".join((fixed or changed).values())
+    raise UserError(f"{what} belongs to a run with another {shown}; {remedy}")
 
 
 def config_differences(was: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The base class of evaluations that train no network: they use the frozen, pooled features of both parts."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -7,10 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgebnn.nn import Network
+from edgebnn.progress import progress_bar
 
 from ..data.datasets import Batch
+from ..data.loader import BatchLoader
 from ..data.sources import Images
-from ..parallel.distributed import gather, world_size
+from ..parallel.distributed import gather, rank, world_size
 from .base import Evaluation
 
 Features = tuple[Tensor, Tensor]
@@ -50,10 +53,21 @@ class FeatureEvaluation(Evaluation):
         with self.trainer.precision_plugin.val_step_context():
             # No variable holds the batches' features, so they are freed. ImageNet's take gigabytes.
             train = merge_features(
-                [compute_features(self.network, to_device(batch)) for batch in data.fixed_train_dataloader()],
+                [compute_features(self.network, to_device(batch)) for batch in _shown(data.fixed_train_dataloader())],
                 data.count("train"),
             )
         self.measure(train, merge_features(self.held_out, data.count("val")))
+
+
+def _shown(batches: BatchLoader) -> Iterator[Batch]:
+    """Yields the batches. The first process shows how far they have come."""
+    if rank() > 0:
+        yield from batches
+        return
+    with progress_bar(len(batches), "features of the training images", "batch") as bar:
+        for batch in batches:
+            yield batch
+            bar.update()
 
 
 @torch.no_grad()

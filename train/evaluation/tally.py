@@ -1,23 +1,19 @@
 """Counts the correct answers of networks that see the same images."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from edgebnn.errors import UserError, check
+from edgebnn.progress import progress_bar
 
 from ..data.module import Images
 from ..methods.measured import accuracies, count_correct
 from .class_order import ClassOrder
 from .classifier import Classifier
-
-LOG_SECONDS = 60.0
-"""Seconds between two progress lines if stderr is no terminal."""
 
 
 @dataclass
@@ -86,15 +82,7 @@ def count_answers(tallies: Sequence[Tally], data: Images) -> None:
     Raises:
         UserError: no image or too few images can be read (`train.data.loader`), or as `Tally.add`.
     """
-    watched = sys.stderr.isatty()
-    every = {} if watched else dict.fromkeys(("mininterval", "maxinterval", "delay"), LOG_SECONDS)
-    with tqdm(
-        total=data.count("val"),
-        desc=f"images at {data.resolution}x{data.resolution}",
-        unit="image",
-        leave=False,
-        **every,
-    ) as bar:
+    with progress_bar(data.count("val"), f"evaluating at {data.resolution}x{data.resolution}", "image") as bar:
         for views, labels in data.val_dataloader():
             for tally in tallies:
                 tally.add(views[0], labels)

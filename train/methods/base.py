@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
 from edgebnn.checkpoint import read_labels
@@ -107,7 +108,13 @@ class Method(LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.trainer.max_epochs is not None  # `fit` checks it
-        return self.optimizer_config.build(self.trained(), self.trainer.max_epochs, self.steps_per_epoch)
+        mixed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return self.optimizer_config.build(
+            self.trained(),
+            self.trainer.max_epochs,
+            self.steps_per_epoch,
+            fused=not (mixed and self.trainer.gradient_clip_val),
+        )
 
     def trained(self) -> Iterable[nn.Parameter | Group]:
         """Returns the parameters to train, or groups of them with their own rates (`OptimizerConfig.build`)."""

@@ -20,7 +20,7 @@ from edgebnn.errors import UserError
 WAIT_SECONDS = 10.0
 """Seconds that a process waits for its launcher to end it, after another process has failed."""
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that end the launcher and its processes together."""
 
 
@@ -84,12 +84,15 @@ def start_processes(processes: int, arguments: list[str]) -> None:
 
     Raises:
         UserError: a process was killed.
-        SystemExit: a process ended with an error, which it has printed itself.
-        KeyboardInterrupt: the launcher got a signal.
+        SystemExit: a process ended with an error, which it has printed itself. Or the launcher got SIGTERM or SIGUSR1
+            and passed it on, and the exit code is 128 + the signal's number.
+        KeyboardInterrupt: the launcher got another signal.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from .stop_signal import STOP_SIGNALS
 
     config = LaunchConfig(
         min_nodes=1,
@@ -118,10 +121,13 @@ def start_processes(processes: int, arguments: list[str]) -> None:
         if failure.exitcode < 0:
             raise UserError(
                 f"process {rank} of {processes} was killed by signal {-failure.exitcode}; if memory ran out, lower "
-                "data.batch_size or data.workers, then resume with --ckpt_path RUN/last.ckpt"
+                "data.workers, then resume with --ckpt_path RUN/last.ckpt; a lower data.batch_size also needs "
+                "--resume_with_changes true"
             ) from None
         raise SystemExit(failure.exitcode) from None
-    except SignalException:
+    except SignalException as stop:
+        if stop.sigval in STOP_SIGNALS:
+            raise SystemExit(128 + stop.sigval) from None
         raise KeyboardInterrupt from None
     finally:
         logging.disable(logging.NOTSET)

@@ -1,10 +1,8 @@
 """The trainer's arguments for several processes, taken from the launcher or the configuration."""
 
-import signal
 from inspect import signature
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
@@ -89,22 +87,3 @@ def choose_strategy(chosen: Any) -> Any:
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False}
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True, **options)
-
-
-class EndAtOnce(Callback):
-    """Lets SIGTERM end a process that a launcher started, at once.
-
-    The launcher sends SIGTERM when another process has failed, or to end all processes. Lightning would finish the
-    batch and tell the other processes by a broadcast. This broadcast fails if one of them is gone.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.end_at_once()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.end_at_once()
-
-    def end_at_once(self) -> None:
-        """Restores the default handler of SIGTERM. Lightning sets its own before the first of these hooks."""
-        if process_place() is not None:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

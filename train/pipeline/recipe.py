@@ -32,7 +32,8 @@ from edgebnn.text import columns
 
 from ..cli import fit
 from ..engine.callbacks import CONFIG, LAST, MODEL
-from ..engine.resume import config_differences
+from ..engine.changes import is_changeable
+from ..engine.resume import config_differences, decides_result
 from ..parallel.launch import is_first
 from .inputs import changed_inputs, file_facts
 from .stages import Stage, check_stage_order, portable_config, read_recipe, resolve_stage
@@ -44,13 +45,14 @@ FINISHED = "finished"
 """An empty file that is written when a stage has finished."""
 
 
-def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> None:
+def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None, *, with_changes: bool = False) -> None:
     """Runs the unfinished stages of a recipe and prints the accuracies of all stages.
 
     Args:
         path: the recipe.
         runs: the folder in which the recipe's own folder lies.
         values: the values of the recipe's ${NAME}s, except ${run}.
+        with_changes: whether a stage with changed values resumes, if `train.engine.changes` can change them.
 
     Raises:
         UserError: the recipe or a configuration is wrong, a stage fails, or the files of an earlier run do not fit.
@@ -61,14 +63,14 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
     rows = []
     for number, stage in enumerate(stages, start=1):
         start = time.monotonic()
-        done = is_finished(stage)
+        done = is_finished(stage, with_changes=with_changes)
         if is_first():
             print(
                 f"[{number}/{len(stages)}] {stage.name}: {'skipped, already finished' if done else 'running'}",
                 flush=True,
             )
         if not done:
-            run_stage(stage)
+            run_stage(stage, with_changes=with_changes)
         first, *others = describe_accuracies(stage.folder) or [""]
         rows.append((stage.name, "-" if done else f"{time.monotonic() - start:.0f} s", first))
         rows += [("", "", other) for other in others]
@@ -76,7 +78,7 @@ def run_recipe(path: Path, runs: Path, values: dict[str, str] | None = None) -> 
         print(columns([("stage", "time", "top-1"), *rows], "lll"))
 
 
-def is_finished(stage: Stage) -> bool:
+def is_finished(stage: Stage, *, with_changes: bool = False) -> bool:
     """Returns whether the stage has finished with its present configuration and input files.
 
     Raises:
@@ -93,17 +95,22 @@ def is_finished(stage: Stage) -> bool:
     except (AttributeError, OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"stage {stage.name}: its files are damaged ({error}); {remedy}") from None
     changed = config_differences(was, stage.config)
-    if changed:
+    resumes = with_changes and stage.trains and all(is_changeable(key) or not decides_result(key) for key in changed)
+    if changed and not resumes:
+        if stage.trains and all(map(is_changeable, changed)):
+            remedy = f"give --resume_with_changes to go on with the new values, or {remedy}"
         shown = ", ".join(changed.values())
         raise UserError(f"stage {stage.name} ran with another configuration: {shown}; {remedy}")
     if others:
         raise UserError(f"stage {stage.name} was trained from another {' and '.join(others)}; {remedy}")
+    if changed:
+        return False
     if finished.exists() and stage.trains:
         existing_file(stage.folder / MODEL, f"stage {stage.name}: finished model")
     return finished.exists()
 
 
-def run_stage(stage: Stage) -> None:
+def run_stage(stage: Stage, *, with_changes: bool = False) -> None:
     """Runs the stage and marks it as finished. It resumes from `last.ckpt` if this file exists.
 
     Raises:
@@ -114,8 +121,11 @@ def run_stage(stage: Stage) -> None:
         # The stage itself reports a missing file.
         found = {name: file_facts(path) for name, path in stage.inputs.items() if path.is_file()}
         write_bytes(stage.folder / INPUTS, json.dumps(found).encode())
+        # A finished stage trains again if its number of epochs was raised.
+        (stage.folder / FINISHED).unlink(missing_ok=True)
+    resume = ["--ckpt_path", str(last), f"--resume_with_changes={with_changes}"] if last.exists() else []
     try:
-        fit([*stage.arguments, *(["--ckpt_path", str(last)] if last.exists() else [])])
+        fit([*stage.arguments, *resume])
     except UserError as error:
         raise UserError(f"stage {stage.name}: {error}") from None
     if is_first():

@@ -18,7 +18,7 @@ from ..engine.failures import one_line_errors
 from ..engine.renamed_keys import flatten_config
 from .inputs import find_inputs
 
-RECIPE_SETS = ("run", "config", "ckpt_path")
+RECIPE_SETS = ("run", "config", "ckpt_path", "resume_with_changes")
 """Keys that the recipe sets in every stage. A stage's `set` must not have them."""
 
 
