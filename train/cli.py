@@ -255,9 +255,10 @@ def fit(arguments: list[str]) -> None:
             begin = check_start(
                 cli.config.run, start, cli.resolved(), trainer.max_steps, with_changes=cli.config.resume_with_changes
             )
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
             if begin.changed:
-                trainer.callbacks.insert(0, ResumeWithChanges(begin))
-            for callback in trainer.callbacks:
+                callbacks.insert(0, ResumeWithChanges(begin))
+            for callback in callbacks:
                 if isinstance(callback, SaveModel):
                     callback.history = begin.history
                     if trainer.is_global_zero:
