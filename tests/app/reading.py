@@ -17,11 +17,11 @@ def grid(tab: Page, name: str) -> list[dict[str, str]]:
     frame = tab.locator("[data-testid=stDataFrame]").filter(has=tab.locator(f"[aria-label='Search: {name}']"))
     table = frame.locator("table[role=grid]")
     table.wait_for(state="attached")
-    heads = [head.inner_text() for head in table.locator("thead th").all()]
-    return [
-        dict(zip(heads, (cell.text_content() or "" for cell in row.locator("td").all())))
-        for row in table.locator("tbody tr").all()
-    ]
+    # In one call: between two, the page may draw the table anew.
+    texts = "(table, cells) => [...table.querySelectorAll(cells)].map(cell => cell.textContent)"
+    heads = table.evaluate(texts, "thead th")
+    rows = table.evaluate(f"table => [...table.querySelectorAll('tbody tr')].map(row => ({texts})(row, 'td'))")
+    return [dict(zip(heads, row)) for row in rows]
 
 
 def points(tab: Page) -> list[dict[str, str]]:

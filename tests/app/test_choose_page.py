@@ -80,6 +80,11 @@ def test_a_click_on_a_point_leaves_its_row_in_the_table(tab: Page, address: str)
     mark = tab.locator("svg.marks [aria-roledescription=point][aria-label*='large & slow']")
     mark.click(force=True)
     tab.get_by_text("1 picked rows").wait_for()
+    # The table follows the sentence.
+    for _ in range(60):
+        if len(grid(tab, "Rows")) == 1:
+            break
+        tab.wait_for_timeout(500)
     assert [row["Model"] for row in grid(tab, "Rows")] == ["large & slow"]
 
 

@@ -163,7 +163,7 @@ def test_weights_that_stand_in_the_file_twice_are_found(examined: Callable[[byte
             image, _, *constants = graph.operators[number].inputs
             graph.operators[number].inputs = [image, len(graph.tensors), *constants]
             graph.tensors.append(tensor)
-    (finding,) = examined(tflite_file._pack(model)).findings
+    (finding,) = examined(tflite_file.pack(model)).findings
     assert (finding.code, finding.severity) == ("duplicates", "problem")
     # 32 outputs of 3x3 words of 32 bits, twice beside the converter's own, which no operator reads any more.
     assert f"{2 * 32 * 9 * 4:,} bytes" in finding.what

@@ -35,7 +35,11 @@ def test_the_wheel_holds_the_library_and_no_sources(wheel: Path) -> None:
     library = [name for name in names if name.startswith("edgebnn/kernels/")]
     assert [Path(name).stem for name in library] == ["libedgebnn"]
     others = [name for name in names if not name.endswith((".py", ".yaml")) and ".dist-info/" not in name]
-    assert sorted(others) == sorted([*library, "edgebnn/py.typed"])
+    # The dashboard brings its configuration, published figures and the records of a demo.
+    app = [name for name in others if name.startswith("edgebnn/app/")]
+    assert {Path(name).suffix for name in app} == {".toml", ".json", ".csv", ""}
+    assert {Path(name).name for name in app if not Path(name).suffix} == {"finished"}
+    assert sorted(set(others) - set(app)) == sorted([*library, "edgebnn/py.typed"])
 
 
 @pytest.mark.parametrize("versions", [pytest.param(OLDEST, marks=pytest.mark.long), NEWEST], ids=["oldest", "newest"])

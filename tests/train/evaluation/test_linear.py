@@ -135,8 +135,9 @@ def test_images_left_over_make_a_last_step_of_their_mean_loss(accumulate: int) -
         sgd.step()
     train_one_step(method, data, max_epochs=1, max_steps=-1, accumulate_grad_batches=accumulate)
     assert method.global_step == 3
-    torch.testing.assert_close(method.network.head[0].weight, weight, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(method.network.head[0].bias, bias, rtol=1e-4, atol=1e-5)
+    # Sums of float32 in another order, which depends on the number of threads: 1.1e-5 with one.
+    torch.testing.assert_close(method.network.head[0].weight, weight, rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(method.network.head[0].bias, bias, rtol=1e-4, atol=2e-5)
 
 
 def whole(data: Digits) -> Digits:

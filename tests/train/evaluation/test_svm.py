@@ -116,7 +116,7 @@ def test_too_few_readable_images_are_told(digits: Digits) -> None:
 
     def broken(*, shuffled: bool = False) -> object:
         whole = loader(shuffled=shuffled)
-        return whole if shuffled else (([views[0][1:]], labels[1:]) for views, labels in whole)
+        return whole if shuffled else [([views[0][1:]], labels[1:]) for views, labels in whole]
 
     digits.fixed_train_dataloader = broken  # type: ignore[assignment, method-assign]
     with pytest.raises(UserError, match="139 shots, but class . has 1[0-9][0-9] training images"):
