@@ -59,8 +59,9 @@ class BatchLoader:
         )
         allowed = max(FEW_BROKEN - 1, BROKEN_SHARE * sum(map(len, batches)))
         asked = broken = 0
+        loading = iter(loader)
         try:
-            for loaded in loader:
+            for loaded in loading:
                 asked, broken = asked + loaded.asked, broken + len(loaded.broken)
                 self.broken.update(each.name for each in loaded.broken)
                 if broken > allowed:
@@ -75,6 +76,10 @@ class BatchLoader:
             raise UserError(str(error).strip().splitlines()[-1].removeprefix("edgebnn.errors.UserError: ")) from None
         except RuntimeError as error:
             raise worker_error(error) or error from None
+        finally:
+            # The traceback of an error keeps `loading` alive, and with it the loading processes.
+            if hasattr(loading, "_shutdown_workers"):
+                loading._shutdown_workers()
 
     # The trainer counts the position in the epoch, so there is no state to keep. Without these two methods, Lightning
     # warns when a run resumes in the middle of an epoch.
